@@ -1,0 +1,112 @@
+"""The crystal phase a model knows: lattice, proper symmetry operators, reflections."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalPhase:
+    """A crystal phase, as far as prediction and maps need it.
+
+    The crystal's Cartesian frame has a along x and b in the xy plane, hence c* along z.
+
+    Attributes
+    ----------
+    name : str
+        Name shown in maps and files, e.g. ``"Cu"``.
+    lattice : tuple of float
+        a, b, c in Angstrom, alpha, beta, gamma in degrees.
+    space_group : str
+        Hermann-Mauguin symbol, e.g. ``"Fm-3m"``; empty where unknown.
+    point_group : str
+        Point group of the crystal, e.g. ``"m-3m"``.
+    operators : ndarray of float64, shape (G, 3, 3)
+        Proper rotations under which two orientations count as the same, in the crystal's Cartesian frame.
+    reflections : ndarray of float64, shape (M, 4)
+        h, k, l and the kinematic structure-factor amplitude of the reflections; may be empty.
+    """
+
+    name: str
+    lattice: tuple[float, float, float, float, float, float]
+    space_group: str
+    point_group: str
+    operators: NDArray[np.float64]
+    reflections: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        operators = np.asarray(self.operators, np.float64)
+        if operators.ndim != 3 or operators.shape[1:] != (3, 3) or len(operators) == 0:
+            raise ValueError(f"operators must have the shape (G, 3, 3) with G >= 1, got {operators.shape}")
+        identity = np.einsum("gij,gkj->gik", operators, operators)
+        if not np.allclose(identity, np.eye(3), atol=1e-6) or not np.allclose(np.linalg.det(operators), 1.0):
+            raise ValueError(f"operators of phase {self.name!r} must be proper rotations")
+        if len(self.lattice) != 6 or min(self.lattice) <= 0:
+            raise ValueError(f"lattice must be six positive numbers (a, b, c, alpha, beta, gamma), got {self.lattice}")
+        object.__setattr__(self, "operators", operators)
+        object.__setattr__(self, "reflections", np.asarray(self.reflections, np.float64).reshape(-1, 4))
+        object.__setattr__(self, "lattice", tuple(float(x) for x in self.lattice))
+
+    @property
+    def basis(self) -> NDArray[np.float64]:
+        """Lattice vectors a, b, c as rows, in Angstrom, shape (3, 3)."""
+        return lattice_basis(self.lattice)
+
+    @property
+    def reciprocal(self) -> NDArray[np.float64]:
+        """Reciprocal lattice vectors a*, b*, c* as rows, in 1/Angstrom without 2 pi, shape (3, 3)."""
+        return np.linalg.inv(self.basis).T
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the phase as JSON-able values."""
+        return {
+            "name": self.name,
+            "lattice": list(self.lattice),
+            "space_group": self.space_group,
+            "point_group": self.point_group,
+            "operators": self.operators.tolist(),
+            "reflections": self.reflections.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "CrystalPhase":
+        """Return the phase that `to_dict` described."""
+        return cls(
+            name=values["name"],
+            lattice=tuple(values["lattice"]),
+            space_group=values["space_group"],
+            point_group=values["point_group"],
+            operators=np.array(values["operators"], np.float64),
+            reflections=np.array(values["reflections"], np.float64),
+        )
+
+
+def lattice_basis(lattice: tuple[float, ...]) -> NDArray[np.float64]:
+    """Lattice vectors as rows in the frame with a along x and b in the xy plane.
+
+    Parameters
+    ----------
+    lattice : tuple of float
+        a, b, c in Angstrom, alpha, beta, gamma in degrees.
+
+    Returns
+    -------
+    ndarray of float64, shape (3, 3)
+        Rows a, b, c in Angstrom.
+    """
+    a, b, c = lattice[:3]
+    alpha, beta, gamma = np.deg2rad(lattice[3:])
+    cx = np.cos(beta)
+    cy = (np.cos(alpha) - np.cos(beta) * np.cos(gamma)) / np.sin(gamma)
+    squared = 1.0 - cx**2 - cy**2
+    if not squared > 0:
+        raise ValueError(f"no unit cell has the lattice parameters {tuple(lattice)}")
+    return np.array(
+        [
+            [a, 0.0, 0.0],
+            [b * np.cos(gamma), b * np.sin(gamma), 0.0],
+            [c * cx, c * cy, c * np.sqrt(squared)],
+        ]
+    )
