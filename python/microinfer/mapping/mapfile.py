@@ -1,0 +1,194 @@
+"""The map file: an orientation map in HDF5, written row by row as the mapper goes."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from microinfer import __version__
+from microinfer.crystal import CrystalPhase
+from microinfer.io.atomic import atomic_output
+from microinfer.mapping.result import OrientationMap, validate_block
+
+FORMAT = "microinfer orientation map"
+FORMAT_VERSION = 1
+CHUNK_POSITIONS = 8192  # scan positions in an HDF5 chunk: about 300 kB of matrices
+
+
+class MapWriter:
+    """Write an orientation map block by block; the file appears under its name when the context ends well.
+
+    Rows that are never written read as invalid.
+
+    Parameters
+    ----------
+    path : str or Path
+        The map file. An older one is replaced when the new one is complete, and kept if anything fails.
+    scan_shape : tuple of int
+        Scan rows and columns (Rx, Ry).
+    phases : sequence of CrystalPhase
+        The phases that ``phase`` counts.
+    scan_step, scan_units, qr_calibrated, model_card, version
+        As in `OrientationMap`.
+
+    Raises
+    ------
+    OSError
+        Naming the path, if it cannot be written.
+    ValueError, TypeError
+        For a model card that is not JSON, and for blocks as `validate_block` says.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        scan_shape: tuple[int, int],
+        phases: Sequence[CrystalPhase],
+        *,
+        scan_step: float = 1.0,
+        scan_units: str = "pixels",
+        qr_calibrated: bool = False,
+        model_card: dict[str, Any] | None = None,
+        version: str = __version__,
+    ) -> None:
+        rows, columns = scan_shape
+        if rows < 1 or columns < 1:
+            raise ValueError(f"scan_shape must be two positive numbers, got {scan_shape}")
+        self.path = Path(path)
+        self.scan_shape = (rows, columns)
+        self._n_phases = len(phases)
+        self._texts = {
+            "phases": json.dumps([phase.to_dict() for phase in phases]),
+            "model_card": json.dumps(model_card or {}),
+        }
+        self._attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "microinfer_version": version,
+            "scan_step": float(scan_step),
+            "scan_units": scan_units,
+            "qr_calibrated": bool(qr_calibrated),
+        }
+        self._stack = ExitStack()
+        self._file: h5py.File | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            # the HDF5 file is closed before the finished file takes its name
+            temporary = stack.enter_context(atomic_output(self.path))
+            file = stack.enter_context(h5py.File(temporary, "w"))
+            file.attrs.update(self._attributes)
+            for name, text in self._texts.items():
+                file.create_dataset(name, data=text, dtype=h5py.string_dtype())
+            columns = min(self.scan_shape[1], CHUNK_POSITIONS)
+            rows = min(self.scan_shape[0], max(1, CHUNK_POSITIONS // columns))
+            for name, dtype, cell, fill in (
+                ("matrix", np.float32, (3, 3), np.nan),
+                ("valid", np.bool_, (), False),
+                ("phase", np.int16, (), -1),
+                ("confidence", np.float32, (), 0.0),
+            ):
+                file.create_dataset(
+                    name,
+                    shape=(*self.scan_shape, *cell),
+                    dtype=dtype,
+                    chunks=(rows, columns, *cell),
+                    fillvalue=fill,
+                    shuffle=True,
+                    compression="gzip",
+                    compression_opts=1,
+                )
+            self._file = file
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file = None
+        self._stack.__exit__(kind, error, trace)
+
+    def write_rows(
+        self, start: int, matrix: ArrayLike, valid: ArrayLike, phase: ArrayLike, confidence: ArrayLike
+    ) -> None:
+        """Write the scan rows from ``start`` on.
+
+        Parameters
+        ----------
+        start : int
+            First scan row of the block.
+        matrix : array_like, shape (rows, Ry, 3, 3)
+            Orientations.
+        valid, phase, confidence : array_like, shape (rows, Ry)
+            As in `OrientationMap`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `validate_block` says, and for rows outside the scan.
+        RuntimeError
+            Outside the writer's context.
+        """
+        if self._file is None:
+            raise RuntimeError("MapWriter is not open: use it in a with statement")
+        block = validate_block(matrix, valid, phase, confidence, self._n_phases, first_row=start)
+        rows, columns = block.valid.shape
+        if columns != self.scan_shape[1] or start < 0 or start + rows > self.scan_shape[0]:
+            raise ValueError(
+                f"a block of {rows} x {columns} positions from row {start} on does not fit a scan of "
+                f"{self.scan_shape[0]} x {self.scan_shape[1]}"
+            )
+        for name, values in block._asdict().items():
+            self._file[name][start : start + rows] = values
+
+
+def load_map(path: str | Path) -> OrientationMap:
+    """Open a map file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that `OrientationMap.save` or the mapper wrote.
+
+    Returns
+    -------
+    OrientationMap
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        Naming the file, if it is not HDF5, not a map, damaged, or written by a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no orientation map at {path}")
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = dict(file.attrs)
+            if attributes.get("format") != FORMAT:
+                raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
+            newer = int(attributes["format_version"])
+            if newer > FORMAT_VERSION:
+                raise ValueError(
+                    f"its format version {newer} is newer than {FORMAT_VERSION}, the last that microinfer "
+                    f"{__version__} reads (it was written by {attributes['microinfer_version']})"
+                )
+            return OrientationMap(
+                **{name: file[name][...] for name in ("matrix", "valid", "phase", "confidence")},
+                phases=tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
+                scan_step=float(attributes["scan_step"]),
+                scan_units=str(attributes["scan_units"]),
+                qr_calibrated=bool(attributes["qr_calibrated"]),
+                model_card=json.loads(file["model_card"][()]),
+                version=str(attributes["microinfer_version"]),
+            )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be opened as an orientation map: {error}") from error
