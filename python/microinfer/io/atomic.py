@@ -1,0 +1,159 @@
+"""Output files that appear complete or not at all."""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO, RawIOBase
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # only writing causes these
+
+
+@contextmanager
+def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside `path`, which takes its place when the block ends without an error.
+
+    The file at `path`, if there is one, stays as it is until then. After any error, an interruption from the
+    keyboard included, the temporary file is removed.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write. A symbolic link is followed.
+
+    Yields
+    ------
+    pathlib.Path
+        An empty file in the same folder, to be overwritten and closed within the block.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be written: its folder is missing or read-only, it is a folder or read-only
+        itself, or the disk is full. The message names `path`.
+    """
+    target = Path(os.path.realpath(path))
+    _require_writable(target, path)
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise _cannot_write(error, path) from error
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in _OUT_OF_SPACE:
+            raise _cannot_write(error, path) from error
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_hdf5(path: str | PathLike[str]) -> Iterator[h5py.File]:
+    """Give a new HDF5 file, which takes the place of `path` when the block ends without an error.
+
+    As `atomic_output`, for HDF5. HDF5 cannot close a file whose last writes failed: it leaves the file open
+    and the process crashes at its end. Here a failed write is kept from HDF5 and raised when the block ends.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write. A symbolic link is followed.
+
+    Yields
+    ------
+    h5py.File
+        Open for writing; closed by the end of the block.
+
+    Raises
+    ------
+    OSError
+        As in `atomic_output`.
+    """
+    with atomic_output(path) as temporary, FileIO(temporary, "r+") as raw:
+        output = _Output(raw)
+        try:
+            with h5py.File(output, "w") as file:
+                yield file
+        except Exception:
+            if output.error is None:
+                raise
+        if (
+            output.error is not None
+        ):  # also behind an error that HDF5 met as it read back what was not written
+            raise _cannot_write(output.error, path) from output.error
+
+
+class _Output(RawIOBase):
+    """A file that keeps the first error of writing to itself and then pretends to write."""
+
+    def __init__(self, raw: FileIO) -> None:
+        self._raw = raw
+        self.error: OSError | None = None
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def readinto(self, buffer: "Buffer") -> int | None:
+        return self._raw.readinto(buffer)
+
+    def write(self, data: "Buffer") -> int:
+        view = memoryview(data).cast("B")
+        self._attempt(lambda: self._write_all(view))
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        self._attempt(lambda: self._raw.truncate(size))
+        return self.tell() if size is None else size
+
+    def _write_all(self, view: memoryview) -> None:
+        while view:  # a single call may write a part
+            view = view[self._raw.write(view) :]
+
+    def _attempt(self, operation: Callable[[], object]) -> None:
+        if self.error is None:
+            try:
+                operation()
+            except OSError as error:
+                self.error = error
+
+
+def _require_writable(target: Path, path: str | PathLike[str]) -> None:
+    # os.replace would put a new file over a read-only one, and a folder is only found out at the very end.
+    if target.is_dir():
+        raise _cannot_write(OSError(errno.EISDIR, "it is a folder"), path)
+    if not target.parent.is_dir():
+        raise _cannot_write(OSError(errno.ENOENT, f"the folder {target.parent} does not exist"), path)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise _cannot_write(OSError(errno.EACCES, "the file is read-only"), path)
+
+
+def _flush_to_disk(temporary: Path) -> None:
+    # Some file systems report a full disk only here.
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_write(error: OSError, path: str | PathLike[str]) -> OSError:
+    # h5py puts HDF5's whole error stack into strerror: then the system's own words for the number are better.
+    known = error.strerror if error.strerror and "\n" not in error.strerror else os.strerror(error.errno or 0)
+    return OSError(error.errno, f"cannot write the file: {known}", os.fspath(path))
