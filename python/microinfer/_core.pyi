@@ -1,0 +1,141 @@
+"""The C++ core on NumPy arrays, and on device addresses for torch.
+
+Arrays are C-contiguous. A wrong dtype raises TypeError, a wrong shape or value ValueError; each names the
+argument.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
+_Tokens = tuple[
+    NDArray[np.float32],  # radius (N, length), 1/Angstrom
+    NDArray[np.float32],  # angle (N, length), radians in (-pi, pi]
+    NDArray[np.float32],  # intensity (N, length), relative
+    NDArray[np.int32],  # radius_bin (N, length)
+    NDArray[np.int32],  # angle_bin (N, length)
+    NDArray[np.int32],  # intensity_bin (N, length)
+    NDArray[np.bool_],  # mask (N, length)
+    NDArray[np.int32],  # count (N,)
+    NDArray[np.bool_],  # valid (N,)
+]
+
+# --- threads
+def num_threads() -> int: ...
+def set_num_threads(count: int) -> None: ...
+
+# --- device
+def cuda_is_built() -> bool: ...
+
+# --- tokens
+class TokenSpec:
+    def __init__(
+        self,
+        *,
+        radius_max: float,
+        radius_bins: int,
+        angle_bins: int,
+        intensity_min: float,
+        intensity_bins: int,
+        direct_beam_radius: float,
+        max_disks: int,
+        min_disks: int,
+    ) -> None: ...
+
+def count_disks(
+    qx: NDArray[np.float32],
+    qy: NDArray[np.float32],
+    intensity: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    spec: TokenSpec,
+) -> NDArray[np.int32]: ...
+def tokenize(
+    qx: NDArray[np.float32],
+    qy: NDArray[np.float32],
+    intensity: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    spec: TokenSpec,
+    length: int,
+) -> _Tokens: ...
+def count_disks_cuda(
+    qx: int,
+    qy: int,
+    intensity: int,
+    offsets: int,
+    patterns: int,
+    peaks: int,
+    spec: TokenSpec,
+    count: int,
+    device: int,
+    stream: int,
+    /,
+) -> None: ...
+def tokenize_cuda(
+    qx: int,
+    qy: int,
+    intensity: int,
+    offsets: int,
+    patterns: int,
+    peaks: int,
+    spec: TokenSpec,
+    length: int,
+    out: list[int],
+    device: int,
+    stream: int,
+    /,
+) -> None: ...
+
+# --- rotations
+def symmetry_min_geodesic(
+    predicted: NDArray[_Real], label: NDArray[_Real], operators: NDArray[_Real]
+) -> tuple[NDArray[_Real], NDArray[np.int64]]: ...
+def symmetry_min_geodesic_backward(
+    predicted: NDArray[_Real],
+    label: NDArray[_Real],
+    operators: NDArray[_Real],
+    index: NDArray[np.int64],
+    upstream: NDArray[_Real],
+) -> tuple[NDArray[_Real], NDArray[_Real]]: ...
+def project_to_so3(matrix: NDArray[_Real]) -> NDArray[_Real]: ...
+def project_to_so3_backward(
+    matrix: NDArray[_Real], rotation: NDArray[_Real], upstream: NDArray[_Real]
+) -> NDArray[_Real]: ...
+def symmetry_min_geodesic_cuda_float32(
+    predicted: int,
+    label: int,
+    operators: int,
+    batch_size: int,
+    operator_count: int,
+    angle: int,
+    index: int,
+    device: int,
+    stream: int,
+    /,
+) -> None: ...
+def symmetry_min_geodesic_backward_cuda_float32(
+    predicted: int,
+    label: int,
+    operators: int,
+    batch_size: int,
+    operator_count: int,
+    index: int,
+    upstream: int,
+    predicted_gradient: int,
+    label_gradient: int,
+    device: int,
+    stream: int,
+    /,
+) -> None: ...
+def project_to_so3_cuda_float32(
+    matrix: int, batch_size: int, rotation: int, device: int, stream: int, /
+) -> None: ...
+def project_to_so3_backward_cuda_float32(
+    matrix: int, rotation: int, upstream: int, batch_size: int, gradient: int, device: int, stream: int, /
+) -> None: ...
+
+symmetry_min_geodesic_cuda_float64 = symmetry_min_geodesic_cuda_float32
+symmetry_min_geodesic_backward_cuda_float64 = symmetry_min_geodesic_backward_cuda_float32
+project_to_so3_cuda_float64 = project_to_so3_cuda_float32
+project_to_so3_backward_cuda_float64 = project_to_so3_backward_cuda_float32
