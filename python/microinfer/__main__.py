@@ -1,0 +1,5 @@
+"""``python -m microinfer``."""
+
+from microinfer.cli import main
+
+main()
