@@ -1,1 +1,7 @@
 """From Bragg peaks to an orientation map."""
+
+from microinfer.mapping.mapfile import load_map
+from microinfer.mapping.mapper import MapReport, map_orientations, map_to_file
+from microinfer.mapping.result import OrientationMap
+
+__all__ = ["MapReport", "OrientationMap", "load_map", "map_orientations", "map_to_file"]

@@ -130,29 +130,11 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
         With the property ``confidence``. Positions without an answer are in the data, not indexed (phase id
         -1), and carry the identity.
     """
-    from orix.crystal_map import CrystalMap
-    from orix.quaternion import Rotation
-
     frames = [export_frame(phase) for phase in omap.phases]
-    matrix, phase_id, x, y = _orix_grid(omap)
+    matrix = _orix_order(omap.valid, omap.matrix)
     if py4dstem_compat:
         matrix = PY4DSTEM_MIRROR @ matrix @ PY4DSTEM_MIRROR
-    matrix = _turn_phases(matrix, phase_id, [frame.rotation for frame in frames])
-    xmap = CrystalMap(
-        rotations=Rotation.from_matrix(matrix),
-        phase_id=phase_id,
-        x=x,
-        y=y,
-        phase_list=_phase_list(omap.phases, frames),
-        prop={"confidence": omap.confidence.T.astype(np.float64).ravel()},
-        scan_unit="px" if omap.scan_units == "pixels" else omap.scan_units,
-    )
-    # orix drops phases that no position has; a map of nothing still knows its phases
-    phases = _phase_list(omap.phases, frames)
-    if not omap.valid.all():
-        phases.add_not_indexed()
-    xmap.phases = phases
-    return xmap
+    return _crystal_map(omap, frames, _turn_phases(omap, matrix, [frame.rotation for frame in frames]))
 
 
 def to_ang(omap: OrientationMap, path: str | Path) -> None:
@@ -182,6 +164,7 @@ def to_ang(omap: OrientationMap, path: str | Path) -> None:
         If the file cannot be written.
     """
     from orix.io.plugins.ang import file_writer
+    from scipy.spatial.transform import Rotation
 
     rows, columns = omap.scan_shape
     if rows < 2:
@@ -193,7 +176,13 @@ def to_ang(omap: OrientationMap, path: str | Path) -> None:
             f"the five decimals of an .ang file cannot hold a scan step of {omap.scan_step:g} "
             f"{omap.scan_units}: give scan_step in a smaller unit"
         )
-    xmap = to_orix(omap)
+    frames = [export_frame(phase) for phase in omap.phases]
+    matrix = _orix_order(omap.valid, omap.matrix)
+    matrix = _turn_phases(omap, matrix, [frame.rotation for frame in frames])
+    # orix 0.15 gives phi1 the wrong sign at Phi = pi exactly: step aside by less than the five decimals
+    reversed_axis = matrix[:, 2, 2] < -1.0 + 1e-12
+    matrix[reversed_axis] = matrix[reversed_axis] @ Rotation.from_euler("x", 4e-6).as_matrix()
+    xmap = _crystal_map(omap, frames, matrix)
     with atomic_output(path) as temporary:
         file_writer(str(temporary), xmap, confidence_index_prop="confidence")
         _describe_scan(temporary, f"microinfer {omap.version}, x and y in {omap.scan_units}")
@@ -231,9 +220,9 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
     from scipy.spatial.transform import Rotation
 
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
-    matrix, phase_id, x, y = _orix_grid(omap)
-    matrix = _turn_phases(matrix, phase_id, [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames])
-    indexed = phase_id >= 0
+    turns = [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames]
+    matrix = _turn_phases(omap, _orix_order(omap.valid, omap.matrix), turns)
+    phase_id, indexed, (x, y) = omap.phase.T.ravel(), omap.valid.T.ravel(), _orix_coordinates(omap)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():
         euler[indexed] = np.mod(_bunge(Rotation.from_matrix(matrix[indexed])), 360.0)
@@ -278,31 +267,53 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
         np.savetxt(file, table, fmt=formats, delimiter="\t")
 
 
-def _orix_grid(
-    omap: OrientationMap,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Matrices (identity where invalid), phase ids, x and y, flat in orix's order: x = Rx runs fastest."""
-    matrix = np.where(omap.valid[..., None, None], omap.matrix, np.eye(3, dtype=np.float32)).astype(
-        np.float64
-    )
+def _orix_order(valid: NDArray[np.bool_], matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Matrices, the identity where invalid, flat in orix's order: x = Rx runs fastest."""
+    filled = np.where(valid[..., None, None], matrix, np.eye(3, dtype=np.float32))
+    return filled.transpose(1, 0, 2, 3).reshape(-1, 3, 3).astype(np.float64)
+
+
+def _orix_coordinates(omap: OrientationMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rx, ry = np.indices(omap.scan_shape)
-    return (
-        matrix.transpose(1, 0, 2, 3).reshape(-1, 3, 3),
-        omap.phase.T.astype(np.int64).ravel(),
-        rx.T.ravel() * omap.scan_step,
-        ry.T.ravel() * omap.scan_step,
-    )
+    return rx.T.ravel() * omap.scan_step, ry.T.ravel() * omap.scan_step
 
 
 def _turn_phases(
-    matrix: NDArray[np.float64], phase_id: NDArray[np.int64], rotations: Sequence[NDArray[np.float64]]
+    omap: OrientationMap, matrix: NDArray[np.float64], rotations: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Turn the crystal frame of each phase: T @ M."""
+    """Turn the crystal frame of each phase: T @ M, in orix's order."""
     turned = matrix.copy()
+    phase = omap.phase.T.ravel()
     for index, rotation in enumerate(rotations):
-        here = phase_id == index
-        turned[here] = rotation @ matrix[here]
+        turned[phase == index] = rotation @ matrix[phase == index]
     return turned
+
+
+def _crystal_map(
+    omap: OrientationMap, frames: Sequence[ExportFrame], matrix: NDArray[np.float64]
+) -> "CrystalMap":
+    from orix.crystal_map import CrystalMap
+    from orix.quaternion import Rotation
+    from scipy.spatial.transform import Rotation as ScipyRotation
+
+    # equal to orix's Rotation.from_matrix, which loses signs of the axis at half turns
+    quaternion = ScipyRotation.from_matrix(matrix).as_quat(canonical=True)  # x, y, z, w
+    x, y = _orix_coordinates(omap)
+    xmap = CrystalMap(
+        rotations=Rotation(quaternion[:, [3, 0, 1, 2]]),
+        phase_id=omap.phase.T.astype(np.int64).ravel(),
+        x=x,
+        y=y,
+        phase_list=_phase_list(omap.phases, frames),
+        prop={"confidence": omap.confidence.T.astype(np.float64).ravel()},
+        scan_unit="px" if omap.scan_units == "pixels" else omap.scan_units,
+    )
+    # orix drops phases that no position has; a map of nothing still knows its phases
+    phases = _phase_list(omap.phases, frames)
+    if not omap.valid.all():
+        phases.add_not_indexed()
+    xmap.phases = phases
+    return xmap
 
 
 def _phase_list(phases: Sequence[CrystalPhase], frames: Sequence[ExportFrame]) -> "PhaseList":
@@ -413,7 +424,7 @@ def _hkl_turn(lattice: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def _bunge(rotation: Any) -> NDArray[np.float64]:
-    """Bunge Euler angles in degrees of lab-to-crystal rotations; at Phi = 0 phi2 is 0."""
+    """Bunge Euler angles in degrees of lab-to-crystal rotations; where Phi is 0 or 180, phi2 is 0."""
     import warnings
 
     with warnings.catch_warnings():

@@ -1,0 +1,368 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from example_phases import PHASES, turn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from microinfer.mapping.exports import export_frame
+from microinfer.mapping.result import OrientationMap
+
+SAME_FRAME = ["Cu", "Ti", "quartz", "P-31m", "forsterite", "triclinic"]
+
+
+def random_map(*names, shape=(5, 4), seed=0, invalid=0.3, **kwargs):
+    rng = np.random.default_rng(seed)
+    matrix = Rotation.random(shape[0] * shape[1], random_state=seed).as_matrix()
+    return OrientationMap(
+        matrix=matrix.reshape(*shape, 3, 3).astype(np.float32),
+        valid=rng.random(shape) >= invalid,
+        phase=rng.integers(0, len(names), shape),
+        confidence=rng.random(shape).round(5),
+        phases=tuple(PHASES[name] for name in names),
+        **{"scan_step": 0.5, "scan_units": "nm", "model_card": {"voltage": 300e3}} | kwargs,
+    )
+
+
+def disks(hkl, amplitude, reciprocal, matrix):
+    """Kinematic disks (qx, qy, intensity) of an orientation, weak ones too, sorted by position."""
+    g = hkl @ reciprocal @ matrix
+    intensity = amplitude**2 * np.exp(-((g[:, 2] / 0.05) ** 2))
+    shown = np.column_stack([g[:, :2], intensity])[intensity > 1e-2]
+    return shown[np.lexsort(np.round(shown, 3).T)]
+
+
+def assert_same_disks(one, other, tolerance):
+    """Every disk of either pattern has a partner in the other; the faintest may lack one."""
+    assert len(one) > 5
+    for first, second in ((one, other), (other, one)):
+        strong = first[first[:, 2] > 2e-2]
+        distance = np.abs(strong[:, None, :2] - second[None, :, :2]).max(axis=2)
+        partner = distance + np.abs(strong[:, None, 2] - second[None, :, 2]) / strong[:, None, 2] * 1e-3
+        nearest = partner.argmin(axis=1)
+        assert distance[np.arange(len(strong)), nearest].max() < tolerance
+        np.testing.assert_allclose(strong[:, 2], second[nearest, 2], rtol=500 * tolerance)
+
+
+def our_disks(phase, matrix):
+    return disks(
+        phase.reflections[:, :3], phase.reflections[:, 3], phase.reciprocal, np.asarray(matrix, float)
+    )
+
+
+def exported_disks(phase, orix_phase, matrix):
+    """The same reflections, in the lattice that the exported phase has."""
+    hkl = phase.reflections[:, :3] @ export_frame(phase).cell.T
+    reciprocal = np.linalg.inv(orix_phase.structure.lattice.base).T
+    return disks(hkl, phase.reflections[:, 3], reciprocal, matrix)
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_operators_become_those_of_orix(name):
+    phase, frame = PHASES[name], export_frame(PHASES[name])
+    assert np.linalg.det(frame.rotation) == pytest.approx(1.0)
+    turned = frame.rotation @ phase.operators @ frame.rotation.T
+    expected = frame.symmetry[~frame.symmetry.improper.astype(bool)].to_matrix()
+    assert len(expected) == len(turned)
+    for operator in expected:
+        assert np.abs(turned - operator).max(axis=(1, 2)).min() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "point_group", "cell"),
+    [
+        ("Cu", "m-3m", np.eye(3)),
+        ("ZnS", "m-3m", np.eye(3)),  # its operators are those of the Laue class
+        ("quartz", "321", np.eye(3)),
+        ("P-31m", "312", np.eye(3)),
+        ("Li2MnO3", "2/m", [[0, 0, 1], [1, 0, 0], [0, 1, 0]]),  # orix has the two-fold axis on c
+        ("calcite", "-3m", [[1, -1, 0], [0, 1, -1], [1, 1, 1]]),  # the hexagonal cell, obverse
+    ],
+)
+def test_point_group_and_cell(name, point_group, cell):
+    frame = export_frame(PHASES[name])
+    assert frame.symmetry.name == point_group
+    np.testing.assert_array_equal(frame.cell, cell)
+
+
+def test_a_phase_without_such_axes_is_refused():
+    with pytest.raises(ValueError, match=r"'Li2MnO3'.*no cell of its lattice"):
+        export_frame(PHASES["Li2MnO3"], ["m-3m"])
+
+
+@pytest.mark.parametrize("name", PHASES)
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=5, deadline=None)
+def test_orix_orientation_makes_the_same_pattern(name, seed):
+    phase = PHASES[name]
+    omap = random_map(name, shape=(1, 1), seed=seed, invalid=0.0)
+    xmap = omap.to_orix()
+    before = our_disks(phase, omap.matrix[0, 0])
+    orientation = xmap.orientations[0]
+    symmetry = orientation.symmetry
+    assert_same_disks(before, exported_disks(phase, xmap.phases[0], orientation.to_matrix()[0]), 1e-5)
+    # and so does every orientation that orix takes for the same one
+    for operator in symmetry[~symmetry.improper.astype(bool)].to_matrix():
+        same = operator @ orientation.to_matrix()[0]
+        assert_same_disks(before, exported_disks(phase, xmap.phases[0], same), 1e-5)
+
+
+@pytest.mark.parametrize("name", SAME_FRAME)
+def test_frames_that_agree_keep_the_matrix(name):
+    from orix.quaternion import Orientation
+
+    omap = random_map(name, shape=(3, 4), invalid=0.0)
+    xmap = omap.to_orix()
+    matrix = omap.matrix.transpose(1, 0, 2, 3).reshape(-1, 3, 3).astype(float)
+    expected = Orientation.from_matrix(matrix, symmetry=xmap.phases[0].point_group)
+    np.testing.assert_allclose(xmap.orientations.data, expected.data, atol=1e-6)
+    assert xmap.orientations.symmetry.name == expected.symmetry.name
+    assert xmap.phases[0].structure.lattice.abcABG() == pytest.approx(PHASES[name].lattice)
+
+
+def test_orix_map_is_transposed_and_complete():
+    omap = random_map("Cu", "Li2MnO3", shape=(5, 4))
+    assert not omap.valid.all()
+    xmap = omap.to_orix()
+    assert xmap.shape == (4, 5)
+    assert xmap.is_in_data.all()
+    assert (xmap.dx, xmap.dy, xmap.scan_unit) == (0.5, 0.5, "nm")
+    assert xmap.phases.names == ["not_indexed", "Cu", "Li2MnO3"]
+    assert [xmap.phases[name].point_group.name for name in ("Cu", "Li2MnO3")] == ["m-3m", "2/m"]
+    np.testing.assert_array_equal(xmap.get_map_data("phase_id").T, omap.phase)
+    np.testing.assert_array_equal(xmap.prop["confidence"].reshape(4, 5).T, omap.confidence)
+    np.testing.assert_array_equal(xmap.is_indexed.reshape(4, 5).T, omap.valid)
+    rx, ry = np.indices((5, 4))
+    np.testing.assert_array_equal(xmap.x, 0.5 * rx.T.ravel())
+    np.testing.assert_array_equal(xmap.y, 0.5 * ry.T.ravel())
+    matrix = xmap.rotations.to_matrix().reshape(4, 5, 3, 3).transpose(1, 0, 2, 3)
+    copper = omap.phase == 0
+    np.testing.assert_allclose(matrix[copper], omap.matrix[copper], atol=1e-6)
+
+
+def test_phases_that_are_nowhere_stay_in_the_list():
+    omap = random_map("Cu", "Ti", "quartz", shape=(2, 2), invalid=0.0)
+    omap.phase[:] = 1
+    assert omap.to_orix().phases.names == ["Cu", "Ti", "quartz"]
+    omap = random_map("Cu", shape=(3, 3), invalid=1.1)
+    assert omap.to_orix().phases.names == ["not_indexed", "Cu"]
+
+
+def angles_between(one, other):
+    return np.rad2deg(Rotation.from_matrix(one @ np.swapaxes(other, -1, -2)).magnitude())
+
+
+def test_ang_round_trip(tmp_path, capsys):
+    from orix.io import load
+
+    omap = random_map("Cu", "Li2MnO3", "P-31m", shape=(6, 5), seed=4)
+    omap.to_ang(tmp_path / "map.ang")
+    xmap, expected = load(tmp_path / "map.ang"), omap.to_orix()
+    assert xmap.shape == (5, 6)
+    assert xmap.dx == xmap.dy == 0.5
+    phase = xmap.get_map_data("phase_id").T
+    np.testing.assert_array_equal(np.where(omap.valid, phase - 1, -1), omap.phase)
+    valid = expected.is_indexed
+    turned = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
+    assert turned.max() < 2e-3  # five decimals
+    np.testing.assert_allclose(xmap.prop["ci"][valid], expected.prop["confidence"][valid], atol=1e-5)
+    for index, name in enumerate(("Cu", "Li2MnO3", "P-31m")):
+        read, written = xmap.phases[index + 1], expected.phases[index]
+        np.testing.assert_allclose(
+            read.structure.lattice.abcABG(), written.structure.lattice.abcABG(), atol=1e-3
+        )
+        assert read.structure.title.split("-")[0] == name.split("-")[0]
+        proper = written.point_group[~written.point_group.improper.astype(bool)]
+        assert read.point_group.size == proper.size
+        np.testing.assert_allclose(read.point_group.outer(proper).unique().size, proper.size)
+
+
+@pytest.mark.parametrize(("names", "unindexed"), [(["Cu"], -1), (["Cu", "Ti"], 0)])
+def test_ang_conventions(tmp_path, names, unindexed):
+    omap = random_map(*names, shape=(6, 5), seed=2)
+    omap.to_ang(tmp_path / "map.ang")
+    header = [line for line in (tmp_path / "map.ang").read_text().split("\n") if line.startswith("#")]
+    assert [line.split()[-1] for line in header if line.startswith("# MaterialName")] == names[::-1]
+    symmetries = [line.split()[-1] for line in header if line.startswith("# Symmetry")]
+    assert symmetries == {1: ["43"], 2: ["62", "43"]}[len(names)]
+    assert sum(line.startswith("# SCANID: microinfer") and line.endswith("in nm") for line in header) == 1
+
+    table = np.loadtxt(tmp_path / "map.ang")
+    assert table.shape == (30, 10)
+    valid = omap.valid.T.ravel()
+    np.testing.assert_allclose(table[~valid, :3], 4 * np.pi, atol=1e-5)
+    np.testing.assert_array_equal(table[~valid, 5:], [[0, -1, unindexed, 0, 180]] * np.sum(~valid))
+    np.testing.assert_array_equal(table[valid, 7], omap.phase.T.ravel()[valid] + 1)
+    matrix = omap.matrix.transpose(1, 0, 2, 3).reshape(-1, 3, 3)[valid].astype(float)
+    bunge = Rotation.from_matrix(np.swapaxes(matrix, 1, 2)).as_euler("ZXZ")
+    np.testing.assert_allclose(table[valid, :3], np.mod(bunge, 2 * np.pi), atol=1e-5)
+    np.testing.assert_allclose(table[:6, 3], 0.5 * np.arange(6))
+    np.testing.assert_allclose(table[:6, 4], 0.0)
+
+
+def test_ang_limits_are_stated(tmp_path):
+    with pytest.raises(ValueError, match="five decimals"):
+        random_map("Cu", scan_step=1.234e-5, shape=(400, 2)).to_ang(tmp_path / "map.ang")
+    with pytest.raises(ValueError, match="two scan rows"):
+        random_map("Cu", shape=(1, 4)).to_ang(tmp_path / "map.ang")
+    assert list(tmp_path.iterdir()) == []
+
+
+def hkl_matrix(table):
+    """Orientations of a .ctf table in HKL's crystal frame."""
+    return Rotation.from_euler("ZXZ", table[:, 5:8], degrees=True).inv().as_matrix()
+
+
+@pytest.mark.parametrize(
+    ("name", "laue", "turn_to_hkl"),
+    [
+        ("Cu", 11, np.eye(3)),
+        ("Ti", 9, turn([0, 0, -1], 12)),
+        ("quartz", 7, turn([0, 0, -1], 12)),
+        ("forsterite", 3, np.eye(3)),
+    ],
+)
+def test_ctf_is_in_hkl_frame(tmp_path, name, laue, turn_to_hkl):
+    omap = random_map(name, shape=(4, 5), seed=7)
+    omap.to_ctf(tmp_path / "map.ctf")
+    lines = (tmp_path / "map.ctf").read_text().split("\n")
+    assert lines[0] == "Channel Text File"
+    assert {"XCells\t4", "YCells\t5", "XStep\t0.0005", "YStep\t0.0005"} <= set(lines)
+    parameters = lines[lines.index("Phases\t1") + 1].split("\t")
+    assert parameters[2:5] == [name, str(laue), "0"]
+    table = np.loadtxt(lines[lines.index("Phases\t1") + 3 :])
+    valid = omap.valid.T.ravel()
+    np.testing.assert_array_equal(table[:, 0], valid)
+    np.testing.assert_array_equal(table[~valid, 4], 3)
+    np.testing.assert_array_equal(table[:, 9], np.rint(255 * omap.confidence.T.ravel()))
+    np.testing.assert_allclose(table[:5, 1], 5e-4 * np.array([0, 1, 2, 3, 0]))
+    matrix = omap.matrix.transpose(1, 0, 2, 3).reshape(-1, 3, 3)
+    assert angles_between(hkl_matrix(table)[valid], (turn_to_hkl @ matrix)[valid]).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_ctf_makes_the_same_pattern_in_hkl_frame(tmp_path, name):
+    phase = PHASES[name]
+    omap = random_map(name, shape=(1, 3), invalid=0.0, seed=8)
+    omap.to_ctf(tmp_path / "map.ctf")
+    lines = (tmp_path / "map.ctf").read_text().split("\n")
+    first = lines.index("Phases\t1") + 1
+    numbers = lines[first].split("\t")
+    a, b, c, alpha, beta, gamma = (float(x) for x in ";".join(numbers[:2]).split(";"))
+    matrix = hkl_matrix(np.loadtxt(lines[first + 2 :]))
+    # HKL: c along z, a* along x, from the file's lattice constants alone
+    ca, cb, cg = np.cos(np.deg2rad([alpha, beta, gamma]))
+    metric = np.outer([a, b, c], [a, b, c]) * [[1, cg, cb], [cg, 1, ca], [cb, ca, 1]]
+    lower = np.linalg.cholesky(
+        metric[::-1, ::-1]
+    )  # rows c, b, a: c on the first axis, b in the plane of the first two
+    basis = lower[::-1, ::-1]
+    laue = {1: "-1", 2: "2/m", 3: "mmm", 7: "-3m", 9: "6/mmm", 11: "m-3m"}[int(numbers[3])]
+    hkl = phase.reflections[:, :3] @ export_frame(phase, [laue]).cell.T
+    for index in range(3):
+        before = our_disks(phase, omap.matrix[0, index])
+        after = disks(hkl, phase.reflections[:, 3], np.linalg.inv(basis).T, matrix[index])
+        assert_same_disks(before, after, 2e-4)
+
+
+@pytest.mark.parametrize(("name", "off"), [("Cu", 0.0), ("Ti", 30.0), ("calcite", 30.0), ("Li2MnO3", 19.2)])
+def test_orix_reads_ctf_without_turning_the_frame(tmp_path, name, off):
+    from orix.io import load
+
+    omap = random_map(name, shape=(4, 5), seed=9)
+    omap.to_ctf(tmp_path / "map.ctf")
+    xmap, expected = load(tmp_path / "map.ctf"), omap.to_orix()
+    assert xmap.shape == (5, 4)
+    np.testing.assert_array_equal(xmap.is_indexed, expected.is_indexed)
+    assert xmap.phases[1].point_group.laue.name == expected.phases[0].point_group.laue.name
+    valid = expected.is_indexed
+    apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
+    np.testing.assert_allclose(apart, off, atol=1e-3)
+
+
+def test_ctf_of_several_phases_and_none(tmp_path):
+    omap = random_map("Cu", "Ti", shape=(4, 5), seed=3)
+    omap.to_ctf(tmp_path / "map.ctf")
+    lines = (tmp_path / "map.ctf").read_text().split("\n")
+    table = np.loadtxt(lines[lines.index("Phases\t2") + 4 :])
+    np.testing.assert_array_equal(table[:, 0], omap.phase.T.ravel() + 1)
+    random_map("Cu", invalid=1.1).to_ctf(tmp_path / "none.ctf")
+    lines = (tmp_path / "none.ctf").read_text().split("\n")
+    assert not np.loadtxt(lines[lines.index("Phases\t1") + 3 :])[:, [0, 5, 6, 7]].any()
+
+
+def test_gimbal_lock_is_no_obstacle(tmp_path):
+    from orix.io import load
+
+    omap = random_map("Cu", shape=(2, 3), invalid=0.0)
+    exact = np.array([turn([0, 0, 1], order) for order in (1, 3, 5, 7, 9, 11)])
+    exact[3:] = turn([1, 0, 0], 2) @ exact[3:]
+    omap.matrix[:] = exact.reshape(2, 3, 3, 3)
+    for suffix in ("ang", "ctf"):
+        getattr(omap, f"to_{suffix}")(tmp_path / f"map.{suffix}")
+        matrix = load(tmp_path / f"map.{suffix}").rotations.to_matrix().reshape(3, 2, 3, 3)
+        assert angles_between(matrix.transpose(1, 0, 2, 3), omap.matrix).max() < 2e-3
+
+
+@pytest.fixture(scope="module")
+def py4dstem_copper():
+    py4dstem = pytest.importorskip("py4DSTEM")
+    crystal = py4dstem.process.diffraction.Crystal(
+        np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], float), np.array(29), 3.61
+    )
+    crystal.setup_diffraction(300e3)
+    crystal.calculate_structure_factors(1.6)
+    return crystal
+
+
+def py4dstem_disks(crystal, matrix):
+    pattern = crystal.generate_diffraction_pattern(
+        orientation_matrix=matrix, sigma_excitation_error=0.05, k_max=1.6
+    )
+    rows = np.column_stack([pattern.data[name] for name in ("h", "k", "l", "qx", "qy", "intensity")])
+    return rows[np.lexsort(rows[:, :3].T)]
+
+
+def test_ang_read_back_makes_py4dstem_draw_the_same_pattern(tmp_path, py4dstem_copper):
+    from orix.io import load
+
+    omap = random_map("Cu", shape=(4, 3), seed=12, invalid=0.0)
+    omap.to_ang(tmp_path / "map.ang")
+    matrix = load(tmp_path / "map.ang").rotations.to_matrix().reshape(3, 4, 3, 3).transpose(1, 0, 2, 3)
+    for position in np.ndindex(4, 3):
+        before = py4dstem_disks(py4dstem_copper, omap.matrix[position].astype(float))
+        after = py4dstem_disks(py4dstem_copper, matrix[position])
+        np.testing.assert_array_equal(before[:, :3], after[:, :3])
+        np.testing.assert_allclose(before[:, 3:5], after[:, 3:5], atol=1e-4)
+        np.testing.assert_allclose(before[:, 5], after[:, 5], rtol=5e-3)
+
+
+def test_py4dstem_compat_is_py4dstems_own_export(py4dstem_copper, monkeypatch):
+    # py4DSTEM asks pymatgen, which it does not install, for the name of the point group alone
+    analyzer = SimpleNamespace(get_point_group_symbol=lambda: "m-3m")
+    modules = {
+        "pymatgen.symmetry.analyzer": SimpleNamespace(SpacegroupAnalyzer=lambda structure: analyzer),
+        "pymatgen.core.structure": SimpleNamespace(Structure=lambda *args, **kwargs: None),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    from py4DSTEM.process.diffraction.utils import Orientation
+    from py4DSTEM.process.diffraction.utils import OrientationMap as Py4dstemMap
+
+    omap = random_map("Cu", shape=(4, 3), seed=13, invalid=0.0)
+    theirs = Py4dstemMap(num_x=4, num_y=3, num_matches=1)
+    for rx, ry in np.ndindex(4, 3):
+        orientation = Orientation(num_matches=1)
+        orientation.matrix[0] = omap.matrix[rx, ry]
+        orientation.corr[0] = 1.0
+        theirs.set_orientation(orientation, rx, ry)
+    expected = py4dstem_copper.orientation_map_to_orix_CrystalMap(theirs, pixel_size=0.5, pixel_units="nm")
+    xmap = omap.to_orix(py4dstem_compat=True)
+    assert angles_between(xmap.rotations.to_matrix(), expected.rotations.to_matrix()).max() < 1e-4
+    np.testing.assert_array_equal(xmap.x, expected.x)
+    np.testing.assert_array_equal(xmap.y, expected.y)
+    assert xmap.phases[0].point_group == expected.phases[0].point_group
+    assert angles_between(omap.to_orix().rotations.to_matrix(), expected.rotations.to_matrix()).min() > 1.0
