@@ -1,0 +1,447 @@
+"""The mapper: scan rows are read, tokenized, inferred and written in a stream of constant memory.
+
+One thread reads and tokenizes blocks of scan rows ahead of the device. The patterns of a block are grouped
+by their number of disks and run without padding, so an answer depends neither on the other patterns nor on
+the order in which they come.
+"""
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from microinfer.io import open_peaks
+from microinfer.mapping.mapfile import MapWriter
+from microinfer.mapping.result import MapBlock, OrientationMap
+from microinfer.models import OrientationModel, load_model
+from microinfer.peaks import BraggPeaks
+from microinfer.tokens import Tokens, TokenSpec, tokenize
+
+BLOCK_POSITIONS = 16384  # scan positions read at a time, unless block_rows says otherwise
+BLOCKS_AHEAD = 2  # blocks that wait, tokenized, for the device
+K_MAX_EXCESS = 1.05  # disks beyond this many k_max were not in the model's library
+EXCESS_SHARE = 1e-3  # of the disks may lie so far out, as noise, before that is worth a warning
+K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_max looks wrongly calibrated
+
+
+class PeakSource(Protocol):
+    """What the mapper reads from: `BraggPeaks`, or a reader from `microinfer.open_peaks`."""
+
+    @property
+    def scan_shape(self) -> tuple[int, int]:
+        """Scan rows and columns (Rx, Ry)."""
+
+    @property
+    def scan_step(self) -> float:
+        """Distance of neighbouring scan positions."""
+
+    @property
+    def scan_units(self) -> str:
+        """Unit of the scan step."""
+
+    @property
+    def qr_calibrated(self) -> bool:
+        """Whether the detector's axes were turned to those of the scan."""
+
+    def read_rows(self, start: int, stop: int) -> BraggPeaks:
+        """Peaks of the scan rows [start, stop)."""
+
+
+@dataclass
+class MapReport:
+    """What a mapping did, and how long it took.
+
+    Attributes
+    ----------
+    positions : int
+        Scan positions mapped: those within the region and the mask.
+    valid : int
+        Positions with an answer.
+    phase_counts : dict of str to int
+        Valid positions of each phase.
+    mean_confidence : float
+        Of the valid positions; NaN where there are none.
+    seconds : dict of str to float
+        Time in each stage: ``read`` and ``tokenize`` run in a thread beside ``infer`` and ``write``.
+    elapsed : float
+        Seconds from first to last.
+    """
+
+    positions: int
+    valid: int = 0
+    phase_counts: dict[str, int] = field(default_factory=dict)
+    mean_confidence: float = float("nan")
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"read": 0.0, "tokenize": 0.0, "infer": 0.0, "write": 0.0}
+    )
+    elapsed: float = 0.0
+
+    @property
+    def positions_per_second(self) -> float:
+        """Positions mapped per second, reading and writing included."""
+        return self.positions / self.elapsed if self.elapsed > 0 else 0.0
+
+
+class _Chunk(NamedTuple):
+    """A block of scan rows, tokenized."""
+
+    start: int
+    stop: int
+    tokens: Tokens
+    disks: int
+    far_disks: int  # beyond K_MAX_EXCESS
+    largest_radius: float  # 1/Angstrom
+    seconds: dict[str, float]
+
+
+def map_orientations(
+    peaks: PeakSource | str | PathLike[str],
+    model: OrientationModel | str | PathLike[str],
+    *,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+    block_rows: int | None = None,
+    batch_size: int = 1024,
+    min_disks: int | None = None,
+    roi: tuple[int, int, int, int] | None = None,
+    mask: ArrayLike | None = None,
+) -> OrientationMap:
+    """Map crystal orientation and phase over a scan.
+
+    Parameters
+    ----------
+    peaks : BraggPeaks, reader or path
+        The scan: peaks in memory, a reader from `microinfer.open_peaks`, or a file's path.
+    model : OrientationModel, str or path
+        A model, a shipped model's name, or a checkpoint's path. A model is moved to the device and put in
+        evaluation mode.
+    device : str or torch.device, default: "auto"
+        ``"auto"`` takes a CUDA GPU where there is one, else the CPU.
+    progress : bool, default: False
+        Show a progress bar on standard error.
+    block_rows : int, optional
+        Scan rows read at a time; about 16,000 positions by default.
+    batch_size : int, default: 1024
+        Largest number of patterns that the model sees at once.
+    min_disks : int, optional
+        Positions with fewer disks (without the direct beam) are invalid. By default what the model was made
+        for, usually 2.
+    roi : tuple of int, optional
+        Scan rows and columns (x0, x1, y0, y1) to map, x1 and y1 excluded. The map keeps the shape of the
+        scan; positions outside are invalid.
+    mask : array_like of bool, shape (Rx, Ry), optional
+        Positions to map; the others are invalid.
+
+    Returns
+    -------
+    OrientationMap
+        It does not depend on block size, batch size, number of threads or the order of disks, but for
+        rounding.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range and files that do not hold what they should.
+    OSError
+        For files that cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        Where the radii of the peaks do not fit the model's k_max.
+    """
+    with ExitStack() as stack:
+        source = _open(peaks, stack)
+        mapper = _Mapper(
+            source, _model(model, device), block_rows, batch_size, min_disks, _selection(source, roi, mask)
+        )
+        rows, columns = source.scan_shape
+        result = MapBlock(
+            matrix=np.full((rows, columns, 3, 3), np.nan, np.float32),
+            valid=np.zeros((rows, columns), np.bool_),
+            phase=np.full((rows, columns), -1, np.int16),
+            confidence=np.zeros((rows, columns), np.float32),
+        )
+
+        def keep(start: int, block: MapBlock) -> None:
+            for whole, part in zip(result, block, strict=True):
+                whole[start : start + len(part)] = part
+
+        mapper.run(keep, progress)
+        return OrientationMap(*result, **mapper.description)
+
+
+def map_to_file(
+    peaks: PeakSource | str | PathLike[str],
+    model: OrientationModel | str | PathLike[str],
+    path: str | PathLike[str],
+    *,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+    block_rows: int | None = None,
+    batch_size: int = 1024,
+    min_disks: int | None = None,
+    roi: tuple[int, int, int, int] | None = None,
+    mask: ArrayLike | None = None,
+) -> MapReport:
+    """Map a scan into a file, without holding the map in memory.
+
+    Parameters
+    ----------
+    peaks, model, device, progress, block_rows, batch_size, min_disks, roi, mask
+        As in `map_orientations`.
+    path : str or path
+        The map file, for `microinfer.load_map`. It appears when it is complete.
+
+    Returns
+    -------
+    MapReport
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        As in `map_orientations`, and where the file cannot be written.
+    """
+    with ExitStack() as stack:
+        source = _open(peaks, stack)
+        scan = getattr(source, "path", None)
+        if scan is not None and Path(path).exists() and Path(path).samefile(scan):
+            raise ValueError(f"{path}: the map would replace the scan")
+        mapper = _Mapper(
+            source, _model(model, device), block_rows, batch_size, min_disks, _selection(source, roi, mask)
+        )
+        writer = stack.enter_context(MapWriter(str(path), source.scan_shape, **mapper.description))
+        report = mapper.run(lambda start, block: writer.write_rows(start, *block), progress)
+        began = time.perf_counter()
+        stack.close()
+        closing = time.perf_counter() - began
+        report.seconds["write"] += closing
+        report.elapsed += closing
+    return report
+
+
+class _Mapper:
+    """One mapping of one scan."""
+
+    def __init__(
+        self,
+        source: PeakSource,
+        model: OrientationModel,
+        block_rows: int | None,
+        batch_size: int,
+        min_disks: int | None,
+        selected: NDArray[np.bool_],
+    ) -> None:
+        for name, value in (("block_rows", block_rows), ("batch_size", batch_size), ("min_disks", min_disks)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.source, self.model, self.selected = source, model, selected
+        self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
+        self.batch_size = batch_size
+        self.spec: TokenSpec = model.spec if min_disks is None else replace(model.spec, min_disks=min_disks)
+        self.device = model.operators.device
+        self.k_max = float(model.card.get("k_max", model.spec.radius_max))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a map says beside its answers."""
+        return {
+            "phases": self.model.phases,
+            "scan_step": self.source.scan_step,
+            "scan_units": self.source.scan_units,
+            "qr_calibrated": self.source.qr_calibrated,
+            "model_card": self.model.card,
+        }
+
+    def run(self, write: Callable[[int, MapBlock], None], progress: bool) -> MapReport:
+        """Map the scan and hand the answers to `write`, block by block."""
+        report = MapReport(positions=int(self.selected.sum()))
+        counts = np.zeros(len(self.model.phases), np.int64)
+        confidence, disks, far_disks, largest_radius, enough = 0.0, 0, 0, 0.0, False
+        began = time.perf_counter()
+        with _progress_bar(report.positions, progress) as advance, closing(self._chunks()) as chunks:
+            for chunk in chunks:
+                start = time.perf_counter()
+                block = self._infer(chunk, advance)
+                inferred = time.perf_counter()
+                write(chunk.start, block)
+                written = time.perf_counter()
+                seconds = {**chunk.seconds, "infer": inferred - start, "write": written - inferred}
+                for stage, value in seconds.items():
+                    report.seconds[stage] += value
+                counts += np.bincount(block.phase[block.valid], minlength=len(counts))
+                confidence += float(block.confidence.sum(dtype=np.float64))
+                disks += chunk.disks
+                far_disks += chunk.far_disks
+                largest_radius = max(largest_radius, chunk.largest_radius)
+                enough = enough or bool(chunk.tokens.valid.any())
+        report.elapsed = time.perf_counter() - began
+        report.valid = int(counts.sum())
+        report.phase_counts = {
+            phase.name: int(count) for phase, count in zip(self.model.phases, counts, strict=True)
+        }
+        if report.valid:
+            report.mean_confidence = confidence / report.valid
+        if not enough:
+            self._warn(f"no scan position has the {self.spec.min_disks} disks that an answer needs")
+        elif far_disks > EXCESS_SHARE * disks or largest_radius < K_MAX_SHORTFALL * self.k_max:
+            self._warn(
+                f"the scan's disks reach {largest_radius:.2f} 1/Angstrom, {far_disks / disks:.1%} of them "
+                f"beyond what the model has seen; it was trained to {self.k_max:.2f}"
+            )
+        return report
+
+    def _chunks(self) -> Generator[_Chunk, None, None]:
+        """Read and tokenize in a thread, a few blocks ahead of the caller."""
+        rows = np.flatnonzero(self.selected.any(axis=1))
+        if not len(rows):
+            return
+        end = int(rows[-1]) + 1
+        waiting: deque[Future[_Chunk]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="microinfer-reader") as reader:
+            try:
+                for start in range(int(rows[0]), end, self.block_rows):
+                    stop = min(start + self.block_rows, end)
+                    if not self.selected[start:stop].any():
+                        continue
+                    waiting.append(reader.submit(self._load, start, stop))
+                    if len(waiting) > BLOCKS_AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                # After an error or Ctrl-C: the block being read ends, the others never begin.
+                for future in waiting:
+                    future.cancel()
+
+    def _load(self, start: int, stop: int) -> _Chunk:
+        began = time.perf_counter()
+        peaks = self.source.read_rows(start, stop)
+        read = time.perf_counter()
+        tokens = tokenize(peaks, self.spec)
+        seconds = {"read": read - began, "tokenize": time.perf_counter() - read}
+        return _Chunk(
+            start,
+            stop,
+            tokens,
+            disks=int(tokens.count.sum()),
+            far_disks=int((tokens.radius > K_MAX_EXCESS * self.k_max).sum()),
+            largest_radius=float(tokens.radius.max()) if tokens.radius.numel() else 0.0,
+            seconds=seconds,
+        )
+
+    def _infer(self, chunk: _Chunk, advance: Callable[[int], None]) -> MapBlock:
+        """Run the patterns of a block in batches of equal length."""
+        selected = self.selected[chunk.start : chunk.stop]
+        positions = selected.size
+        run = chunk.tokens.valid.numpy() & selected.ravel()
+        count = chunk.tokens.count.numpy()
+        advance(int(selected.sum() - run.sum()))
+        tokens = Tokens(*(values.to(self.device) for values in chunk.tokens))
+        matrix = np.full((positions, 3, 3), np.nan, np.float32)
+        valid = np.zeros(positions, np.bool_)
+        phase = np.full(positions, -1, np.int16)
+        confidence = np.zeros(positions, np.float32)
+        for length in np.unique(count[run]):
+            group = np.flatnonzero(run & (count == length))
+            for first in range(0, len(group), self.batch_size):
+                batch = group[first : first + self.batch_size]
+                with torch.inference_mode():
+                    answer = self.model.predict(_pick(tokens, batch, int(length)))
+                good = answer.valid.cpu().numpy()
+                where = batch[good]
+                valid[where] = True
+                matrix[where] = answer.matrix.cpu().numpy()[good]
+                phase[where] = answer.phase.cpu().numpy()[good]
+                confidence[where] = answer.confidence.cpu().numpy()[good]
+                advance(len(batch))
+        shape = selected.shape
+        return MapBlock(
+            matrix.reshape(*shape, 3, 3),
+            valid.reshape(shape),
+            phase.reshape(shape),
+            confidence.reshape(shape),
+        )
+
+    def _warn(self, problem: str) -> None:
+        message = f"{problem}: check the calibration (microinfer info --phase) and the model"
+        warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
+    """Patterns of one length, without their padding."""
+    index = torch.from_numpy(batch).to(tokens.radius.device)
+    return Tokens(*(values[:, :length][index] if values.ndim == 2 else values[index] for values in tokens))
+
+
+def _open(peaks: PeakSource | str | PathLike[str], stack: ExitStack) -> PeakSource:
+    if isinstance(peaks, str | PathLike):
+        return stack.enter_context(open_peaks(peaks))
+    return peaks
+
+
+def _model(model: OrientationModel | str | PathLike[str], device: str | torch.device) -> OrientationModel:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto' or one of torch's, such as 'cpu' or 'cuda', got {device!r}"
+        ) from error
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch finds no CUDA GPU here")
+    if not isinstance(model, OrientationModel):
+        model = load_model(str(model))
+    return model.to(target).eval()
+
+
+def _selection(
+    source: PeakSource, roi: tuple[int, int, int, int] | None, mask: ArrayLike | None
+) -> NDArray[np.bool_]:
+    """Scan positions to map, (Rx, Ry)."""
+    rows, columns = source.scan_shape
+    selected = np.ones((rows, columns), np.bool_)
+    if mask is not None:
+        wanted = np.asarray(mask)
+        if wanted.dtype != np.bool_:
+            raise TypeError(f"mask must be boolean, got {wanted.dtype}")
+        if wanted.shape != (rows, columns):
+            raise ValueError(f"mask must have the scan's shape {(rows, columns)}, got {wanted.shape}")
+        selected &= wanted
+    if roi is not None:
+        x0, x1, y0, y1 = roi
+        if not (0 <= x0 < x1 <= rows and 0 <= y0 < y1 <= columns):
+            raise ValueError(
+                f"roi must be (x0, x1, y0, y1) within the scan's {rows} rows and {columns} columns, "
+                f"got {tuple(roi)}"
+            )
+        inside = np.zeros_like(selected)
+        inside[x0:x1, y0:y1] = True
+        selected &= inside
+    return selected
+
+
+@contextmanager
+def _progress_bar(total: int, visible: bool) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with the number of positions done."""
+    if not visible:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Mapping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("Mapping", total=total)
+        yield lambda done: bar.advance(task, done)
