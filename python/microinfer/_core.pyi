@@ -29,6 +29,11 @@ def set_num_threads(count: int) -> None: ...
 # --- device
 def cuda_is_built() -> bool: ...
 
+# --- records
+def gather_records(
+    records: NDArray[np.uint64], item_size: int, positions: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+
 # --- tokens
 class TokenSpec:
     def __init__(
