@@ -133,52 +133,63 @@ py::array project_to_so3_backward_of(const py::array& matrix, const py::array& r
     });
 }
 
-template <typename T>
-void symmetry_min_geodesic_cuda(std::uintptr_t predicted, std::uintptr_t label, std::uintptr_t operators,
-                                std::int64_t batch_size, std::int64_t operator_count, std::uintptr_t angle,
-                                std::uintptr_t index, int device, std::uintptr_t stream) {
-    const OrientationPairs<T> pairs = {pointer<T>(predicted), pointer<T>(label), pointer<T>(operators),
-                                       batch_size, operator_count};
-    cuda::symmetry_min_geodesic(pairs, pointer<T>(angle), pointer<std::int64_t>(index), {device, stream});
+/// Calls `call` with a double or a float.
+template <typename Call>
+void by_precision(bool is_double, const Call& call) {
+    if (is_double) {
+        call(double{});
+    } else {
+        call(float{});
+    }
 }
 
 template <typename T>
-void symmetry_min_geodesic_backward_cuda(std::uintptr_t predicted, std::uintptr_t label,
+OrientationPairs<T> device_pairs(std::uintptr_t predicted, std::uintptr_t label, std::uintptr_t operators,
+                                 std::int64_t batch_size, std::int64_t operator_count) {
+    return {pointer<T>(predicted), pointer<T>(label), pointer<T>(operators), batch_size, operator_count};
+}
+
+void symmetry_min_geodesic_cuda(bool is_double, std::uintptr_t predicted, std::uintptr_t label,
+                                std::uintptr_t operators, std::int64_t batch_size,
+                                std::int64_t operator_count, std::uintptr_t angle, std::uintptr_t index,
+                                int device, std::uintptr_t stream) {
+    by_precision(is_double, [&](auto zero) {
+        using T = decltype(zero);
+        cuda::symmetry_min_geodesic(device_pairs<T>(predicted, label, operators, batch_size, operator_count),
+                                    pointer<T>(angle), pointer<std::int64_t>(index), {device, stream});
+    });
+}
+
+void symmetry_min_geodesic_backward_cuda(bool is_double, std::uintptr_t predicted, std::uintptr_t label,
                                          std::uintptr_t operators, std::int64_t batch_size,
                                          std::int64_t operator_count, std::uintptr_t index,
                                          std::uintptr_t upstream, std::uintptr_t predicted_gradient,
                                          std::uintptr_t label_gradient, int device, std::uintptr_t stream) {
-    const OrientationPairs<T> pairs = {pointer<T>(predicted), pointer<T>(label), pointer<T>(operators),
-                                       batch_size, operator_count};
-    cuda::symmetry_min_geodesic_backward(pairs, pointer<std::int64_t>(index), pointer<T>(upstream),
-                                         pointer<T>(predicted_gradient), pointer<T>(label_gradient),
-                                         {device, stream});
+    by_precision(is_double, [&](auto zero) {
+        using T = decltype(zero);
+        cuda::symmetry_min_geodesic_backward(
+            device_pairs<T>(predicted, label, operators, batch_size, operator_count),
+            pointer<std::int64_t>(index), pointer<T>(upstream), pointer<T>(predicted_gradient),
+            pointer<T>(label_gradient), {device, stream});
+    });
 }
 
-template <typename T>
-void project_to_so3_cuda(std::uintptr_t matrix, std::int64_t batch_size, std::uintptr_t rotation, int device,
-                         std::uintptr_t stream) {
-    cuda::project_to_so3(pointer<T>(matrix), batch_size, pointer<T>(rotation), {device, stream});
+void project_to_so3_cuda(bool is_double, std::uintptr_t matrix, std::int64_t batch_size,
+                         std::uintptr_t rotation, int device, std::uintptr_t stream) {
+    by_precision(is_double, [&](auto zero) {
+        using T = decltype(zero);
+        cuda::project_to_so3(pointer<T>(matrix), batch_size, pointer<T>(rotation), {device, stream});
+    });
 }
 
-template <typename T>
-void project_to_so3_backward_cuda(std::uintptr_t matrix, std::uintptr_t rotation, std::uintptr_t upstream,
-                                  std::int64_t batch_size, std::uintptr_t gradient, int device,
-                                  std::uintptr_t stream) {
-    cuda::project_to_so3_backward(pointer<T>(matrix), pointer<T>(rotation), pointer<T>(upstream), batch_size,
-                                  pointer<T>(gradient), {device, stream});
-}
-
-/// The functions on device memory, one per dtype: "..._float32" and "..._float64".
-template <typename T>
-void register_cuda(py::module_& module, const std::string& suffix) {
-    // The GIL is released: these only enqueue kernels on device memory that the caller keeps alive.
-    const py::call_guard<py::gil_scoped_release> release;
-    module.def(("symmetry_min_geodesic_cuda_" + suffix).c_str(), &symmetry_min_geodesic_cuda<T>, release);
-    module.def(("symmetry_min_geodesic_backward_cuda_" + suffix).c_str(),
-               &symmetry_min_geodesic_backward_cuda<T>, release);
-    module.def(("project_to_so3_cuda_" + suffix).c_str(), &project_to_so3_cuda<T>, release);
-    module.def(("project_to_so3_backward_cuda_" + suffix).c_str(), &project_to_so3_backward_cuda<T>, release);
+void project_to_so3_backward_cuda(bool is_double, std::uintptr_t matrix, std::uintptr_t rotation,
+                                  std::uintptr_t upstream, std::int64_t batch_size, std::uintptr_t gradient,
+                                  int device, std::uintptr_t stream) {
+    by_precision(is_double, [&](auto zero) {
+        using T = decltype(zero);
+        cuda::project_to_so3_backward(pointer<T>(matrix), pointer<T>(rotation), pointer<T>(upstream),
+                                      batch_size, pointer<T>(gradient), {device, stream});
+    });
 }
 
 }  // namespace
@@ -196,8 +207,12 @@ void register_rotations(py::module_& module) {
                "Rotation nearest to each matrix, (B, 3, 3).");
     module.def("project_to_so3_backward", &project_to_so3_backward_of, py::arg("matrix"), py::arg("rotation"),
                py::arg("upstream"), "Gradient with respect to matrix, (B, 3, 3).");
-    register_cuda<float>(module, "float32");
-    register_cuda<double>(module, "float64");
+    // The GIL is released: these only enqueue kernels on device memory that the caller keeps alive.
+    const py::call_guard<py::gil_scoped_release> release;
+    module.def("symmetry_min_geodesic_cuda", &symmetry_min_geodesic_cuda, release);
+    module.def("symmetry_min_geodesic_backward_cuda", &symmetry_min_geodesic_backward_cuda, release);
+    module.def("project_to_so3_cuda", &project_to_so3_cuda, release);
+    module.def("project_to_so3_backward_cuda", &project_to_so3_backward_cuda, release);
 }
 
 }  // namespace microinfer::bindings

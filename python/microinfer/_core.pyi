@@ -107,7 +107,8 @@ def project_to_so3(matrix: NDArray[_Real]) -> NDArray[_Real]: ...
 def project_to_so3_backward(
     matrix: NDArray[_Real], rotation: NDArray[_Real], upstream: NDArray[_Real]
 ) -> NDArray[_Real]: ...
-def symmetry_min_geodesic_cuda_float32(
+def symmetry_min_geodesic_cuda(
+    is_double: bool,
     predicted: int,
     label: int,
     operators: int,
@@ -119,7 +120,8 @@ def symmetry_min_geodesic_cuda_float32(
     stream: int,
     /,
 ) -> None: ...
-def symmetry_min_geodesic_backward_cuda_float32(
+def symmetry_min_geodesic_backward_cuda(
+    is_double: bool,
     predicted: int,
     label: int,
     operators: int,
@@ -133,14 +135,17 @@ def symmetry_min_geodesic_backward_cuda_float32(
     stream: int,
     /,
 ) -> None: ...
-def project_to_so3_cuda_float32(
-    matrix: int, batch_size: int, rotation: int, device: int, stream: int, /
+def project_to_so3_cuda(
+    is_double: bool, matrix: int, batch_size: int, rotation: int, device: int, stream: int, /
 ) -> None: ...
-def project_to_so3_backward_cuda_float32(
-    matrix: int, rotation: int, upstream: int, batch_size: int, gradient: int, device: int, stream: int, /
+def project_to_so3_backward_cuda(
+    is_double: bool,
+    matrix: int,
+    rotation: int,
+    upstream: int,
+    batch_size: int,
+    gradient: int,
+    device: int,
+    stream: int,
+    /,
 ) -> None: ...
-
-symmetry_min_geodesic_cuda_float64 = symmetry_min_geodesic_cuda_float32
-symmetry_min_geodesic_backward_cuda_float64 = symmetry_min_geodesic_backward_cuda_float32
-project_to_so3_cuda_float64 = project_to_so3_cuda_float32
-project_to_so3_backward_cuda_float64 = project_to_so3_backward_cuda_float32
