@@ -1,0 +1,275 @@
+"""The one configuration of a model: its phases, their simulation, the network, its training."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from microinfer.tokens import TokenSpec
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """A crystal phase: a built-in name or a CIF file's path, and which symmetry counts."""
+
+    structure: str
+    name: str = ""
+    symmetry: str = "laue"
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """How the pattern library is simulated with py4DSTEM.
+
+    Attributes
+    ----------
+    zone_axes : int
+        Random zone axes for each phase, uniform over the proper fundamental cell (both mirror halves).
+    thicknesses : int
+        Thicknesses for each zone axis, uniform over thickness_range.
+    thickness_range : tuple of float
+        In lattice constants a.
+    method : str
+        ``"bloch"`` (dynamical) or ``"kinematic"`` (thickness without effect).
+    structure_factors : str
+        py4DSTEM's method for the dynamical structure factors, e.g. ``"WK-CP"``.
+    thermal_sigma : float
+        Root-mean-square thermal displacement in Angstrom.
+    voltage : float
+        Accelerating voltage in volts.
+    k_max : float
+        Largest scattering vector in 1/Angstrom.
+    excitation_error_sigma : float
+        In 1/Angstrom; beams up to three times this far from the Ewald sphere take part.
+    beam_intensity_min : float
+        Beams whose kinematic intensity (py4DSTEM's units) is lower are left out: a truncation that saves time.
+        Below zero: none is left out but those that the lattice centring forbids.
+    intensity_min : float
+        Disks weaker than this share of the strongest one are dropped.
+    seed : int
+        Seed of zone axes and thicknesses.
+    """
+
+    zone_axes: int = 12_000
+    thicknesses: int = 12
+    thickness_range: tuple[float, float] = (3.0, 900.0)
+    method: str = "bloch"
+    structure_factors: str = "WK-CP"
+    thermal_sigma: float = 0.08
+    voltage: float = 300e3
+    k_max: float = 2.0992
+    excitation_error_sigma: float = 0.04
+    beam_intensity_min: float = -1.0
+    intensity_min: float = 4e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("bloch", "kinematic"):
+            raise ValueError(f"simulation.method must be 'bloch' or 'kinematic', got {self.method!r}")
+        if self.zone_axes < 2 or self.thicknesses < 1:
+            raise ValueError("simulation needs at least two zone axes and one thickness")
+        if not 0 < self.thickness_range[0] <= self.thickness_range[1]:
+            raise ValueError(f"simulation.thickness_range must rise from above 0, got {self.thickness_range}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network's size.
+
+    Attributes
+    ----------
+    kind : str
+        ``"posterior"`` or ``"reference"``.
+    width, blocks, heads : int
+        Of the transformer encoder.
+    zone_axis_spacing : float
+        Distance of neighbouring cells in degrees (posterior).
+    channels : int
+        Complex channels of each in-plane order (posterior).
+    label_sigma : float
+        Width of the soft labels in degrees (posterior).
+    """
+
+    kind: str = "posterior"
+    width: int = 128
+    blocks: int = 3
+    heads: int = 8
+    zone_axis_spacing: float = 1.8
+    channels: int = 64
+    label_sigma: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("posterior", "reference"):
+            raise ValueError(f"model.kind must be 'posterior' or 'reference', got {self.kind!r}")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"model.width ({self.width}) must be a multiple of twice the heads ({self.heads})")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What experiments do to patterns, drawn afresh for every sample (the paper's Supplementary Text S3).
+
+    Attributes
+    ----------
+    position_jitter : float
+        Standard deviation of a disk's position in 1/Angstrom; each pattern draws its own share of it.
+    intensity_jitter : float
+        Standard deviation of the logarithm of a disk's intensity.
+    flatten : float
+        Share of patterns whose intensities are all made equal.
+    lose_weak : float
+        Share of patterns that lose the disks below a random threshold of up to lose_weak_threshold.
+    lose_weak_threshold : float
+        In units of the strongest disk.
+    false_disks : float
+        Mean number of false disks in a pattern, for half of the patterns.
+    edge_range : tuple of float
+        The detector's edge in 1/Angstrom, drawn for a quarter of the patterns; the others keep k_max.
+    no_crystal : float
+        Share of samples that are random false disks alone, labelled "no crystal" (posterior).
+    """
+
+    position_jitter: float = 0.008
+    intensity_jitter: float = 0.25
+    flatten: float = 0.02
+    lose_weak: float = 0.2
+    lose_weak_threshold: float = 0.1
+    false_disks: float = 0.3
+    edge_range: tuple[float, float] = (1.0, 2.1)
+    no_crystal: float = 0.03
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The course of the training.
+
+    Attributes
+    ----------
+    samples : int
+        Patterns seen in all.
+    batch_size : int
+        Patterns in a batch, all with the same number of disks.
+    learning_rate, weight_decay, clip_norm : float
+        Of AdamW; the rate rises linearly over warmup_steps and falls along a cosine to a hundredth.
+    warmup_steps : int
+        Steps of the rise.
+    validation_share : float
+        Share of the zone axes kept for validation.
+    seed : int
+        Seed of weights, order and augmentation.
+    """
+
+    samples: int = 600_000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    warmup_steps: int = 200
+    validation_share: float = 0.02
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that makes a model; one TOML file holds it."""
+
+    name: str
+    phases: tuple[PhaseConfig, ...]
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    tokens: TokenSpec = field(default_factory=TokenSpec)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "config") -> "Config":
+        """Return the configuration that a dictionary (of a TOML or JSON file) describes.
+
+        Raises
+        ------
+        ValueError
+            For a missing, unknown or ill-typed entry; the message names it.
+        """
+        values = dict(values)
+        sections = {
+            "simulation": SimulationConfig,
+            "tokens": TokenSpec,
+            "model": ModelConfig,
+            "augmentation": AugmentationConfig,
+            "training": TrainingConfig,
+        }
+        try:
+            name, phases = values.pop("name"), values.pop("phases")
+        except KeyError as missing:
+            raise ValueError(f"{where}: the entry {missing} is missing") from None
+        parts = {key: _section(kind, values.pop(key, {}), f"{where}: [{key}]") for key, kind in sections.items()}
+        if values:
+            raise ValueError(f"{where}: unknown entries {sorted(values)}")
+        if not isinstance(phases, list | tuple) or not phases:
+            raise ValueError(f"{where}: phases must be a list of at least one [[phases]] table")
+        return cls(name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a TOML configuration; CIF paths in it are relative to the file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the file cannot be read or holds a wrong entry.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        try:
+            values = tomllib.load(file)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: not a TOML file: {error}") from error
+    config = Config.from_dict(values, str(path))
+    phases = tuple(
+        dataclasses.replace(phase, structure=str(beside))
+        if (beside := path.parent / phase.structure).is_file()
+        else phase
+        for phase in config.phases
+    )
+    return dataclasses.replace(config, phases=phases)
+
+
+def default_config(structure: str | Path) -> Config:
+    """Sensible defaults for one crystal, given as a CIF file or a built-in name."""
+    return Config(Path(structure).stem.lower(), (PhaseConfig(str(structure)),))
+
+
+_T = TypeVar("_T")
+
+
+def _section(kind: type[_T], values: Any, where: str) -> _T:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a table, got {values!r}")
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}: unknown entries {unknown}; known are {sorted(fields)}")
+    converted = {}
+    for name, value in values.items():
+        default = fields[name].default
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, list):
+            value = tuple(value)
+        if default is not dataclasses.MISSING and not isinstance(value, type(default)):
+            raise ValueError(f"{where}: {name} must be a {type(default).__name__}, got {value!r}")
+        converted[name] = value
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None

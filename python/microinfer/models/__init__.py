@@ -1,0 +1,17 @@
+"""Models that turn the tokens of a diffraction pattern into orientation, phase and confidence."""
+
+from microinfer.models.base import OrientationModel, Prediction
+from microinfer.models.checkpoint import build_model, load_model, save_model, shipped_models
+from microinfer.models.posterior import PosteriorModel
+from microinfer.models.reference import ReferenceModel
+
+__all__ = [
+    "OrientationModel",
+    "PosteriorModel",
+    "Prediction",
+    "ReferenceModel",
+    "build_model",
+    "load_model",
+    "save_model",
+    "shipped_models",
+]

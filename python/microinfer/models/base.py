@@ -1,0 +1,91 @@
+"""What every model offers: phases, token ranges, a loss to train with and predictions."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from microinfer.config import ModelConfig
+from microinfer.crystal import CrystalPhase
+from microinfer.tokens import Tokens, TokenSpec
+
+NO_CRYSTAL = -1
+"""Phase label of a pattern without a crystal."""
+
+
+class Prediction(NamedTuple):
+    """The answers for B patterns."""
+
+    matrix: Tensor
+    """(B, 3, 3) float32, orientation in py4DSTEM's convention."""
+    phase: Tensor
+    """(B,) int64, index into the model's phases."""
+    confidence: Tensor
+    """(B,) float32, the probability that phase and orientation (to 3 degrees) are right."""
+    valid: Tensor
+    """(B,) bool, False where there is no answer."""
+
+
+class OrientationModel(nn.Module):
+    """Base of the models.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The network's size.
+    phases : tuple of CrystalPhase
+        The phases it tells apart.
+    spec : TokenSpec
+        Ranges of the tokens.
+    card : dict, optional
+        JSON-able facts about the model: name, voltage, k_max, recipe, figures.
+    """
+
+    operators: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        phases: tuple[CrystalPhase, ...],
+        spec: TokenSpec,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.phases = phases
+        self.spec = spec
+        self.card = dict(card or {})
+        order = max(len(phase.operators) for phase in phases)
+        # Groups of unlike order are filled up with the identity, which changes no minimum.
+        operators = torch.eye(3).repeat(len(phases), order, 1, 1)
+        for index, phase in enumerate(phases):
+            operators[index, : len(phase.operators)] = torch.tensor(phase.operators)
+        self.register_buffer("operators", operators, persistent=False)
+
+    def loss(self, output: Any, orientation: Tensor, phase: Tensor) -> Tensor:
+        """Mean training loss of an output of `forward`.
+
+        Parameters
+        ----------
+        output
+            What `forward` returned.
+        orientation : Tensor, shape (B, 3, 3)
+            Labels.
+        phase : Tensor, shape (B,)
+            Labels, `NO_CRYSTAL` for patterns of false disks alone.
+        """
+        raise NotImplementedError
+
+    def predict(self, tokens: Tokens) -> Prediction:
+        """Answer for tokenized patterns.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            As `microinfer.tokenize` makes them with this model's ``spec``.
+
+        Returns
+        -------
+        Prediction
+        """
+        raise NotImplementedError

@@ -1,0 +1,146 @@
+"""From the posterior's cells and in-plane densities to its most probable orientations."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from microinfer.losses import project_to_so3
+
+TOP_CELLS = 16
+"""Cells that are looked at; the others hold next to no probability near a mode."""
+PEAKS = 6
+"""Peaks of the in-plane density that are looked at in each cell."""
+WINDOW = 3
+"""Grid points on either side of a peak whose density belongs to it."""
+MODE_RADIUS = math.radians(7.0)
+"""Candidates further from a mode's centre than this do not enter its mean."""
+CONFIDENCE_RADIUS = math.radians(4.0)
+"""A mode's probability counts the candidates this near: 3 degrees and the cells' own spread."""
+
+
+class Modes(NamedTuple):
+    """Ranked modes of the posterior, M for each of B patterns."""
+
+    matrix: Tensor
+    """(B, M, 3, 3) orientations."""
+    phase: Tensor
+    """(B, M) int64."""
+    probability: Tensor
+    """(B, M) probability within 3 degrees of the mode, falling."""
+    no_crystal: Tensor
+    """(B,) probability that there is no crystal."""
+
+
+def find_modes(
+    logits: Tensor,
+    waves: Tensor,
+    waves_of_angle: Tensor,
+    frames: Tensor,
+    cell_phase: Tensor,
+    operators: Tensor,
+    count: int,
+) -> Modes:
+    """Find the posterior's most probable modes, one after the other.
+
+    The candidates are the peaks of the in-plane density in the most probable cells. A mode is the weighted mean
+    rotation of the candidates near its heaviest one, equivalents taken together; its candidates then leave.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, K + 1)
+        Of the cells and of "no crystal".
+    waves : Tensor, shape (B, K, W)
+        In-plane waves of each cell.
+    waves_of_angle : Tensor, shape (W, A)
+        Turns waves into the log-density on A angles.
+    frames : Tensor, shape (K, 3, 3)
+        Rotation of each cell at in-plane angle 0.
+    cell_phase : Tensor, shape (K,)
+        Phase of each cell.
+    operators : Tensor, shape (P, G, 3, 3)
+        Proper operators of each phase.
+    count : int
+        Number of modes.
+
+    Returns
+    -------
+    Modes
+    """
+    probability = logits.softmax(-1)
+    top = probability[:, :-1].topk(min(TOP_CELLS, len(frames)), -1)
+    picked = waves.gather(1, top.indices[..., None].expand(-1, -1, waves.shape[-1]))
+    angle, mass = _peaks(picked @ waves_of_angle)
+    weight = (top.values[..., None] * mass).flatten(1)  # (B, C)
+    candidates = (frames[top.indices][:, :, None] @ _about_z(angle)).flatten(1, 2)  # (B, C, 3, 3)
+    phase = cell_phase[top.indices][..., None].expand_as(angle).flatten(1)
+
+    found = []
+    for _ in range(count):
+        heaviest = weight.argmax(1, keepdim=True)
+        mode_phase = phase.gather(1, heaviest)
+        group = operators[mode_phase[:, 0]]  # (B, G, 3, 3)
+        same = phase == mode_phase
+        centre = _pick(candidates, heaviest)
+        # Twice: the second mean no longer depends on which candidate was the heaviest.
+        for _ in range(2):
+            distance, equivalent = _nearest_equivalents(candidates, centre, group)
+            near = weight * same * _bump(distance, MODE_RADIUS)
+            centre = project_to_so3((equivalent * near[..., None, None]).sum(1))
+        distance, _ = _nearest_equivalents(candidates, centre, group)
+        inside = same * torch.sigmoid((CONFIDENCE_RADIUS - distance) / math.radians(0.3))
+        found.append((centre, mode_phase[:, 0], (weight * inside).sum(1)))
+        taken = torch.maximum(inside, same * (distance < MODE_RADIUS))
+        weight = weight * (1.0 - taken.scatter(1, heaviest, 1.0))
+    matrix, phases, probabilities = (torch.stack(part, 1) for part in zip(*found, strict=True))
+    order = probabilities.argsort(dim=1, descending=True, stable=True)
+    return Modes(
+        matrix.gather(1, order[..., None, None].expand_as(matrix)),
+        phases.gather(1, order),
+        probabilities.gather(1, order),
+        probability[:, -1],
+    )
+
+
+def _peaks(log_density: Tensor) -> tuple[Tensor, Tensor]:
+    """Angle and probability of the highest peaks of densities on a grid, each (B, T, PEAKS)."""
+    points = log_density.shape[-1]
+    density = log_density.softmax(-1)
+    left, right = log_density.roll(1, -1), log_density.roll(-1, -1)
+    is_peak = (log_density >= left) & (log_density > right)
+    height, index = density.masked_fill(~is_peak, 0.0).topk(PEAKS, -1)
+    below, at, above = (table.gather(-1, index) for table in (left, log_density, right))
+    # The parabola through the three points; where there is no peak the weight is 0 and the angle has no effect.
+    shift = (0.5 * (below - above) / (below - 2.0 * at + above).clamp(max=-1e-6)).clamp(-0.5, 0.5)
+    window = torch.arange(-WINDOW, WINDOW + 1, device=index.device)
+    nearby = torch.remainder(index[..., None] + window, points).flatten(-2)
+    mass = density.gather(-1, nearby).unflatten(-1, (PEAKS, -1))
+    share = (WINDOW - (window - shift[..., None]).abs() + 0.5).clamp(0.0, 1.0)
+    mass = (mass * share).sum(-1) * (height > 0)
+    return (index + shift) * (2.0 * math.pi / points), mass
+
+
+def _about_z(angle: Tensor) -> Tensor:
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
+
+
+def _pick(candidates: Tensor, index: Tensor) -> Tensor:
+    """The candidate (B, 3, 3) that index (B, 1) names."""
+    return candidates.gather(1, index[..., None, None].expand(-1, -1, 3, 3))[:, 0]
+
+
+def _nearest_equivalents(candidates: Tensor, centre: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Each candidate's equivalent nearest to the centre: its distance (B, C) in radians and its matrix."""
+    relative = candidates @ centre.transpose(1, 2)[:, None]
+    # trace(S D) = sum of S transposed times D
+    trace = relative.flatten(2) @ group.transpose(-1, -2).flatten(2).transpose(1, 2)  # (B, C, G)
+    best, operator = trace.max(-1)
+    nearest = group.gather(1, operator[..., None, None].expand(-1, -1, 3, 3))
+    return torch.arccos(((best - 1.0) / 2.0).clamp(-1.0, 1.0)), nearest @ candidates
+
+
+def _bump(distance: Tensor, radius: float) -> Tensor:
+    """A weight that falls smoothly from 1 to 0 at the radius."""
+    return (1.0 - (distance / radius) ** 2).clamp(min=0.0) ** 2

@@ -1,0 +1,199 @@
+"""Our model: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microinfer.config import ModelConfig
+from microinfer.crystal import CrystalPhase
+from microinfer.models.base import NO_CRYSTAL, OrientationModel, Prediction
+from microinfer.models.decode import Modes, find_modes
+from microinfer.models.encoder import Block, initialise
+from microinfer.symmetry import zone_axis_frames, zone_axis_grid
+from microinfer.tokens import Tokens, TokenSpec
+
+ORDERS = (1, 2, 3, 4, 6)
+"""Angular orders of the in-plane density."""
+ANGLES = 180
+"""Grid points on which the in-plane density is normalised."""
+LABEL_CELLS = 12
+"""Cells around the label that the loss looks at."""
+EQUIVALENTS = 4
+"""Most equivalents of a label that can be near one cell."""
+
+
+class PosteriorOutput(NamedTuple):
+    """What `PosteriorModel.forward` returns."""
+
+    logits: Tensor
+    """(B, K + 1) log-probabilities up to a constant: the cells of all phases, then "no crystal"."""
+    waves: Tensor
+    """(B, K, 2 * orders) the in-plane waves u_n of each cell: real parts, then imaginary parts."""
+
+
+class PosteriorModel(OrientationModel):
+    """Posterior over orientations and phases.
+
+    Radius and intensity of a disk are invariants and are embedded; its polar angle enters attention as a rotary
+    embedding alone. A softmax goes over the zone-axis cells of all phases and "no crystal"; each cell has a
+    density over the in-plane angle, ``p(phi | cell) ~ exp Re sum_n u_n exp(i n phi)``, whose waves ``u_n`` are
+    sums over disks of ``c_n exp(i n theta)`` with invariant weights, and so turn with the pattern.
+    """
+
+    cells: Tensor
+    cell_phase: Tensor
+    waves_of_angle: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        phases: tuple[CrystalPhase, ...],
+        spec: TokenSpec,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(config, phases, spec, card)
+        grids = [zone_axis_grid(phase.operators, config.zone_axis_spacing) for phase in phases]
+        frames = [torch.tensor(zone_axis_frames(grid), dtype=torch.float32) for grid in grids]
+        sizes = torch.tensor([len(grid) for grid in grids])
+        self.register_buffer("cells", torch.cat(frames), persistent=False)  # (K, 3, 3)
+        self.register_buffer("cell_phase", torch.arange(len(phases)).repeat_interleave(sizes), persistent=False)
+        angle = torch.arange(ANGLES) * (2.0 * math.pi / ANGLES)
+        turned = torch.tensor(ORDERS)[:, None] * angle
+        self.register_buffer("waves_of_angle", torch.cat([turned.cos(), -turned.sin()]), persistent=False)
+
+        width, count = config.width, len(self.cells)
+        self.embedding = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList([Block(width, config.heads) for _ in range(config.blocks)])
+        self.norm = nn.LayerNorm(width)
+        self.cell_head = nn.Sequential(
+            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, count + 1)
+        )
+        self.disk_waves = nn.Linear(width, len(ORDERS) * config.channels * 2)
+        self.wave_gate = nn.Linear(2 * width, len(ORDERS) * config.channels)
+        self.cell_waves = nn.ModuleList(
+            [nn.Linear(config.channels, 2 * count, bias=False) for _ in ORDERS]
+        )
+        initialise(self)
+
+    def forward(self, tokens: Tokens) -> PosteriorOutput:
+        """Return the posterior's parameters."""
+        mask = tokens.mask
+        harmonics = torch.arange(1, 17, device=tokens.radius.device) * math.pi
+        radius = tokens.radius[..., None] * harmonics / 3.0
+        strength = tokens.intensity.sqrt()[..., None] * harmonics / 2.0
+        x = self.embedding(torch.cat([radius.sin(), radius.cos(), strength.sin(), strength.cos()], -1))
+        for block in self.blocks:
+            x = block(x, mask, tokens.angle)
+        x = self.norm(x)
+        weight = mask[..., None].to(x.dtype)
+        mean = (x * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        pooled = torch.cat([mean, x.masked_fill(~mask[..., None], -1e4).amax(1)], -1)
+        return PosteriorOutput(self.cell_head(pooled).float(), self._waves(x, pooled, tokens))
+
+    def _waves(self, x: Tensor, pooled: Tensor, tokens: Tokens) -> Tensor:
+        """In-plane waves u_n of every cell, (B, K, 2 * orders)."""
+        batch, length, _ = x.shape
+        gate = 1.0 + self.wave_gate(pooled).float().view(batch, len(ORDERS), -1)
+        weights = self.disk_waves(x).float().view(batch, length, len(ORDERS), 2, -1)
+        weights = weights * tokens.mask[:, :, None, None, None]
+        scale = tokens.mask.sum(1).clamp(min=1).sqrt()[:, None]
+        real, imaginary = [], []
+        for index, order in enumerate(ORDERS):
+            cos = (order * tokens.angle).cos()[..., None]
+            sin = (order * tokens.angle).sin()[..., None]
+            a, b = weights[:, :, index, 0], weights[:, :, index, 1]
+            x_sum = (a * cos - b * sin).sum(1) / scale * gate[:, index]
+            y_sum = (a * sin + b * cos).sum(1) / scale * gate[:, index]
+            w_real, w_imaginary = self.cell_waves[index].weight.chunk(2)
+            real.append(functional.linear(x_sum, w_real) - functional.linear(y_sum, w_imaginary))
+            imaginary.append(functional.linear(x_sum, w_imaginary) + functional.linear(y_sum, w_real))
+        return torch.stack(real + imaginary, -1).float()
+
+    def loss(self, output: PosteriorOutput, orientation: Tensor, phase: Tensor) -> Tensor:
+        """Cross-entropy to soft cell labels plus the in-plane mixture log-likelihood."""
+        log_cell = functional.log_softmax(output.logits, -1)
+        total = -log_cell[phase == NO_CRYSTAL, -1].sum()
+        for index, crystal in enumerate(self.phases):
+            rows = (phase == index).nonzero()[:, 0]
+            if len(rows):
+                cells = (self.cell_phase == index).nonzero()[:, 0]
+                operators = self.operators[index, : len(crystal.operators)]
+                total = total + self._phase_loss(
+                    log_cell[rows][:, cells], output.waves[rows][:, cells], orientation[rows], operators, cells
+                )
+        return total / len(phase)
+
+    def _phase_loss(
+        self, log_cell: Tensor, waves: Tensor, orientation: Tensor, operators: Tensor, cells: Tensor
+    ) -> Tensor:
+        """Summed loss of patterns of one phase, whose cells are `cells`."""
+        target, near, angle, counts = self._labels(orientation, operators, self.cells[cells])
+        loss = -(target * log_cell).sum() + torch.special.xlogy(target, target).sum()
+        share = target.gather(1, near)
+        share = share / share.sum(-1, keepdim=True)
+        picked = waves.gather(1, near[..., None].expand(-1, -1, waves.shape[-1]))
+        log_density = functional.log_softmax(picked @ self.waves_of_angle, -1)  # (B, T, ANGLES)
+        position = torch.remainder(angle / (2.0 * math.pi) * ANGLES, ANGLES)
+        left = position.floor()
+        fraction = position - left
+        left = left.long() % ANGLES
+        likelihood = torch.logaddexp(
+            log_density.gather(-1, left) + torch.log(1.0 - fraction + 1e-6),
+            log_density.gather(-1, (left + 1) % ANGLES) + torch.log(fraction + 1e-6),
+        )
+        likelihood = torch.logsumexp(likelihood.masked_fill(~counts, -1e9), -1)
+        likelihood = likelihood + math.log(ANGLES) - counts.sum(-1).float().log()
+        return loss - (share * likelihood).sum()
+
+    @torch.no_grad()
+    def _labels(
+        self, orientation: Tensor, operators: Tensor, frames: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Soft labels.
+
+        Returns the target over the cells (B, K), the nearest cells (B, T), the in-plane angle of the label's
+        equivalents in each of them (B, T, E) and which of these count (B, T, E).
+        """
+        sigma = math.radians(self.config.label_sigma)
+        directions = torch.einsum("gji,kj->kgi", operators, frames[:, :, 2])
+        cosine = (orientation[:, :, 2] @ directions.reshape(-1, 3).T).view(-1, *directions.shape[:2])
+        distance = torch.arccos(cosine.clamp(-1.0, 1.0))  # (B, K, G)
+        target = torch.softmax(-0.5 * (distance.amin(-1) / sigma) ** 2, -1)
+        near = target.topk(min(LABEL_CELLS, len(frames)), -1).indices
+        close = distance.gather(1, near[..., None].expand(-1, -1, len(operators)))
+        close = close.topk(min(EQUIVALENTS, len(operators)), -1, largest=False)
+        counts = close.values < close.values[..., :1] + 1.2 * sigma
+        equivalent = operators[close.indices] @ orientation[:, None, None]  # (B, T, E, 3, 3)
+        relative = frames[near].transpose(-1, -2)[:, :, None] @ equivalent
+        angle = torch.atan2(
+            relative[..., 1, 0] - relative[..., 0, 1], relative[..., 0, 0] + relative[..., 1, 1]
+        )
+        return target, near, angle, counts
+
+    def modes(self, tokens: Tokens, count: int = 3) -> Modes:
+        """The posterior's most probable modes, ranked.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            Patterns.
+        count : int
+            Number of modes.
+
+        Returns
+        -------
+        Modes
+        """
+        output = self(tokens)
+        return find_modes(
+            output.logits, output.waves, self.waves_of_angle, self.cells, self.cell_phase, self.operators, count
+        )
+
+    def predict(self, tokens: Tokens) -> Prediction:
+        """Answer for tokenized patterns: the most probable mode."""
+        modes = self.modes(tokens)
+        valid = tokens.valid & (modes.no_crystal < 0.5)
+        return Prediction(modes.matrix[:, 0], modes.phase[:, 0], modes.probability[:, 0].clamp(max=1.0), valid)

@@ -1,0 +1,99 @@
+"""The paper's model: binned embeddings, a transformer encoder, regression to SO(3), geodesic loss."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microinfer.config import ModelConfig
+from microinfer.crystal import CrystalPhase
+from microinfer.losses import project_to_so3, symmetry_min_geodesic
+from microinfer.models.base import NO_CRYSTAL, OrientationModel, Prediction
+from microinfer.models.encoder import Block, initialise
+from microinfer.tokens import Tokens, TokenSpec
+
+ANGLE_HARMONICS = 15
+
+
+class ReferenceOutput(NamedTuple):
+    """What `ReferenceModel.forward` returns."""
+
+    matrix: Tensor
+    """(B, 3, 3) rotation matrices."""
+    phase_logits: Tensor
+    """(B, number of phases)."""
+
+
+class ReferenceModel(OrientationModel):
+    """Transformer regression of the paper (Methods, "Model Architecture").
+
+    It gives one orientation and no probability for it: its confidence is 0 everywhere.
+    """
+
+    radius_table: Tensor
+    intensity_table: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        phases: tuple[CrystalPhase, ...],
+        spec: TokenSpec,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(config, phases, spec, card)
+        width = config.width
+        self.register_buffer("radius_table", _sinusoids(spec.radius_bins, 5000.0, width), persistent=False)
+        self.register_buffer("intensity_table", _sinusoids(spec.intensity_bins, 10000.0, width), persistent=False)
+        self.angle_embedding = nn.Linear(2 * ANGLE_HARMONICS, width)
+        self.norm_in = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList([Block(width, config.heads) for _ in range(config.blocks)])
+        self.norm_out = nn.LayerNorm(width)
+        self.orientation_head = nn.Sequential(
+            nn.Linear(width, width // 2), nn.LayerNorm(width // 2), nn.GELU(),
+            nn.Linear(width // 2, width // 4), nn.GELU(),
+            nn.Linear(width // 4, width // 8), nn.GELU(),
+            nn.Linear(width // 8, 9),
+        )  # fmt: skip
+        self.phase_head = nn.Sequential(
+            nn.Linear(width, width // 2), nn.GELU(), nn.Linear(width // 2, len(phases))
+        )
+        initialise(self)
+
+    def forward(self, tokens: Tokens) -> ReferenceOutput:
+        """Regress orientation and phase."""
+        angle = (tokens.angle_bin.float() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
+        turned = angle[..., None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
+        waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS  # paper, eq. 2
+        x = self.radius_table[tokens.radius_bin.long()] + self.intensity_table[tokens.intensity_bin.long()]
+        x = self.norm_in(x + self.angle_embedding(waves))
+        for block in self.blocks:
+            x = block(x, tokens.mask, None)
+        weight = tokens.mask[..., None].to(x.dtype)
+        latent = (self.norm_out(x) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        matrix = project_to_so3(self.orientation_head(latent).float().view(-1, 3, 3))
+        return ReferenceOutput(matrix, self.phase_head(latent).float())
+
+    def loss(self, output: ReferenceOutput, orientation: Tensor, phase: Tensor) -> Tensor:
+        """Symmetry-min geodesic loss plus the cross-entropy of the phase; patterns without crystal are left out."""
+        total = output.matrix.new_zeros(())
+        for index, crystal in enumerate(self.phases):
+            rows = phase == index
+            operators = self.operators[index, : len(crystal.operators)]
+            total = total + symmetry_min_geodesic(output.matrix[rows], orientation[rows], operators).sum()
+        crystals = phase != NO_CRYSTAL
+        total = total + functional.cross_entropy(output.phase_logits[crystals], phase[crystals], reduction="sum")
+        return total / crystals.sum().clamp(min=1)
+
+    def predict(self, tokens: Tokens) -> Prediction:
+        """Answer for tokenized patterns."""
+        output = self(tokens)
+        confidence = torch.zeros(len(output.matrix), device=output.matrix.device)
+        return Prediction(output.matrix, output.phase_logits.argmax(-1), confidence, tokens.valid)
+
+
+def _sinusoids(bins: int, base: float, width: int) -> Tensor:
+    """The paper's eq. 1 for every bin, shape (bins, width)."""
+    element = torch.arange(width)
+    phase = torch.arange(bins)[:, None] / base ** (2.0 * element / width)
+    return torch.where(element % 2 == 0, phase.sin(), phase.cos())

@@ -1,0 +1,189 @@
+"""Batches of patterns as an experiment would give them, made from a library on the fly."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from microinfer.config import AugmentationConfig
+from microinfer.models.base import NO_CRYSTAL
+from microinfer.simulation.library import PatternLibrary
+from microinfer.tokens import Tokens, TokenSpec, tokenize_arrays
+
+CHUNK_BATCHES = 64
+"""Batches that are drawn together, so that patterns of nearly equal length can be put in one batch."""
+
+
+class Batch(NamedTuple):
+    """Tokenized patterns and their labels."""
+
+    tokens: Tokens
+    orientation: Tensor
+    """(B, 3, 3) float32."""
+    phase: Tensor
+    """(B,) int64, `NO_CRYSTAL` for patterns of false disks alone."""
+
+
+class _Flat(NamedTuple):
+    """Ragged disks as flat arrays; `pattern` says which pattern a disk belongs to."""
+
+    q: NDArray[np.float32]  # (P, 2)
+    intensity: NDArray[np.float32]  # (P,)
+    pattern: NDArray[np.int64]  # (P,)
+
+    def keep(self, which: NDArray[np.bool_]) -> "_Flat":
+        return _Flat(self.q[which], self.intensity[which], self.pattern[which])
+
+
+def training_batches(
+    library: PatternLibrary,
+    members: NDArray[np.int64],
+    spec: TokenSpec,
+    augmentation: AugmentationConfig,
+    batch_size: int,
+    seed: int,
+    first_chunk: int = 0,
+) -> Iterator[tuple[int, Batch]]:
+    """Yield (chunk number, batch) without end; each chunk depends on the seed and its own number alone.
+
+    Parameters
+    ----------
+    library : PatternLibrary
+        The patterns.
+    members : ndarray of int64
+        Which of them to draw.
+    spec : TokenSpec
+        Token ranges.
+    augmentation : AugmentationConfig
+        What happens to a pattern.
+    batch_size : int
+        Patterns in a batch; their numbers of disks are as equal as a chunk allows.
+    seed, first_chunk : int
+        Where the stream begins.
+    """
+    chunk = first_chunk
+    while True:
+        rng = np.random.default_rng([seed, chunk])
+        drawn = rng.choice(members, CHUNK_BATCHES * batch_size)
+        batch = augmented(library, drawn, spec, augmentation, rng)
+        usable = batch.tokens.valid.nonzero()[:, 0]
+        by_length = usable[torch.argsort(batch.tokens.count[usable], dim=0, stable=True)]
+        parts = by_length.split(batch_size)
+        for index in rng.permutation(len(parts)):
+            if len(parts[index]) > 1:
+                yield chunk, _take(batch, parts[index])
+        chunk += 1
+
+
+def turned(library: PatternLibrary, members: NDArray[np.int64], spec: TokenSpec, seed: int) -> Batch:
+    """Patterns with a random in-plane rotation and nothing else, for validation."""
+    rng = np.random.default_rng(seed)
+    flat, orientation = _turn(*_gather(library, members), rng)
+    return _tokenized(flat, orientation, library.phase[members], spec)
+
+
+def augmented(
+    library: PatternLibrary,
+    members: NDArray[np.int64],
+    spec: TokenSpec,
+    augmentation: AugmentationConfig,
+    rng: np.random.Generator,
+) -> Batch:
+    """Turn, disturb and tokenize some patterns of a library (the paper's Supplementary Text S3)."""
+    count = len(members)
+    flat, orientation = _turn(*_gather(library, members), rng)
+    phase = library.phase[members].copy()
+
+    empty = rng.random(count) < augmentation.no_crystal
+    phase[empty] = NO_CRYSTAL
+    flat = flat.keep(~empty[flat.pattern])
+    flat = _disturb(flat, count, augmentation, rng)
+    false_mean = np.where(rng.random(count) < 0.5, augmentation.false_disks, 0.0)
+    false_mean[empty] = rng.uniform(2.0, 12.0, int(empty.sum()))
+    flat = _add_false_disks(flat, false_mean, library.simulation.k_max, rng)
+    edge = np.full(count, library.simulation.k_max, np.float32)
+    cropped = rng.random(count) < 0.25
+    edge[cropped] = rng.uniform(*augmentation.edge_range, int(cropped.sum()))
+    flat = flat.keep(np.abs(flat.q).max(axis=1, initial=0.0) <= edge[flat.pattern])
+    return _tokenized(flat, orientation, phase, spec)
+
+
+def _gather(library: PatternLibrary, members: NDArray[np.int64]) -> tuple[_Flat, NDArray[np.float32]]:
+    peaks = library.peaks
+    counts = peaks.counts[members]
+    pattern = np.repeat(np.arange(len(members)), counts)
+    first = np.repeat(peaks.offsets[members] - (np.cumsum(counts) - counts), counts)
+    disks = first + np.arange(len(pattern))
+    q = np.stack([peaks.qx[disks], peaks.qy[disks]], axis=-1)
+    return _Flat(q, peaks.intensity[disks], pattern), library.orientation[members]
+
+
+def _turn(
+    flat: _Flat, orientation: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[_Flat, NDArray[np.float32]]:
+    """Turn each pattern in the detector plane; M becomes M Rz(phi) transposed."""
+    angle = rng.uniform(0.0, 2.0 * np.pi, len(orientation))
+    rz = np.zeros((len(orientation), 3, 3), np.float32)
+    rz[:, 0, 0] = rz[:, 1, 1] = np.cos(angle)
+    rz[:, 1, 0] = np.sin(angle)
+    rz[:, 0, 1] = -rz[:, 1, 0]
+    rz[:, 2, 2] = 1.0
+    q = np.einsum("pij,pj->pi", rz[flat.pattern, :2, :2], flat.q)
+    return flat._replace(q=q), orientation @ rz.transpose(0, 2, 1)
+
+
+def _disturb(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> _Flat:
+    """Jitter positions and intensities, flatten some patterns' intensities, lose some patterns' weak disks."""
+    level = rng.random(count).astype(np.float32)[flat.pattern]
+    noise = rng.standard_normal((len(level), 3), np.float32) * level[:, None]
+    q = flat.q + augmentation.position_jitter * noise[:, :2]
+    intensity = flat.intensity * np.exp(augmentation.intensity_jitter * noise[:, 2])
+    intensity[(rng.random(count) < augmentation.flatten)[flat.pattern]] = 1.0
+    strongest = np.zeros(count, np.float32)
+    np.maximum.at(strongest, flat.pattern, intensity)
+    threshold = rng.uniform(0.0, augmentation.lose_weak_threshold, count)
+    threshold[rng.random(count) >= augmentation.lose_weak] = 0.0
+    intensity = intensity / np.maximum(strongest, 1e-30)[flat.pattern]
+    return _Flat(q, intensity, flat.pattern).keep(intensity >= threshold[flat.pattern])
+
+
+def _add_false_disks(
+    flat: _Flat, mean: NDArray[np.float64], k_max: float, rng: np.random.Generator
+) -> _Flat:
+    """Add disks, uniform over the detector, with 2 to 20 % of the strongest disk's intensity."""
+    number = rng.poisson(mean)
+    pattern = np.repeat(np.arange(len(mean)), number)
+    radius = k_max * np.sqrt(rng.random(len(pattern)))
+    angle = rng.uniform(0.0, 2.0 * np.pi, len(pattern))
+    q = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).astype(np.float32)
+    intensity = rng.uniform(0.02, 0.2, len(pattern)).astype(np.float32)
+    return _Flat(
+        np.concatenate([flat.q, q]),
+        np.concatenate([flat.intensity, intensity]),
+        np.concatenate([flat.pattern, pattern]),
+    )
+
+
+def _tokenized(
+    flat: _Flat, orientation: NDArray[np.float32], phase: NDArray[np.int64], spec: TokenSpec
+) -> Batch:
+    order = np.argsort(flat.pattern, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(flat.pattern, minlength=len(phase)))])
+    tokens = tokenize_arrays(
+        torch.from_numpy(flat.q[order, 0].astype(np.float32)),
+        torch.from_numpy(flat.q[order, 1].astype(np.float32)),
+        torch.from_numpy(flat.intensity[order].astype(np.float32)),
+        torch.from_numpy(offsets),
+        spec,
+    )
+    return Batch(tokens, torch.from_numpy(orientation), torch.from_numpy(phase))
+
+
+def _take(batch: Batch, rows: Tensor) -> Batch:
+    """Some patterns of a batch, padded no further than the longest of them."""
+    length = int(batch.tokens.count[rows].max())
+    parts = [part[rows, :length] if part.dim() == 2 else part[rows] for part in batch.tokens]
+    return Batch(Tokens(*parts), batch.orientation[rows], batch.phase[rows])

@@ -1,0 +1,265 @@
+"""The training loop: from a configuration to a checkpoint, resumable."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from microinfer import __version__
+from microinfer.config import Config
+from microinfer.io.atomic import atomic_output
+from microinfer.models import OrientationModel, build_model, load_model, save_model
+from microinfer.progress import ProgressBar
+from microinfer.simulation.library import PatternLibrary, load_library, simulate_library
+from microinfer.symmetry import misorientation
+from microinfer.tokens import Tokens
+from microinfer.training.augmentation import Batch, training_batches, turned
+
+VALIDATION_PATTERNS = 2048
+VALIDATIONS = 20
+"""Validations in a training."""
+
+
+def train(
+    config: Config,
+    out: str | Path,
+    *,
+    library: PatternLibrary | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = False,
+) -> Path:
+    """Train a model.
+
+    Parameters
+    ----------
+    config : Config
+        Phases, simulation, network and course of the training.
+    out : str or Path
+        Folder for the library (where none is given), the log, the state to resume from and the checkpoint
+        ``<name>.safetensors``: the weights with the lowest validation loss so far.
+    library : PatternLibrary, optional
+        Patterns to train on; by default ``out/library.h5``, which is simulated where it is missing.
+    resume : bool
+        Go on from the state in `out`.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    progress : bool
+        Show a progress bar with loss, error and remaining time.
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If the state in `out` belongs to another configuration.
+    FileNotFoundError
+        If there is nothing to resume.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    if library is None:
+        library = _library(config, folder / "library.h5", progress)
+    where = _device(device)
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, library.phases, config.tokens, _card(config, library)).to(where)
+    run = _Run(config, folder, model, library, where)
+    if resume:
+        run.restore()
+    run.go(progress)
+    return run.checkpoint
+
+
+class _Run:
+    """One training in progress."""
+
+    def __init__(
+        self, config: Config, folder: Path, model: OrientationModel, library: PatternLibrary, where: torch.device
+    ) -> None:
+        self.config, self.model, self.library, self.device = config, model, library, where
+        self.checkpoint = folder / f"{config.name}.safetensors"
+        self.state_file = folder / "state.pt"
+        self.log_file = folder / "log.jsonl"
+        training = config.training
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self.members, held_out = _split(library, training.validation_share, training.seed)
+        self.validation = turned(library, held_out, config.tokens, training.seed)
+        self.samples = self.step = self.chunk = 0
+        self.seconds = 0.0
+        self.best = math.inf
+
+    def go(self, progress: bool) -> None:
+        """Train to the end."""
+        training = self.config.training
+        batches = training_batches(
+            self.library,
+            self.members,
+            self.config.tokens,
+            self.config.augmentation,
+            training.batch_size,
+            training.seed,
+            self.chunk,
+        )
+        every = max(1, training.samples // VALIDATIONS)
+        due = (self.samples // every + 1) * every
+        started = time.monotonic() - self.seconds
+        with ProgressBar(f"training {self.config.name}", training.samples, visible=progress) as bar:
+            bar.advance(self.samples)
+            while self.samples < training.samples:
+                self.chunk, batch = next(batches)
+                loss = self._update(batch)
+                self.samples += len(batch.phase)
+                self.step += 1
+                self.seconds = time.monotonic() - started
+                bar.advance(len(batch.phase), loss=f"{loss:.3f}")
+                if self.samples >= min(due, training.samples):
+                    due += every
+                    figures = self.validate()
+                    bar.advance(0, error=f"{figures['median_error_deg']:.2f} deg")
+                    self._log(loss, figures)
+                    self.save(figures)
+
+    def _update(self, batch: Batch) -> float:
+        training = self.config.training
+        share = self.samples / training.samples
+        warm = min(1.0, (self.step + 1) / training.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = training.learning_rate * warm * (0.01 + 0.495 * (1.0 + math.cos(math.pi * share)))
+        self.model.train()
+        tokens, orientation, phase = _to(batch, self.device)
+        with self._autocast():
+            output = self.model(tokens)
+        loss: Tensor = self.model.loss(output, orientation, phase)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        self.optimizer.step()
+        return loss.item()
+
+    def _autocast(self) -> torch.autocast:
+        fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss and errors on the held-out zone axes; an invalid answer counts as 45 degrees wrong."""
+        self.model.eval()
+        losses, errors, confidences = [], [], []
+        for start in range(0, len(self.validation.phase), 256):
+            part = slice(start, start + 256)
+            rows = Tokens(*(value[part] for value in self.validation.tokens))
+            batch = _to(Batch(rows, self.validation.orientation[part], self.validation.phase[part]), self.device)
+            usable = batch.tokens.valid
+            output = self.model(batch.tokens)
+            loss = self.model.loss(output, batch.orientation, batch.phase)
+            prediction = self.model.predict(batch.tokens)
+            error = np.full(len(batch.phase), math.radians(45.0))
+            for index, crystal in enumerate(self.library.phases):
+                right = prediction.valid & (prediction.phase == index) & (batch.phase == index) & usable
+                rows_right = right.nonzero()[:, 0].cpu()
+                error[rows_right.numpy()] = misorientation(
+                    prediction.matrix.cpu()[rows_right].numpy(),
+                    batch.orientation.cpu()[rows_right].numpy(),
+                    crystal.operators,
+                )
+            losses.append(float(loss) * len(error))
+            errors.append(np.degrees(error))
+            confidences.append(prediction.confidence.cpu().numpy())
+        error = np.concatenate(errors)
+        return {
+            "validation_loss": sum(losses) / len(error),
+            "mean_error_deg": float(error.mean()),
+            "median_error_deg": float(np.median(error)),
+            "within_3_deg": float((error < 3.0).mean()),
+            "mean_confidence": float(np.concatenate(confidences).mean()),
+        }
+
+    def _log(self, loss: float, figures: dict[str, float]) -> None:
+        record = {"samples": self.samples, "seconds": round(self.seconds, 1), "loss": loss, **figures}
+        with self.log_file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save(self, figures: dict[str, float]) -> None:
+        """Write the checkpoint if it is the best so far, and the state to resume from."""
+        if figures["validation_loss"] < self.best:
+            self.best = figures["validation_loss"]
+            self.model.card["validation"] = {"samples_seen": self.samples, **figures}
+            save_model(self.checkpoint, self.model)
+        state = {
+            "config": json.dumps(self.config.to_dict()),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": [self.samples, self.step, self.chunk + 1],
+            "seconds": self.seconds,
+            "best": self.best,
+        }
+        with atomic_output(self.state_file) as temporary:
+            torch.save(state, temporary)
+
+    def restore(self) -> None:
+        """Take up the state that `save` wrote."""
+        if not self.state_file.is_file():
+            raise FileNotFoundError(f"{self.state_file}: nothing to resume; train without resume first")
+        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+        if state["config"] != json.dumps(self.config.to_dict()):
+            raise ValueError(f"{self.state_file}: belongs to another configuration")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.samples, self.step, self.chunk = state["progress"]
+        self.seconds, self.best = state["seconds"], state["best"]
+        if self.checkpoint.is_file():
+            self.model.card.update(load_model(self.checkpoint).card)
+
+
+def _library(config: Config, path: Path, progress: bool) -> PatternLibrary:
+    if path.is_file():
+        library = load_library(path)
+        if library.simulation != config.simulation:
+            raise ValueError(f"{path}: was simulated with other settings; move it away or use another folder")
+        return library
+    return simulate_library(config, path, progress=progress)
+
+
+def _split(
+    library: PatternLibrary, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Patterns to train with and to validate with, of different zone axes."""
+    zones = np.unique(library.zone)
+    rng = np.random.default_rng([seed, 1])
+    held_out = rng.permutation(zones)[: max(1, round(share * len(zones)))]
+    is_held_out = np.isin(library.zone, held_out)
+    validation = rng.permutation(np.flatnonzero(is_held_out))[:VALIDATION_PATTERNS]
+    return np.flatnonzero(~is_held_out), np.sort(validation)
+
+
+def _card(config: Config, library: PatternLibrary) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "version": __version__,
+        "voltage": config.simulation.voltage,
+        "k_max": config.simulation.k_max,
+        "recipe": config.to_dict(),
+        "library_patterns": len(library),
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    tokens = Tokens(*(part.to(device) for part in batch.tokens))
+    return Batch(tokens, batch.orientation.to(device), batch.phase.to(device))
