@@ -174,8 +174,9 @@ def map_orientations(
         )
 
         def keep(start: int, block: MapBlock) -> None:
-            for whole, part in zip(result, block, strict=True):
-                whole[start : start + len(part)] = part
+            rows = slice(start, start + len(block.valid))
+            for name, values in block._asdict().items():
+                getattr(result, name)[rows] = values
 
         mapper.run(keep, progress)
         return OrientationMap(*result, **mapper.description)

@@ -1,0 +1,211 @@
+"""The commands that look at scans: map, info, demo."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from microinfer.cli.show import console, facts, histogram, map_summary, warnings_as_lines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from microinfer.crystal import CrystalPhase
+    from microinfer.mapping import OrientationMap
+
+Scan = Annotated[
+    Path, typer.Argument(metavar="SCAN", help="HDF5 file of Bragg peaks: py4DSTEM or microinfer.")
+]
+Name = Annotated[
+    str | None, typer.Option(help="Which BraggVectors group to read, where the file has several.")
+]
+Calibrated = Annotated[
+    bool,
+    typer.Option("--calibrated", help="The file's peaks are already in 1/Å and centred (py4DSTEM 0.13)."),
+]
+PixelSize = Annotated[
+    float | None, typer.Option(help="1/Å per detector pixel, in place of the file's own calibration.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def map_scan(
+    scan: Scan,
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a checkpoint's path.")] = "cu",
+    out: Annotated[Path, typer.Option(help="The map to write (HDF5).")] = Path("map.h5"),
+    plot: Annotated[Path | None, typer.Option(help="Draw IPF maps and confidence to this file.")] = None,
+    ang: Annotated[Path | None, typer.Option(help="Export to an .ang file (EDAX, MTEX, orix).")] = None,
+    ctf: Annotated[Path | None, typer.Option(help="Export to a .ctf file (HKL, MTEX).")] = None,
+    roi: Annotated[
+        tuple[int, int, int, int] | None,
+        typer.Option(
+            metavar="X0 X1 Y0 Y1", help="Map only scan rows X0 to X1 and columns Y0 to Y1 (ends excluded)."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Map only where this boolean .npy array, shaped like the scan, is true."),
+    ] = None,
+    min_disks: Annotated[
+        int | None,
+        typer.Option(
+            help="Positions with fewer disks are invalid; by default the model's own limit, usually 2."
+        ),
+    ] = None,
+    name: Name = None,
+    calibrated: Calibrated = False,
+    pixel_size: PixelSize = None,
+    device: Device = "auto",
+    block_rows: Annotated[int | None, typer.Option(help="Scan rows read at a time.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Patterns given to the model at once.")] = 1024,
+) -> None:
+    """Map crystal orientation and phase over a scan."""
+    from microinfer.io import open_peaks
+    from microinfer.mapping import load_map, map_to_file
+
+    selection = None if mask is None else np.load(mask, allow_pickle=False)
+    with (
+        warnings_as_lines(),
+        open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
+    ):
+        report = map_to_file(
+            reader,
+            model,
+            out,
+            device=device,
+            progress=True,
+            block_rows=block_rows,
+            batch_size=batch_size,
+            min_disks=min_disks,
+            roi=roi,
+            mask=selection,
+        )
+    map_summary(report, f"Map of {scan} written to {out}")
+    if plot is not None or ang is not None or ctf is not None:
+        omap = load_map(out)
+        for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
+            if path is not None:
+                write(path)
+                console.print(f"Wrote {path}", soft_wrap=True)
+
+
+def info(
+    file: Scan,
+    phase: Annotated[
+        str | None, typer.Option(help="Compare with the rings of a CIF file or a built-in phase (Cu, Cu2O).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Compare with the rings of this model's phases, a name or a path.")
+    ] = None,
+    radius_max: Annotated[float, typer.Option(help="Outer end of the histogram in 1/Å.")] = 2.0,
+    name: Name = None,
+    calibrated: Calibrated = False,
+    pixel_size: PixelSize = None,
+) -> None:
+    """Show a scan's shape, calibration and peaks, beside a phase's rings: a wrong pixel size is seen here."""
+    from microinfer.analysis import phase_rings, radial_histogram
+    from microinfer.io import open_peaks
+
+    phases = _phases(phase, model, radius_max)
+    with (
+        warnings_as_lines(),
+        open_peaks(file, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
+    ):
+        result = radial_histogram(reader, radius_max)
+        rows, columns = reader.scan_shape
+        facts(
+            str(file),
+            {
+                "Scan": f"{rows} x {columns} positions, step {reader.scan_step:g} {reader.scan_units}",
+                "Peaks": f"{result.disks.sum():,}, {result.disks.mean():.1f} per position, at most "
+                f"{result.disks.max():,}; {(result.disks == 0).sum():,} positions without any",
+                "Frame": "of the scan (rotation applied)" if reader.qr_calibrated else "of the detector",
+                "Beyond": f"{result.outside:,} peaks farther out than {radius_max:g} 1/Å",
+                "Read from": f"{reader.source}, {reader.description['format']}",
+                "Calibration": ", ".join(f"{key} {text}" for key, text in reader.description["found"].items())
+                or "none",
+                "Applied": ", ".join(reader.description["applied"]) or "nothing",
+            },
+        )
+    for crystal in phases:
+        histogram(result, phase_rings(crystal, radius_max), crystal.name)
+    if not phases:
+        histogram(result, [], "")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for map.h5 and map.png.")] = Path(
+        "microinfer-demo"
+    ),
+) -> None:
+    """Map a small simulated copper polycrystal and compare with its known orientations."""
+    from microinfer.mapping import load_map, map_to_file
+
+    data = Path(str(files("microinfer"))) / "data" / "demo"
+    with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
+        matrix, interior = truth["matrix"], truth["interior"]
+    out.mkdir(parents=True, exist_ok=True)
+    with warnings_as_lines():
+        report = map_to_file(data / "polycrystal.h5", "cu", out / "map.h5", progress=True)
+    omap = load_map(out / "map.h5")
+    omap.plot(out / "map.png")
+    map_summary(report, f"Map written to {out / 'map.h5'}, picture to {out / 'map.png'}")
+    facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
+
+
+def compare_with_truth(
+    omap: "OrientationMap", matrix: "NDArray[np.float64]", interior: "NDArray[np.bool_]"
+) -> dict[str, str]:
+    """Misorientation of a map to the truth.
+
+    Parameters
+    ----------
+    omap : OrientationMap
+        A map of one phase.
+    matrix : ndarray, shape (Rx, Ry, 3, 3)
+        True orientations, NaN in vacuum.
+    interior : ndarray of bool, shape (Rx, Ry)
+        Positions inside a grain, away from its boundaries.
+
+    Returns
+    -------
+    dict of str to str
+        Rows to print. Inside grains an invalid answer counts as 45 degrees wrong.
+    """
+    import torch
+
+    from microinfer.losses import symmetry_min_geodesic
+
+    error = np.full(omap.scan_shape, 45.0)
+    known = omap.valid & np.isfinite(matrix).all(axis=(2, 3))
+    angle = symmetry_min_geodesic(
+        torch.from_numpy(omap.matrix[known]).double(),
+        torch.from_numpy(np.asarray(matrix[known], np.float64)),
+        torch.from_numpy(omap.phases[0].operators),
+    )
+    error[known] = np.rad2deg(angle.numpy())
+    vacuum = np.isnan(matrix).all(axis=(2, 3))
+    inside = error[interior]
+    rows = {
+        "Median misorientation": f"{np.median(inside):.2f} degrees, inside grains",
+        "Within 3 degrees": f"{np.mean(inside <= 3.0):.1%}, inside grains",
+    }
+    if vacuum.any():
+        rows["Valid in vacuum"] = f"{omap.valid[vacuum].mean():.1%} of {vacuum.sum():,} positions"
+    return rows
+
+
+def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[CrystalPhase, ...]":
+    if phase is not None and model is not None:
+        raise typer.BadParameter("give --phase or --model, not both")
+    if phase is not None:
+        from microinfer.simulation import load_structure
+
+        return (load_structure(phase).phase(radius_max),)
+    if model is not None:
+        from microinfer.models import load_model
+
+        return load_model(model).phases
+    return ()

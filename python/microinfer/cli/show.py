@@ -1,0 +1,106 @@
+"""What the commands print: summaries of a map, of a scan, of models."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from microinfer.analysis import RadialHistogram
+    from microinfer.analysis.radial import Ring
+    from microinfer.mapping import MapReport
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+HEIGHT = 8  # lines of the histogram
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print the warnings raised inside as lines of their own, once the work is done."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        errors.print(f"[bold yellow]Warning:[/] {escape(message)}", soft_wrap=True)
+
+
+def facts(title: str, rows: dict[str, str]) -> None:
+    """Print a table of names and values."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+def map_summary(report: "MapReport", title: str) -> None:
+    """Print what a mapping did on one screen."""
+    rows = {"Positions": f"{report.positions:,}", "Valid": _share(report.valid, report.positions)}
+    for name, count in report.phase_counts.items():
+        rows[f"Phase {name}"] = _share(count, report.positions)
+    rows["Mean confidence"] = f"{report.mean_confidence:.3f}" if report.valid else "none"
+    rows["Seconds"] = ", ".join(f"{stage} {value:.2f}" for stage, value in report.seconds.items())
+    rows["Elapsed"] = f"{report.elapsed:.2f} s, {report.positions_per_second:,.0f} positions per second"
+    facts(title, rows)
+
+
+def histogram(result: "RadialHistogram", rings: "list[Ring]", phase: str) -> None:
+    """Print a radial histogram as bars, a phase's rings below."""
+    counts = np.sqrt(result.counts / max(1, result.counts.max()))
+    eighths = np.rint(counts * HEIGHT * 8).astype(int)
+    # a bin with any peak at all shows
+    eighths = np.where(result.counts > 0, np.maximum(eighths, 1), 0)
+    console.print(
+        f"Peaks by distance from the centre (square root of the count), to {result.radius_max:.2f} 1/Å"
+    )
+    for level in range(HEIGHT - 1, -1, -1):
+        line = "".join(EIGHTHS[int(np.clip(value - 8 * level, 0, 8))] for value in eighths)
+        console.print(line.rstrip(), soft_wrap=True)
+    bins = len(counts)
+    if rings:
+        marks = [" "] * bins
+        for ring in rings:
+            marks[min(bins - 1, int(ring.radius / result.radius_max * bins))] = "^"
+        console.print(f"[cyan]{''.join(marks).rstrip()}[/]  rings of {escape(phase)}", soft_wrap=True)
+    axis = [" "] * (bins + 4)
+    for value in np.arange(0.0, result.radius_max + 1e-9, 0.5):
+        at = int(value / result.radius_max * bins)
+        axis[at : at + 3] = f"{value:.1f}"
+    console.print("".join(axis).rstrip(), style="dim", soft_wrap=True)
+    if rings:
+        inner = ", ".join(f"{{{' '.join(map(str, ring.hkl))}}} {ring.radius:.3f}" for ring in rings[:5])
+        console.print(f"Innermost rings of {escape(phase)}, in 1/Å: {inner}", soft_wrap=True)
+
+
+def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> None:
+    """Print the shipped models."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("Model", "Phases", "Voltage", "k max", "Figures"):
+        table.add_column(column)
+    for name, card in cards.items():
+        figures = card.get("figures", {})
+        text = ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in figures.items()
+        )
+        table.add_row(
+            name,
+            phases[name],
+            f"{card['voltage'] / 1e3:g} kV" if "voltage" in card else "",
+            f"{card['k_max']:g} 1/Å" if "k_max" in card else "",
+            escape(text),
+        )
+    console.print(table)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
