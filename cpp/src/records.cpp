@@ -1,6 +1,5 @@
 #include <microinfer/records.hpp>
 
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -26,12 +25,15 @@ void record_offsets(const VariableLengthRecord* records, std::int64_t count, std
     }
 }
 
-void gather_column(const VariableLengthRecord* records, std::int64_t count, std::size_t item_size,
-                   std::size_t position, double* column) {
+void gather_records(const VariableLengthRecord* records, std::int64_t count, std::int64_t width,
+                    const std::int64_t* offsets, double* columns) {
+    const std::int64_t items = offsets[count];
     for (std::int64_t i = 0; i < count; ++i) {
-        const std::byte* value = records[i].items + (records[i].length > 0 ? position : 0);
-        for (std::size_t item = 0; item < records[i].length; ++item, value += item_size) {
-            std::memcpy(column++, value, sizeof(double));  // items need not be aligned
+        const double* value = records[i].items;
+        for (std::int64_t item = offsets[i]; item < offsets[i + 1]; ++item) {
+            for (std::int64_t column = 0; column < width; ++column) {
+                columns[column * items + item] = *value++;
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ def cuda_is_built() -> bool: ...
 
 # --- records
 def gather_records(
-    records: NDArray[np.uint64], item_size: int, positions: list[int]
+    records: NDArray[np.uint64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 
 # --- tokens

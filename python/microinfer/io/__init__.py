@@ -1,1 +1,114 @@
 """Files in and out: Bragg peaks from py4DSTEM and native HDF5, and outputs that appear whole."""
+
+from os import PathLike
+
+import numpy as np
+
+from microinfer.io.native import NativeReader, is_native, write_peaks
+from microinfer.io.py4dstem import open_py4dstem
+from microinfer.io.reader import PeakReader, open_hdf5
+from microinfer.peaks import BraggPeaks
+
+__all__ = ["PeakReader", "open_peaks", "read_peaks", "write_peaks"]
+
+_BLOCK_POSITIONS = 65536  # scan positions that read_peaks holds as records at a time
+
+
+def open_peaks(
+    path: str | PathLike[str],
+    *,
+    name: str | None = None,
+    calibrated: bool = False,
+    pixel_size: float | None = None,
+) -> PeakReader:
+    """Open a file of Bragg peaks, to be read in blocks of scan rows.
+
+    Three kinds of files are known: BraggVectors of py4DSTEM 0.14, whose calibration is applied as py4DSTEM's
+    own ``bv.cal`` does; point lists of py4DSTEM 0.13, which carry no calibration; the form that `write_peaks`
+    writes.
+
+    Parameters
+    ----------
+    path : path-like
+        HDF5 file.
+    name : str, optional
+        Which peaks, where the file has several: a group's name, or its path within the file.
+    calibrated : bool
+        True states that point lists without calibration hold peaks in 1/Angstrom, measured from the direct
+        beam.
+    pixel_size : float, optional
+        Size of a detector pixel in 1/Angstrom, in place of the file's Q_pixel_size and Q_pixel_units.
+
+    Returns
+    -------
+    PeakReader
+        To be closed, or used in a ``with`` statement.
+
+    Raises
+    ------
+    ValueError
+        Where the file is not HDF5, has no Bragg peaks or several and no `name`, lacks the calibration to
+        1/Angstrom, or where an argument does not fit the kind of file. The message says what to give.
+    OSError
+        Where the file is missing or damaged.
+    """
+    if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
+        raise ValueError(f"pixel_size must be a positive number in 1/Angstrom, got {pixel_size}")
+    if calibrated and pixel_size is not None:
+        raise ValueError(
+            "calibrated=True says that the peaks are in 1/Angstrom already: pixel_size must not be given"
+        )
+    file = open_hdf5(path)
+    try:
+        if not is_native(file):
+            return open_py4dstem(file, name, calibrated, pixel_size)
+        if name is not None or pixel_size is not None:
+            given = "name" if name is not None else "pixel_size"
+            raise ValueError(f"{path}: {given} must not be given for peaks that microinfer wrote")
+        return NativeReader(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def read_peaks(
+    path: str | PathLike[str],
+    *,
+    name: str | None = None,
+    calibrated: bool = False,
+    pixel_size: float | None = None,
+) -> BraggPeaks:
+    """Read all Bragg peaks of a file.
+
+    Parameters
+    ----------
+    path, name, calibrated, pixel_size
+        As in `open_peaks`.
+
+    Returns
+    -------
+    BraggPeaks
+        Calibrated, in 1/Angstrom.
+
+    Raises
+    ------
+    ValueError, OSError
+        As in `open_peaks` and `PeakReader.read_rows`.
+    """
+    with open_peaks(path, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader:
+        rows, columns = reader.scan_shape
+        step = max(1, _BLOCK_POSITIONS // columns)
+        blocks = [reader.read_rows(start, min(start + step, rows)) for start in range(0, rows, step)]
+        if len(blocks) == 1:
+            return blocks[0]
+        counts = np.concatenate([block.counts for block in blocks])
+        return BraggPeaks(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([block.qx for block in blocks]),
+            np.concatenate([block.qy for block in blocks]),
+            np.concatenate([block.intensity for block in blocks]),
+            reader.scan_shape,
+            reader.scan_step,
+            reader.scan_units,
+            reader.qr_calibrated,
+        )

@@ -3,9 +3,9 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO, RawIOBase
+from io import FileIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,12 +61,50 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
+class _Sink(FileIO):
+    """A file that keeps the first error of writing to itself and from then on pretends to write."""
+
+    error: OSError | None = None
+
+    def write(self, data: "Buffer", /) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while self.error is None and done < len(view):  # a single call may write a part
+            try:
+                done += super().write(view[done:])
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return self.tell() if size is None else size
+
+
+class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
+    """An HDF5 file open for writing through `atomic_hdf5`."""
+
+    def __init__(self, sink: _Sink) -> None:
+        super().__init__(sink, "w")
+        self._sink = sink
+
+    def require_written(self) -> None:
+        """Raise the OSError of the first write that failed, if any did: long before the end of the block."""
+        if self._sink.error is not None:
+            raise self._sink.error
+
+
 @contextmanager
-def atomic_hdf5(path: str | PathLike[str]) -> Iterator[h5py.File]:
+def atomic_hdf5(path: str | PathLike[str]) -> Iterator[OutputFile]:
     """Give a new HDF5 file, which takes the place of `path` when the block ends without an error.
 
     As `atomic_output`, for HDF5. HDF5 cannot close a file whose last writes failed: it leaves the file open
-    and the process crashes at its end. Here a failed write is kept from HDF5 and raised when the block ends.
+    and the process crashes at its end. Here a failed write is kept from HDF5 and raised when the block ends,
+    or where the block asks (`OutputFile.require_written`).
 
     Parameters
     ----------
@@ -75,7 +113,7 @@ def atomic_hdf5(path: str | PathLike[str]) -> Iterator[h5py.File]:
 
     Yields
     ------
-    h5py.File
+    OutputFile
         Open for writing; closed by the end of the block.
 
     Raises
@@ -83,55 +121,15 @@ def atomic_hdf5(path: str | PathLike[str]) -> Iterator[h5py.File]:
     OSError
         As in `atomic_output`.
     """
-    with atomic_output(path) as temporary, FileIO(temporary, "r+") as raw:
-        output = _Output(raw)
+    with atomic_output(path) as temporary, _Sink(temporary, "r+") as sink:
         try:
-            with h5py.File(output, "w") as file:
+            with OutputFile(sink) as file:
                 yield file
         except Exception:
-            if output.error is None:
+            if sink.error is None:
                 raise
-        if (
-            output.error is not None
-        ):  # also behind an error that HDF5 met as it read back what was not written
-            raise _cannot_write(output.error, path) from output.error
-
-
-class _Output(RawIOBase):
-    """A file that keeps the first error of writing to itself and then pretends to write."""
-
-    def __init__(self, raw: FileIO) -> None:
-        self._raw = raw
-        self.error: OSError | None = None
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-    def readinto(self, buffer: "Buffer") -> int | None:
-        return self._raw.readinto(buffer)
-
-    def write(self, data: "Buffer") -> int:
-        view = memoryview(data).cast("B")
-        self._attempt(lambda: self._write_all(view))
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        self._attempt(lambda: self._raw.truncate(size))
-        return self.tell() if size is None else size
-
-    def _write_all(self, view: memoryview) -> None:
-        while view:  # a single call may write a part
-            view = view[self._raw.write(view) :]
-
-    def _attempt(self, operation: Callable[[], object]) -> None:
-        if self.error is None:
-            try:
-                operation()
-            except OSError as error:
-                self.error = error
+        if sink.error is not None:  # also behind an error that HDF5 met as it read back what was not written
+            raise _cannot_write(sink.error, path) from sink.error
 
 
 def _require_writable(target: Path, path: str | PathLike[str]) -> None:

@@ -2,7 +2,9 @@
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -11,39 +13,46 @@ from numpy.typing import NDArray
 
 from microinfer._core import gather_records
 
-_DEFAULT_PROPERTIES = 0  # H5P_DEFAULT
 FIELDS = ("qx", "qy", "intensity")
 
-Columns = tuple[NDArray[np.int64], NDArray[np.float64]]  # offsets (N + 1,), columns (3, P)
+Columns = tuple[
+    NDArray[np.int64],  # offsets (N + 1,)
+    NDArray[np.float64],  # qx, qy, intensity (3, P)
+]
+
+_PEAK = np.dtype([(name, np.float64) for name in FIELDS])
+_DEFAULT = 0  # H5P_DEFAULT
 
 
-def record_dtype(dataset: h5py.Dataset) -> np.dtype[np.void]:
-    """Return the dtype of one peak in a dataset of variable-length peaks.
+class _Library(NamedTuple):
+    """Functions of the HDF5 library that h5py uses; see HDF5's reference manual for their arguments."""
 
-    Raises
-    ------
-    ValueError
-        Where the dataset does not hold lists of qx, qy, intensity on a two-dimensional scan.
-    """
+    read: Callable[[int, int, int, int, int, int], int]
+    reclaim: Callable[[int, int, int, int], int]
+
+
+def require_peaks(dataset: h5py.Dataset) -> None:
+    """Raise ValueError unless a dataset holds lists of qx, qy, intensity on a two-dimensional scan."""
     dtype = h5py.check_vlen_dtype(dataset.dtype)
     if dtype is None or dtype.names is None or not set(FIELDS) <= set(dtype.names):
         raise ValueError(f"it must hold lists of {', '.join(FIELDS)}, got {dtype or dataset.dtype}")
+    if any(dtype[name].kind not in "fiu" for name in FIELDS):
+        raise ValueError(f"{', '.join(FIELDS)} must be real numbers, got {dtype}")
     if dataset.ndim != 2 or 0 in dataset.shape:
         raise ValueError(f"its shape must be the scan's (Rx, Ry), got {dataset.shape}")
-    return dtype
 
 
 def read_columns(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
     """Read the peaks of scan rows ``start`` to ``stop - 1``.
 
-    HDF5 hands out (length, address) pairs whose memory belongs to the library that h5py loaded; they are gathered
-    in C++ and given back to it. Where that library cannot be reached, or the peaks are not stored as native
-    doubles, h5py's objects are joined instead, to the same answer.
+    HDF5 hands out (length, address) pairs whose memory belongs to the library that h5py loaded; they are
+    gathered in C++ and given back to it. Where that library cannot be reached, h5py's objects are joined
+    instead, to the same answer.
 
     Parameters
     ----------
     dataset : h5py.Dataset, shape (Rx, Ry)
-        Lists of peaks, as `record_dtype` demands.
+        Lists of peaks, as `require_peaks` demands.
     start, stop : int
         Rows of the block.
 
@@ -53,17 +62,19 @@ def read_columns(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
         For the N = (stop - start) Ry scan positions.
     columns : ndarray of float64, shape (3, P)
         qx, qy, intensity as stored.
+
+    Raises
+    ------
+    OSError
+        Where the file is damaged.
     """
-    dtype = record_dtype(dataset)
-    native = all(dtype[name] == np.float64 for name in FIELDS)
-    reclaim = _reclaim_function()
-    if reclaim is None or not native:
-        return read_columns_as_objects(dataset, start, stop)
-    return _read_columns_raw(dataset, start, stop, dtype, reclaim)
+    library = _library()
+    columns = _read_raw(library, dataset, start, stop) if library is not None else None
+    return read_columns_as_objects(dataset, start, stop) if columns is None else columns
 
 
 def read_columns_as_objects(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
-    """As `read_columns`, through one NumPy array per scan position: slower, with h5py's public interface only."""
+    """As `read_columns`, by h5py's public interface alone: one NumPy array per scan position, slower."""
     lists = dataset[start:stop].ravel()
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(peaks) for peaks in lists], out=offsets[1:])
@@ -76,42 +87,37 @@ def read_columns_as_objects(dataset: h5py.Dataset, start: int, stop: int) -> Col
     return offsets, columns
 
 
-def _read_columns_raw(
-    dataset: h5py.Dataset,
-    start: int,
-    stop: int,
-    dtype: np.dtype[np.void],
-    reclaim: Callable[[int, int, int, int], int],
-) -> Columns:
+def _read_raw(library: _Library, dataset: h5py.Dataset, start: int, stop: int) -> Columns | None:
+    """Read by raw records; None where HDF5 fails, so that h5py tries and says why."""
     shape = (stop - start, dataset.shape[1])
-    memory_type = dataset.id.get_type()
-    memory_space = h5py.h5s.create_simple(shape)
-    file_space = dataset.id.get_space()
-    file_space.select_hyperslab((start, 0), shape)
-    records = np.zeros(shape, "V16")  # HDF5's hvl_t: size_t length, void *address
+    peaks = h5py.h5t.vlen_create(h5py.h5t.py_create(_PEAK))  # HDF5 converts other precisions and orders
+    block = h5py.h5s.create_simple(shape)
+    selection = dataset.id.get_space()
+    selection.select_hyperslab((start, 0), shape)
+    records = np.zeros((shape[0] * shape[1], 2), np.uint64)  # HDF5's hvl_t: size_t length, void *address
+    # Not h5py's own DatasetID.read: it copies the lists once more and never frees what it copied from.
+    with phil:
+        status = library.read(dataset.id.id, peaks.id, block.id, selection.id, _DEFAULT, records.ctypes.data)
     try:
-        dataset.id.read(memory_space, file_space, records, memory_type)
-        pairs = records.view(np.uint64).reshape(-1, 2)
-        return gather_records(pairs, dtype.itemsize, [dtype.fields[name][1] for name in FIELDS])
+        return gather_records(records, len(FIELDS)) if status >= 0 else None
     finally:
         with phil:
-            reclaim(memory_type.id, memory_space.id, _DEFAULT_PROPERTIES, records.ctypes.data)
+            library.reclaim(peaks.id, block.id, _DEFAULT, records.ctypes.data)
 
 
 @cache
-def _reclaim_function() -> Callable[[int, int, int, int], int] | None:
-    """Find the function that frees variable-length memory, in the HDF5 library that h5py itself uses."""
-    if ctypes.sizeof(ctypes.c_void_p) != 8:
+def _library() -> _Library | None:
+    """Reach the HDF5 library that h5py itself uses; None where that cannot be done."""
+    if ctypes.sizeof(ctypes.c_size_t) != 8 or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
-    try:
-        # Asked for a symbol, a loaded library also looks into those it was linked against: here h5py's libhdf5,
-        # wherever a wheel, conda or the system has put it. No second one is ever loaded.
+    hid, address = ctypes.c_int64, ctypes.c_void_p
+    read_type = ctypes.PYFUNCTYPE(ctypes.c_int, hid, hid, hid, hid, hid, address)
+    reclaim_type = ctypes.PYFUNCTYPE(ctypes.c_int, hid, hid, hid, address)
+    with suppress(OSError, AttributeError):
+        # Asked for a symbol, a loaded library also looks into those it was linked against: here h5py's
+        # libhdf5, wherever a wheel, conda or the system has put it. No second one is ever loaded.
         library = ctypes.PyDLL(h5py.h5d.__file__)
-    except OSError:
-        return None
-    function = getattr(library, "H5Treclaim", None) or getattr(library, "H5Dvlen_reclaim", None)
-    if function is None:
-        return None
-    function.restype = ctypes.c_int
-    function.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
-    return function
+        # H5Treclaim replaces H5Dvlen_reclaim from HDF5 1.12 on.
+        name = "H5Treclaim" if hasattr(library, "H5Treclaim") else "H5Dvlen_reclaim"
+        return _Library(read_type(("H5Dread", library)), reclaim_type((name, library)))
+    return None

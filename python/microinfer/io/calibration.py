@@ -1,0 +1,208 @@
+"""py4DSTEM's calibration of Bragg vectors: origin, ellipse, pixel size, rotation, in this strict order.
+
+The values and their order are those of py4DSTEM 0.14.18, ``CalibratedVectorGetter._transform``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+"""One number, shape (), or one per scan position, shape (Rx, Ry)."""
+
+_PIXEL_SIZE_HINT = (
+    "give pixel_size=... in 1/Angstrom per pixel (--pixel-size), or set it in py4DSTEM "
+    "(calibration.set_Q_pixel_size, calibration.set_Q_pixel_units('A^-1')) and save again"
+)
+_ORIGIN_HINT = "find the origin in py4DSTEM (braggvectors.measure_origin, fit_origin) and save again"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The values that lead from detector pixels to 1/Angstrom in the scan's frame.
+
+    Attributes
+    ----------
+    origin : pair of ndarray of float64, shape () or (Rx, Ry)
+        qx0 and qy0, the direct beam, in pixels.
+    ellipse : triple of ndarray of float64, shape () or (Rx, Ry), or None
+        Semi-axes a and b, in one unit, and the angle theta of a, in radians.
+    pixel_size : float
+        1/Angstrom per pixel.
+    rotation : float or None
+        QR rotation from detector to scan, in radians; None where it is not known.
+    flip : bool
+        Whether qx and qy are swapped before the rotation. Only with a rotation, as in py4DSTEM.
+    """
+
+    origin: tuple[Values, Values]
+    ellipse: tuple[Values, Values, Values] | None
+    pixel_size: float
+    rotation: float | None
+    flip: bool
+
+    def apply(
+        self, qx: Values, qy: Values, counts: NDArray[np.int64], start: int, stop: int
+    ) -> tuple[Values, Values]:
+        """Calibrate the peaks of the scan rows ``start`` to ``stop - 1``.
+
+        Parameters
+        ----------
+        qx, qy : ndarray of float64, shape (P,)
+            Positions in detector pixels.
+        counts : ndarray of int64, shape (N,)
+            Number of peaks at each of the N = (stop - start) Ry scan positions.
+        start, stop : int
+            Rows of the block.
+
+        Returns
+        -------
+        qx, qy : ndarray of float64, shape (P,)
+            Positions in 1/Angstrom.
+        """
+
+        def per_peak(values: Values) -> Values:
+            return np.repeat(values[start:stop].ravel(), counts) if values.ndim else values
+
+        qx = qx - per_peak(self.origin[0])
+        qy = qy - per_peak(self.origin[1])
+        if self.ellipse is not None:
+            a, b, theta = self.ellipse
+            ratio, angle = b / a, theta - np.pi / 2
+            sin, cos = np.sin(angle), np.cos(angle)
+            xx = per_peak(ratio * sin**2 + cos**2)
+            xy = per_peak(sin * cos * (1 - ratio))
+            yy = per_peak(sin**2 + ratio * cos**2)
+            qx, qy = xx * qx + xy * qy, xy * qx + yy * qy
+        qx, qy = qx * self.pixel_size, qy * self.pixel_size
+        if self.rotation is not None:
+            if self.flip:
+                qx, qy = qy, qx
+            sin, cos = np.sin(self.rotation), np.cos(self.rotation)
+            qx, qy = cos * qx - sin * qy, sin * qx + cos * qy
+        return qx, qy
+
+    def steps(self) -> list[str]:
+        """Name the steps of `apply`, in order."""
+        steps = ["subtract the origin (qx0, qy0)"]
+        if self.ellipse is not None:
+            steps.append("undo the ellipse (a, b, theta)")
+        steps.append(f"multiply by {self.pixel_size:g} 1/Angstrom per pixel")
+        if self.rotation is not None:
+            swap = "swap qx and qy, " if self.flip else ""
+            steps.append(f"{swap}rotate by {np.degrees(self.rotation):g} degrees")
+        return steps
+
+
+def read_items(group: h5py.Group) -> dict[str, Any]:
+    """Return the items of an emdfile metadata group that are numbers, texts or arrays; None as None.
+
+    emdfile writes None as the text ``_None``, marked by the attribute ``type``.
+    """
+    items: dict[str, Any] = {}
+    for key, dataset in group.items():
+        if isinstance(dataset, h5py.Dataset):
+            value = dataset[()]
+            value = value.decode() if isinstance(value, bytes) else value
+            items[key] = None if isinstance(value, str) and value == "_None" else value
+    return items
+
+
+def describe_items(items: dict[str, Any]) -> dict[str, str]:
+    """Write the items that concern Bragg peaks as text, maps by their range."""
+    keys = ("qx0", "qy0", "a", "b", "theta", "Q_pixel_size", "Q_pixel_units", "QR_rotation", "QR_flip")
+    return {key: _text(items.get(key)) for key in (*keys, "R_pixel_size", "R_pixel_units")}
+
+
+def read_calibration(
+    items: dict[str, Any], scan_shape: tuple[int, int], pixel_size: float | None
+) -> Calibration:
+    """Make the calibration of the metadata items in a file.
+
+    Parameters
+    ----------
+    items : dict
+        From `read_items`.
+    scan_shape : tuple of int
+        (Rx, Ry).
+    pixel_size : float or None
+        1/Angstrom per pixel, in place of Q_pixel_size and Q_pixel_units.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    ValueError
+        Where the origin or the pixel size in 1/Angstrom is missing, or a value has a wrong shape or is not
+        finite; the message names the value and how to give it.
+    """
+    origin = tuple(_values(items, key, scan_shape) for key in ("qx0", "qy0"))
+    if origin[0] is None or origin[1] is None:
+        missing = " and ".join(
+            key for key, value in zip(("qx0", "qy0"), origin, strict=True) if value is None
+        )
+        raise ValueError(f"the calibration has no origin ({missing}): {_ORIGIN_HINT}")
+    a, b, theta = (_values(items, key, scan_shape) for key in ("a", "b", "theta"))
+    ellipse = None if a is None or b is None or theta is None else (a, b, theta)
+    if ellipse is not None and not (np.all(ellipse[0] > 0) and np.all(ellipse[1] > 0)):
+        raise ValueError("calibration a and b, the semi-axes of the ellipse, must be positive")
+    rotation = _values(items, "QR_rotation", ())
+    return Calibration(
+        origin=(origin[0], origin[1]),
+        ellipse=ellipse,
+        pixel_size=_pixel_size(items) if pixel_size is None else float(pixel_size),
+        rotation=None if rotation is None else float(rotation),
+        flip=rotation is not None and bool(items.get("QR_flip")),
+    )
+
+
+def read_scan_step(items: dict[str, Any]) -> tuple[float, str]:
+    """Return R_pixel_size and R_pixel_units; 1 pixel where the file has none."""
+    step = _values(items, "R_pixel_size", ())
+    if step is None:
+        return 1.0, "pixels"
+    if step <= 0:
+        raise ValueError(f"calibration R_pixel_size must be positive, got {step}")
+    return float(step), str(items.get("R_pixel_units") or "pixels")
+
+
+def _pixel_size(items: dict[str, Any]) -> float:
+    units = items.get("Q_pixel_units")
+    if units != "A^-1":
+        raise ValueError(f"calibration Q_pixel_units must be 'A^-1', got {units!r}: {_PIXEL_SIZE_HINT}")
+    size = _values(items, "Q_pixel_size", ())
+    if size is None or size <= 0:
+        raise ValueError(
+            f"calibration Q_pixel_size must be a positive number, got {size}: {_PIXEL_SIZE_HINT}"
+        )
+    return float(size)
+
+
+def _values(items: dict[str, Any], key: str, scan_shape: tuple[int, ...]) -> Values | None:
+    value = items.get(key)
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"calibration {key} must be a number, got {value!r}")
+    if array.shape not in ((), scan_shape):
+        expected = f"a number or a map of shape {scan_shape}" if scan_shape else "a number"
+        raise ValueError(f"calibration {key} must be {expected}, got an array of shape {array.shape}")
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = f" at scan position {tuple(int(i) for i in np.argwhere(~finite)[0])}" if array.ndim else ""
+        raise ValueError(f"calibration {key} must be finite, got {array[~finite].flat[0]}{where}")
+    return array.astype(np.float64)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "fiu":
+        return f"map {value.shape}, {np.nanmin(value):g} to {np.nanmax(value):g}"
+    if isinstance(value, float | np.floating):
+        return f"{value:g}"
+    return str(value)
