@@ -1,7 +1,7 @@
 """The symmetry-min geodesic loss and the projection onto rotations, as differentiable torch operators.
 
-Both run in the C++ core: on the CPU without copies, on a GPU on torch's current stream. Gradients of gradients
-are refused.
+Both run in the C++ core: on the CPU without copies, on a GPU on torch's current stream. Gradients of
+gradients are refused.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ def symmetry_min_geodesic(predicted: Tensor, label: Tensor, operators: Tensor) -
     label : Tensor
         Label orientations, (B, 3, 3), of the same dtype.
     operators : Tensor
-        Proper symmetry operators g, (G, 3, 3), of the same dtype, applied to the label from the left. They get
-        no gradient.
+        Proper symmetry operators g, (G, 3, 3), of the same dtype, applied to the label from the left. They
+        get no gradient.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def symmetry_min_geodesic(predicted: Tensor, label: Tensor, operators: Tensor) -
 
     Notes
     -----
-    The same angle taken from the trace by arccos loses half the digits, and the gradient, near 0 and pi. In the
-    paper: "symmetry-aware geodesic loss", Fig. 1b.
+    The same angle taken from the trace by arccos loses half the digits, and the gradient, near 0 and pi.
+    The paper's name: "symmetry-aware geodesic loss" (Methods).
     """
     return symmetry_min_geodesic_index(predicted, label, operators)[0]
 
