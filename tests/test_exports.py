@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -281,6 +282,18 @@ def test_orix_reads_ctf_without_turning_the_frame(tmp_path, name, off):
     valid = expected.is_indexed
     apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
     np.testing.assert_allclose(apart, off, atol=1e-3)
+
+
+def test_orix_cannot_read_the_laue_class_m3(tmp_path):
+    from orix.io import load
+
+    tetrahedral = [operator for operator in PHASES["Cu"].operators if np.prod(operator.sum(axis=1)) > 0.5]
+    pyrite = replace(PHASES["Cu"], name="pyrite", point_group="m-3", operators=np.array(tetrahedral))
+    omap = replace(random_map("Cu"), phases=(pyrite,))
+    assert omap.to_orix().phases["pyrite"].point_group.name == "m-3"
+    omap.to_ctf(tmp_path / "map.ctf")
+    with pytest.raises(ValueError, match="m3"):
+        load(tmp_path / "map.ctf")
 
 
 def test_ctf_of_several_phases_and_none(tmp_path):
