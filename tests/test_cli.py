@@ -1,0 +1,169 @@
+"""The command line, as a user calls it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
+
+import microinfer as mi
+from microinfer.analysis import phase_rings, radial_histogram
+from microinfer.cli import app
+from microinfer.cli.scan import compare_with_truth
+from microinfer.models import save_model
+
+COMMANDS = ("map", "info", "demo", "train", "simulate", "models")
+
+
+@pytest.fixture
+def files(scan, small_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    mi.write_peaks("scan.h5", scan)
+    save_model("small.safetensors", small_model)
+    return tmp_path
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_names_every_command():
+    result = call("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert command in result.output
+        assert call(command, "--help").exit_code == 0
+
+
+def test_python_m_microinfer():
+    result = subprocess.run(
+        [sys.executable, "-m", "microinfer", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == f"microinfer {mi.__version__}"
+
+
+def test_map_writes_the_map_the_exports_and_a_summary(files, scan, small_model):
+    result = call("map", "scan.h5", "--model", "small.safetensors", "--plot", "map.png", "--ang", "map.ang",
+                  "--ctf", "map.ctf", "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    omap = mi.load_map("map.h5")
+    np.testing.assert_array_equal(omap.matrix, mi.map_orientations(scan, small_model, device="cpu").matrix)
+    for name in ("map.png", "map.ang", "map.ctf"):
+        assert (files / name).stat().st_size > 0
+    for text in ("91", "Phase Cu", "Mean confidence", "infer", "positions per second"):
+        assert text in result.output
+
+
+def test_map_options_reach_the_mapper(files, scan):
+    mask = np.ones(scan.scan_shape, bool)
+    mask[4] = False
+    np.save("mask.npy", mask)
+    result = call("map", "scan.h5", "--model", "small.safetensors", "--out", "part.h5", "--roi", 2, 8, 1, 5,
+                  "--mask", "mask.npy", "--min-disks", 6, "--block-rows", 2, "--batch-size", 3)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    expected = np.zeros(scan.scan_shape, bool)
+    expected[2:8, 1:5] = True
+    expected &= mask & (scan.counts.reshape(scan.scan_shape) > 6)
+    np.testing.assert_array_equal(mi.load_map("part.h5").valid, expected)
+
+
+def test_warning_is_one_line(files, scan):
+    mi.write_peaks(
+        "wide.h5", mi.BraggPeaks(scan.offsets, scan.qx * 1.4, scan.qy * 1.4, scan.intensity, (13, 7))
+    )
+    result = call("map", "wide.h5", "--model", "small.safetensors")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("Warning:") == 1
+    assert "trained to 2.00" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("map", "missing.h5", "--model", "small.safetensors"), "missing.h5"),
+        (("map", "notes.txt", "--model", "small.safetensors"), "notes.txt"),
+        (("map", "scan.h5", "--model", "gold"), "gold"),
+        (("map", "scan.h5", "--model", "notes.txt"), "notes.txt"),
+        (("map", "scan.h5", "--model", "small.safetensors", "--out", "no/map.h5"), "no/map.h5"),
+        (("map", "scan.h5", "--model", "small.safetensors", "--roi", 0, 99, 0, 2), "roi must be"),
+        (("map", "scan.h5", "--model", "small.safetensors", "--mask", "notes.txt"), ""),
+        (("info", "missing.h5"), "missing.h5"),
+        (("info", "scan.h5", "--phase", "Unobtainium"), "Unobtainium"),
+        (("train", "missing.toml"), "missing.toml"),
+        (("train", "--cif", "missing.cif"), "missing.cif"),
+        (("train", "notes.txt"), "notes.txt"),
+        (("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml"),
+    ],
+)
+def test_expected_errors_are_one_line(files, arguments, message):
+    (files / "notes.txt").write_text("not what was asked for")
+    before = sorted(files.iterdir())
+    result = call(*arguments)
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in result.output
+    assert sorted(files.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train",), ("train", "a.toml", "--cif", "a.cif"), ("map",), ("simulate", "a.toml")]
+)
+def test_wrong_usage_exits_with_two(arguments):
+    assert call(*arguments).exit_code == 2
+
+
+def test_info_shows_calibration_histogram_and_rings(files):
+    result = call("info", "scan.h5", "--model", "small.safetensors")
+    assert result.exit_code == 0, result.output
+    for text in ("13 x 7 positions", "2.5 nm", "{1 1 1} 0.48", "█", "^"):
+        assert text in result.output
+
+
+def test_radial_histogram_counts_every_peak(scan):
+    result = radial_histogram(scan, 1.0, bins=50)
+    radius = np.hypot(scan.qx, scan.qy)
+    assert result.counts.sum() == (radius <= 1.0).sum()
+    assert result.outside == (radius > 1.0).sum()
+    assert result.counts[0] == (radius < 0.02).sum()
+    np.testing.assert_array_equal(result.disks, scan.counts)
+
+
+def test_rings_of_a_face_centred_crystal(small_model):
+    rings = phase_rings(small_model.phases[0], 1.0)
+    a = small_model.phases[0].lattice[0]
+    lengths = [ring.radius * a for ring in rings]
+    np.testing.assert_allclose(lengths, np.sqrt([3, 4, 8, 11, 12]), atol=1e-6)
+    assert rings[0].hkl == (1, 1, 1)
+
+
+def test_demo_compares_with_the_truth(small_model):
+    operators = small_model.phases[0].operators
+    truth = Rotation.random(6, rng=2).as_matrix().reshape(2, 3, 3, 3)
+    turned = Rotation.from_rotvec([0, 0, np.deg2rad(2.0)]).as_matrix()
+    answer = (operators[5] @ truth @ turned).astype(np.float32)
+    truth[1, 2] = np.nan
+    valid = np.ones((2, 3), bool)
+    valid[0, 0] = False
+    omap = mi.OrientationMap(
+        answer, valid, np.where(valid, 0, -1), valid.astype(np.float32), small_model.phases
+    )
+    rows = compare_with_truth(omap, truth, np.isfinite(truth).all(axis=(2, 3)))
+    assert rows["Median misorientation"].startswith("2.00 degrees")
+    assert rows["Within 3 degrees"].startswith("80.0%")
+    assert rows["Valid in vacuum"].startswith("100.0% of 1")
+
+
+def test_public_names():
+    assert mi.TokenSpec().max_disks == 76
+    assert set(mi.__all__) <= set(dir(mi))
+    for name in mi.__all__:
+        assert getattr(mi, name) is not None
+    with pytest.raises(AttributeError, match="orientations"):
+        _ = mi.orientations
+    assert isinstance(mi.symmetry_min_geodesic(*[torch.eye(3)[None]] * 3), torch.Tensor)

@@ -1,0 +1,241 @@
+"""The mapper: what a map depends on, and what it must not depend on."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import microinfer as mi
+from microinfer import _core
+from microinfer.mapping import OrientationMap, map_to_file
+
+DIRECT_BEAM = 1  # peaks at every position of `scan` that are no disks
+
+
+def assert_identical(a: OrientationMap, b: OrientationMap) -> None:
+    for name in ("matrix", "valid", "phase", "confidence"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
+
+
+def assert_same_orientations(a: OrientationMap, b: OrientationMap) -> None:
+    np.testing.assert_array_equal(a.valid, b.valid)
+    np.testing.assert_array_equal(a.phase, b.phase)
+    np.testing.assert_allclose(a.confidence, b.confidence, atol=1e-4)
+    difference = (a.matrix - b.matrix)[a.valid].astype(float)
+    angle = 2 * np.arcsin(np.linalg.norm(difference, axis=(1, 2)) / np.sqrt(8))
+    assert angle.max() < 1e-4
+
+
+@pytest.fixture
+def whole(scan, small_model):
+    return mi.map_orientations(scan, small_model, device="cpu")
+
+
+def test_map_describes_scan_and_model(scan, small_model, whole):
+    assert whole.scan_shape == scan.scan_shape
+    assert (whole.scan_step, whole.scan_units, whole.qr_calibrated) == (2.5, "nm", False)
+    assert whole.phases == small_model.phases
+    assert whole.model_card == small_model.card
+    assert 0.3 < whole.valid.mean() < 1.0
+
+
+def test_positions_with_too_few_disks_are_invalid(scan, small_model, whole):
+    disks = scan.counts.reshape(scan.scan_shape) - DIRECT_BEAM
+    assert (disks == 0).any()
+    assert not whole.valid[disks < 2].any()
+    assert np.isnan(whole.matrix[~whole.valid]).all()
+    assert (whole.phase[~whole.valid] == -1).all()
+    assert (whole.confidence[~whole.valid] == 0).all()
+    few = mi.map_orientations(scan, small_model, device="cpu", min_disks=6)
+    np.testing.assert_array_equal(few.valid, whole.valid & (disks >= 6))
+
+
+def test_each_pattern_is_answered_as_if_alone(scan, small_model, whole):
+    answered = np.argwhere(whole.valid)
+    for row, column in answered[:: len(answered) // 5]:
+        alone = mi.BraggPeaks.from_patterns([scan.pattern(row, column)], (1, 1))
+        with torch.inference_mode():
+            answer = small_model.predict(mi.tokenize(alone, small_model.spec))
+        assert answer.valid.all()
+        np.testing.assert_allclose(whole.matrix[row, column], answer.matrix[0].numpy(), atol=5e-5)
+
+
+@pytest.mark.parametrize("block_rows", [1, 4, 50])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_map_does_not_depend_on_blocks_and_batches(scan, small_model, whole, block_rows, batch_size):
+    other = mi.map_orientations(scan, small_model, device="cpu", block_rows=block_rows, batch_size=batch_size)
+    assert_same_orientations(other, whole)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_map_does_not_depend_on_threads(scan, small_model, whole, threads):
+    before = torch.get_num_threads(), _core.num_threads()
+    try:
+        torch.set_num_threads(threads)
+        _core.set_num_threads(threads)
+        other = mi.map_orientations(scan, small_model, device="cpu")
+    finally:
+        torch.set_num_threads(before[0])
+        _core.set_num_threads(before[1])
+    assert_same_orientations(other, whole)
+
+
+def test_map_does_not_depend_on_the_order_of_disks(scan, small_model, whole):
+    rng = np.random.default_rng(3)
+    rows, columns = scan.scan_shape
+    patterns = [rng.permutation(scan.pattern(i, j)) for i in range(rows) for j in range(columns)]
+    shuffled = mi.BraggPeaks.from_patterns(patterns, scan.scan_shape, scan_step=2.5, scan_units="nm")
+    assert not np.array_equal(shuffled.qx, scan.qx)
+    assert_identical(mi.map_orientations(shuffled, small_model, device="cpu"), whole)
+
+
+def test_memory_reader_path_and_file_give_the_same_bits(scan, small_model, whole, tmp_path):
+    path = tmp_path / "scan.h5"
+    mi.write_peaks(path, scan)
+    assert_identical(mi.map_orientations(path, small_model, device="cpu"), whole)
+    with mi.open_peaks(path) as reader:
+        assert_identical(mi.map_orientations(reader, small_model, device="cpu"), whole)
+    map_to_file(path, small_model, tmp_path / "map.h5", device="cpu")
+    assert_identical(mi.load_map(tmp_path / "map.h5"), whole)
+
+
+def test_roi_and_mask_map_a_part(scan, small_model, whole):
+    inside = np.zeros(scan.scan_shape, bool)
+    inside[2:8, 3:6] = True
+    part = mi.map_orientations(scan, small_model, device="cpu", roi=(2, 8, 3, 6), block_rows=3)
+    np.testing.assert_array_equal(part.valid, whole.valid & inside)
+    mask = np.random.default_rng(5).random(scan.scan_shape) < 0.4
+    mask[4:8] = False
+    masked = mi.map_orientations(scan, small_model, device="cpu", mask=mask, block_rows=2)
+    np.testing.assert_array_equal(masked.valid, whole.valid & mask)
+    both = mi.map_orientations(scan, small_model, device="cpu", roi=(2, 8, 3, 6), mask=mask)
+    np.testing.assert_array_equal(both.valid, whole.valid & mask & inside)
+    np.testing.assert_allclose(both.confidence[both.valid], whole.confidence[both.valid], atol=1e-4)
+
+
+def test_report_counts_what_was_mapped(scan, small_model, tmp_path):
+    report = map_to_file(scan, small_model, tmp_path / "map.h5", device="cpu", roi=(0, 5, 0, 7), block_rows=2)
+    omap = mi.load_map(tmp_path / "map.h5")
+    assert report.positions == 5 * 7
+    assert report.valid == omap.valid.sum()
+    assert report.phase_counts == {"Cu": report.valid}
+    assert report.mean_confidence == pytest.approx(omap.confidence[omap.valid].mean(), rel=1e-5)
+    assert set(report.seconds) == {"read", "tokenize", "infer", "write"}
+    assert report.positions_per_second == pytest.approx(report.positions / report.elapsed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"roi": (0, 14, 0, 5)}, "roi must be"),
+        ({"roi": (3, 3, 0, 5)}, "roi must be"),
+        ({"mask": np.ones((2, 2), bool)}, "mask must have"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"block_rows": 0}, "block_rows must be"),
+        ({"min_disks": 0}, "min_disks must be"),
+        ({"device": "microscope"}, "device must be"),
+    ],
+)
+def test_wrong_arguments_are_named(scan, small_model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        mi.map_orientations(scan, small_model, **arguments)
+
+
+def test_mask_must_be_boolean(scan, small_model):
+    with pytest.raises(TypeError, match="mask must be boolean"):
+        mi.map_orientations(scan, small_model, mask=np.ones(scan.scan_shape))
+
+
+class BrokenScan:
+    """A scan that cannot be read to its end."""
+
+    def __init__(self, peaks, good_rows):
+        self.peaks, self.good_rows = peaks, good_rows
+        self.rows_read = []
+
+    def __getattr__(self, name):
+        return getattr(self.peaks, name)
+
+    def read_rows(self, start, stop):
+        if stop > self.good_rows:
+            raise OSError("the disk fell out")
+        self.rows_read.append(start)
+        return self.peaks.read_rows(start, stop)
+
+
+def reader_threads():
+    return [thread for thread in threading.enumerate() if "microinfer-reader" in thread.name]
+
+
+def test_reader_error_reaches_the_caller_and_leaves_no_file(scan, small_model, tmp_path):
+    broken = BrokenScan(scan, good_rows=8)
+    with pytest.raises(OSError, match="the disk fell out"):
+        map_to_file(broken, small_model, tmp_path / "map.h5", device="cpu", block_rows=2)
+    assert broken.rows_read == [0, 2, 4, 6]
+    assert os.listdir(tmp_path) == []
+    assert reader_threads() == []
+
+
+def test_interruption_stops_the_reader_and_keeps_the_old_map(scan, small_model, tmp_path, monkeypatch):
+    path = tmp_path / "map.h5"
+    path.write_text("an older map")
+    watched = BrokenScan(scan, good_rows=100)
+
+    def interrupt(tokens):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(small_model, "predict", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        map_to_file(watched, small_model, path, device="cpu", block_rows=1)
+    assert len(watched.rows_read) < scan.scan_shape[0]
+    assert os.listdir(tmp_path) == ["map.h5"]
+    assert path.read_text() == "an older map"
+    assert reader_threads() == []
+
+
+def test_output_that_cannot_be_written_is_named_before_any_work(scan, small_model, tmp_path):
+    watched = BrokenScan(scan, good_rows=100)
+    with pytest.raises(OSError, match=r"missing/map\.h5"):
+        map_to_file(watched, small_model, tmp_path / "missing" / "map.h5", device="cpu")
+    assert watched.rows_read == []
+
+
+def test_map_never_replaces_the_scan(scan, small_model, tmp_path):
+    path = tmp_path / "scan.h5"
+    mi.write_peaks(path, scan)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="would replace the scan"):
+        map_to_file(path, small_model, path, device="cpu")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.4])
+def test_scan_that_does_not_fit_the_model_warns(scan, small_model, scale):
+    wrong = mi.BraggPeaks(scan.offsets, scan.qx * scale, scan.qy * scale, scan.intensity, scan.scan_shape)
+    with pytest.warns(UserWarning, match="trained to 2.00"):
+        mi.map_orientations(wrong, small_model, device="cpu")
+
+
+def test_scan_without_disks_warns_and_is_invalid_throughout(small_model):
+    empty = mi.BraggPeaks.from_patterns([np.zeros((0, 3), np.float32)] * 6, (2, 3))
+    with pytest.warns(UserWarning, match="no scan position has the 2 disks"):
+        omap = mi.map_orientations(empty, small_model, device="cpu")
+    assert not omap.valid.any()
+
+
+def test_checkpoint_path_is_a_model(scan, small_model, whole, tmp_path):
+    from microinfer.models import save_model
+
+    save_model(tmp_path / "small.safetensors", small_model)
+    assert_identical(mi.map_orientations(scan, tmp_path / "small.safetensors", device="cpu"), whole)
+
+
+@pytest.mark.gpu
+def test_gpu_and_cpu_agree(scan, small_model, whole):
+    try:
+        on_gpu = mi.map_orientations(scan, small_model, device="cuda")
+    finally:
+        small_model.cpu()
+    assert_same_orientations(on_gpu, whole)
