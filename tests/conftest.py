@@ -13,6 +13,7 @@ from microinfer.peaks import BraggPeaks
 from microinfer.tokens import TokenSpec
 
 matplotlib.use("Agg")
+torch.set_num_threads(1)  # the tests' tensors are small: threads would wait for each other
 settings.register_profile("microinfer", deadline=None)
 settings.load_profile("microinfer")
 
