@@ -102,7 +102,8 @@ def load_structure(source: str | Path) -> Structure:
 _Sites = list[tuple[int, tuple[float, float, float]]]
 _BUILT_IN: dict[str, tuple[float, int, _Sites]] = {
     "Cu": (3.615, 225, [(29, (0.0, 0.0, 0.0))]),
-    "Cu2O": (4.2696, 224, [(29, (0.0, 0.0, 0.0)), (8, (0.25, 0.25, 0.25))]),
+    # diffpy has Pn-3m in origin choice 1: oxygen on 2a, copper on 4b
+    "Cu2O": (4.2696, 224, [(29, (0.25, 0.25, 0.25)), (8, (0.0, 0.0, 0.0))]),
 }
 
 
