@@ -1,6 +1,5 @@
 """The commands that look at scans: map, info, demo."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,7 +142,7 @@ def demo(
     """Map a small simulated copper polycrystal and compare with its known orientations."""
     from microinfer.mapping import load_map, map_to_file
 
-    data = Path(str(files("microinfer"))) / "data" / "demo"
+    data = Path(__file__).parents[1] / "data" / "demo"
     with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
         matrix, interior = truth["matrix"], truth["interior"]
     out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -104,5 +103,5 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> Orientat
 
 def shipped_models() -> dict[str, Path]:
     """Names and files of the models inside the package."""
-    folder = Path(str(files("microinfer"))) / "data" / "models"
+    folder = Path(__file__).parents[1] / "data" / "models"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
