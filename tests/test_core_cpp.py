@@ -17,11 +17,10 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-@pytest.mark.skipif(not (ROOT / "CMakeLists.txt").exists(), reason="not run from the source tree")
 def test_the_core_passes_its_unit_tests(tmp_path: Path) -> None:
     options = ("PYTHON=OFF", "TESTS=ON", "CUDA=OFF", "WERROR=ON")
     run("cmake", "-S", ROOT, "-B", tmp_path, *(f"-DMICROINFER_{option}" for option in options))
-    run("cmake", "--build", tmp_path, "--parallel", str(len(os.sched_getaffinity(0))))
+    run("cmake", "--build", tmp_path, "--parallel", str(os.cpu_count()))
     assert " 0 failed" in run(tmp_path / "microinfer_tests")
 
 

@@ -1,6 +1,7 @@
 """Tokens against a plain reference, at the edges of the rule, and as a torch operator."""
 
 import math
+import pickle
 import secrets
 from collections.abc import Iterator
 
@@ -329,6 +330,9 @@ class TestErrors:
     def test_specification(self, name: str, value: float) -> None:
         with pytest.raises(ValueError, match=name):
             TokenSpec(**{name: value})
+
+    def test_specification_can_be_copied(self) -> None:
+        assert pickle.loads(pickle.dumps(SMALL)) == SMALL
 
     def test_specification_from_a_broken_dict(self) -> None:
         values = SPEC.to_dict()

@@ -19,7 +19,6 @@ The bins follow from the float32 features:
 """
 
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,9 +70,9 @@ class TokenSpec:
     min_disks: int = 2
 
     def __post_init__(self) -> None:
-        _ = self.core
+        _ = self.core  # checks the values
 
-    @cached_property
+    @property
     def core(self) -> _core.TokenSpec:
         """The same for the C++ core."""
         return _core.TokenSpec(**asdict(self))
@@ -203,7 +202,7 @@ def _empty_tokens(qx: Tensor, patterns: int, length: int) -> tuple[Tensor, ...]:
 
 
 def _core_spec(*numbers: Any) -> _core.TokenSpec:
-    return _core.TokenSpec(**dict(zip(TokenSpec.__dataclass_fields__, numbers, strict=True)))
+    return TokenSpec(*numbers).core
 
 
 _Flat = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
