@@ -1,0 +1,222 @@
+"""Augmentation and the training loop."""
+
+import dataclasses
+import json
+from itertools import takewhile
+
+import numpy as np
+import pytest
+import torch
+
+from microinfer.config import (
+    AugmentationConfig,
+    Config,
+    ModelConfig,
+    PhaseConfig,
+    SimulationConfig,
+    TrainingConfig,
+)
+from microinfer.models import load_model
+from microinfer.models.base import NO_CRYSTAL
+from microinfer.simulation import PatternLibrary, simulate_library
+from microinfer.tokens import Tokens, TokenSpec
+from microinfer.training import train, trainer
+from microinfer.training.augmentation import CHUNK_BATCHES, augmented, training_batches, turned
+
+# py4DSTEM and what it imports warn while they are imported
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
+]
+
+SPEC = TokenSpec()
+CONFIG = Config(
+    "tiny",
+    (PhaseConfig("Cu"),),
+    SimulationConfig(zone_axes=60, thicknesses=2, method="kinematic", k_max=1.3),
+    SPEC,
+    ModelConfig(width=32, blocks=1, heads=4, zone_axis_spacing=8.0, channels=8),
+    AugmentationConfig(),
+    TrainingConfig(samples=6000, batch_size=48, warmup_steps=10, validation_share=0.3, learning_rate=4e-3),
+)
+QUIET = AugmentationConfig(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (3.0, 3.0), 0.0)
+
+
+@pytest.fixture(scope="module")
+def library() -> PatternLibrary:
+    return simulate_library(CONFIG, processes=1)
+
+
+@pytest.fixture(scope="module")
+def everything(library) -> np.ndarray:
+    return np.arange(len(library))
+
+
+def farthest_from_a_reflection(tokens: Tokens, orientation, phase) -> float:
+    """Largest distance of a disk from the nearest reflection that its label projects there, in 1/Angstrom."""
+    g = torch.tensor(phase.reflections[:, :3] @ phase.reciprocal)
+    projected = (g @ orientation.double())[..., :2]  # rows of M.T @ g, (B, M, 2)
+    disks = torch.stack([tokens.angle.cos(), tokens.angle.sin()], -1) * tokens.radius[..., None]
+    return float(torch.cdist(disks.double(), projected).amin(-1)[tokens.mask].max())
+
+
+def test_turned_patterns_keep_to_their_labels(library, everything):
+    batch = turned(library, everything, SPEC, seed=4)
+    assert batch.tokens.valid.all()
+    assert farthest_from_a_reflection(batch.tokens, batch.orientation, library.phases[0]) < 1e-3
+    # the beam direction stays, everything about it is turned by angles of its own
+    plain = torch.tensor(library.orientation)
+    torch.testing.assert_close(batch.orientation[:, :, 2], plain[:, :, 2], atol=1e-5, rtol=0)
+    relative = plain.mT @ batch.orientation  # Rz(phi) transposed
+    phi = torch.atan2(relative[:, 0, 1], relative[:, 0, 0])
+    assert phi.std() > 1.0
+    assert farthest_from_a_reflection(batch.tokens, plain, library.phases[0]) > 0.05
+
+
+def test_augmentation_turned_off_changes_nothing_but_the_turn(library, everything):
+    rng = np.random.default_rng(0)
+    batch = augmented(library, everything, SPEC, QUIET, rng)
+    assert farthest_from_a_reflection(batch.tokens, batch.orientation, library.phases[0]) < 1e-3
+    np.testing.assert_array_equal(batch.tokens.count, np.minimum(library.peaks.counts, SPEC.max_disks))
+    np.testing.assert_array_equal(batch.phase, library.phase)
+
+
+def test_augmentation_disturbs_positions_and_intensities(library, everything):
+    plain = augmented(library, everything, SPEC, QUIET, np.random.default_rng(0))
+
+    def change(**values):
+        return augmented(
+            library, everything, SPEC, dataclasses.replace(QUIET, **values), np.random.default_rng(0)
+        )
+
+    moved = change(position_jitter=0.01)
+    distance = farthest_from_a_reflection(moved.tokens, moved.orientation, library.phases[0])
+    assert 0.01 < distance < 0.1
+    flat = change(flatten=1.0).tokens
+    assert (flat.intensity[flat.mask] == 1.0).all()
+    lost = change(lose_weak=1.0, lose_weak_threshold=0.5).tokens.count
+    assert (lost <= plain.tokens.count).all()
+    assert lost.sum() < plain.tokens.count.sum()
+    added = change(false_disks=5.0).tokens.count
+    assert added.sum() > plain.tokens.count.sum() + len(added)
+    edged = change(edge_range=(0.8, 0.8)).tokens
+    clipped = (edged.radius * edged.mask).amax(1) <= 0.8
+    assert 0.05 < clipped.float().mean() < 0.6
+
+
+def test_patterns_of_false_disks_are_labelled_no_crystal(library, everything):
+    everywhere = dataclasses.replace(QUIET, no_crystal=1.0)
+    batch = augmented(library, everything, SPEC, everywhere, np.random.default_rng(1))
+    assert (batch.phase == NO_CRYSTAL).all()
+    some = dataclasses.replace(QUIET, no_crystal=0.5)
+    batch = augmented(library, everything, SPEC, some, np.random.default_rng(1))
+    share = (batch.phase == NO_CRYSTAL).float().mean()
+    assert 0.25 < share < 0.75
+    crystal = batch.phase != NO_CRYSTAL
+    with_crystal = Tokens(*(part[crystal] for part in batch.tokens))
+    assert farthest_from_a_reflection(with_crystal, batch.orientation[crystal], library.phases[0]) < 1e-3
+
+
+def chunk(library, number, seed=0, first=None):
+    """All batches of one chunk of the stream that begins at chunk `first`."""
+    members = np.arange(0, len(library), 2)
+    stream = training_batches(
+        library, members, SPEC, CONFIG.augmentation, 8, seed, number if first is None else first
+    )
+    return [batch for index, batch in takewhile(lambda item: item[0] <= number, stream) if index == number]
+
+
+def test_chunks_depend_on_seed_and_number_alone(library):
+    from_start, direct = chunk(library, 1, first=0), chunk(library, 1)
+    assert len(from_start) == len(direct) > CHUNK_BATCHES / 2
+    for one, two in zip(from_start, direct, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.tokens, two.tokens, strict=True))
+        assert torch.equal(one.orientation, two.orientation)
+        assert torch.equal(one.phase, two.phase)
+    for other in (chunk(library, 2), chunk(library, 1, seed=1)):
+        assert not torch.equal(other[0].orientation, direct[0].orientation)
+
+
+def test_batches_hold_patterns_of_nearly_equal_length(library):
+    batches = chunk(library, 0)
+    spread = [int(batch.tokens.count.max() - batch.tokens.count.min()) for batch in batches]
+    counts = torch.cat([batch.tokens.count for batch in batches])
+    # in order of length the batches' ranges do not overlap
+    assert sum(spread) <= int(counts.max() - counts.min())
+    for batch in batches:
+        assert batch.tokens.valid.all()
+        assert batch.tokens.radius.shape[1] == int(batch.tokens.count.max())
+        assert len(batch.phase) <= 8
+
+
+def log_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(library, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, train(CONFIG, folder, library=library, device="cpu")
+
+
+def test_training_lowers_the_validation_loss(trained):
+    folder, checkpoint = trained
+    assert sorted(file.name for file in folder.iterdir()) == ["log.jsonl", "state.pt", "tiny.safetensors"]
+    log = log_of(folder)
+    assert len(log) >= trainer.VALIDATIONS - 1
+    assert log[-1]["samples"] >= CONFIG.training.samples
+    assert log[-1]["validation_loss"] < log[0]["validation_loss"] - 0.5
+    best = min(log, key=lambda record: record["validation_loss"])
+    card = load_model(checkpoint).card
+    assert card["validation"]["samples_seen"] == best["samples"]
+    assert Config.from_dict(card["recipe"]) == CONFIG
+    assert (card["name"], card["k_max"]) == ("tiny", CONFIG.simulation.k_max)
+
+
+def test_validation_zone_axes_are_not_trained_on(library):
+    members, held_out = trainer._split(library, 0.3, 0)
+    assert len(members) + len(held_out) == len(library)
+    assert not set(library.zone[members]) & set(library.zone[held_out])
+    assert len(held_out) == 36
+
+
+def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, samples=2000))
+    update, calls = trainer._Run._update, []
+
+    def interrupted(run, batch):
+        calls.append(run.samples)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return update(run, batch)
+
+    monkeypatch.setattr(trainer._Run, "_update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, library=library, device="cpu")
+    saved = log_of(tmp_path)[-1]["samples"]
+    assert 0 < saved < 1000
+    path = train(config, tmp_path, library=library, device="cpu", resume=True)
+    assert calls[20] == saved  # not from the start
+    samples = [record["samples"] for record in log_of(tmp_path)]
+    assert samples == sorted(set(samples))
+    assert samples[-1] >= 2000
+    assert load_model(path).card["validation"]["samples_seen"] in samples
+
+
+def test_resume_refuses_another_configuration(trained, library):
+    folder, _ = trained
+    other = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, learning_rate=1e-3))
+    with pytest.raises(ValueError, match=r"state\.pt: belongs to another configuration"):
+        train(other, folder, library=library, device="cpu", resume=True)
+
+
+def test_nothing_to_resume(library, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"state\.pt: nothing to resume"):
+        train(CONFIG, tmp_path, library=library, device="cpu", resume=True)
+
+
+def test_library_of_other_settings_is_refused(library, tmp_path):
+    library.save(tmp_path / "library.h5")
+    other = dataclasses.replace(CONFIG, simulation=dataclasses.replace(CONFIG.simulation, voltage=200e3))
+    with pytest.raises(ValueError, match=r"library\.h5: was simulated with other settings"):
+        train(other, tmp_path, device="cpu")
