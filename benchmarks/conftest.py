@@ -2,8 +2,8 @@
 
     pytest benchmarks -o python_files='bench_*.py' -o addopts='' --benchmark-only
 
-A benchmark's group holds microinfer's way and its peer's. Each states in ``extra_info`` who is
-measured (``side``: "microinfer" or the peer's name) and how many patterns one round handles (``patterns``); the
+A benchmark's group holds microinfer's way and its peer's. Each states in ``extra_info`` who is measured
+(``side``: "microinfer" or the peer's name) and how many patterns one round handles (``patterns``); the
 ratio is that of the median times for each pattern, measured in this run.
 """
 
