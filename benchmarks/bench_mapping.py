@@ -15,7 +15,7 @@ from microinfer.models import load_model, shipped_models
 from microinfer.peaks import BraggPeaks
 from microinfer.simulation import load_structure
 
-MATCHED = 64  # patterns
+MATCHED = 32  # patterns
 
 
 @pytest.mark.skipif("cu" not in shipped_models(), reason="this version ships no model 'cu'")
@@ -24,7 +24,7 @@ def test_map_microinfer(benchmark, scan: BraggPeaks, scan_file: Path) -> None:
     benchmark.extra_info.update(side="microinfer", patterns=len(scan))
     model = load_model("cu")
     kwargs = {"device": "cpu"}
-    result = benchmark.pedantic(map_orientations, (scan_file, model), kwargs, rounds=5, warmup_rounds=1)
+    result = benchmark.pedantic(map_orientations, (scan_file, model), kwargs, rounds=3, warmup_rounds=1)
     assert result.valid.any()
 
 
