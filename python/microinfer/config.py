@@ -103,7 +103,9 @@ class ModelConfig:
         if self.kind not in ("posterior", "reference"):
             raise ValueError(f"model.kind must be 'posterior' or 'reference', got {self.kind!r}")
         if self.width % (2 * self.heads):
-            raise ValueError(f"model.width ({self.width}) must be a multiple of twice the heads ({self.heads})")
+            raise ValueError(
+                f"model.width ({self.width}) must be a multiple of twice the heads ({self.heads})"
+            )
 
 
 @dataclass(frozen=True)
@@ -207,12 +209,16 @@ class Config:
             name, phases = values.pop("name"), values.pop("phases")
         except KeyError as missing:
             raise ValueError(f"{where}: the entry {missing} is missing") from None
-        parts = {key: _section(kind, values.pop(key, {}), f"{where}: [{key}]") for key, kind in sections.items()}
+        parts: dict[str, Any] = {
+            key: _section(kind, values.pop(key, {}), f"{where}: [{key}]") for key, kind in sections.items()
+        }
         if values:
             raise ValueError(f"{where}: unknown entries {sorted(values)}")
         if not isinstance(phases, list | tuple) or not phases:
             raise ValueError(f"{where}: phases must be a list of at least one [[phases]] table")
-        return cls(name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts)
+        return cls(
+            name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts
+        )
 
 
 def load_config(path: str | Path) -> Config:

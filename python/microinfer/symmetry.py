@@ -1,6 +1,7 @@
 """Proper symmetry operators of a crystal, and grids of zone axes that fill one symmetry cell."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def random_orientations(count: int, rng: np.random.Generator) -> NDArray[np.floa
 
 
 def misorientation(
-    first: NDArray[np.floating], second: NDArray[np.floating], operators: NDArray[np.float64]
+    first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]], operators: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Symmetry-reduced misorientation angles.
 

@@ -115,7 +115,7 @@ def _peaks(log_density: Tensor) -> tuple[Tensor, Tensor]:
     shift = (0.5 * (below - above) / (below - 2.0 * at + above).clamp(max=-1e-6)).clamp(-0.5, 0.5)
     window = torch.arange(-WINDOW, WINDOW + 1, device=index.device)
     nearby = torch.remainder(index[..., None] + window, points).flatten(-2)
-    mass = density.gather(-1, nearby).unflatten(-1, (PEAKS, -1))
+    mass = density.gather(-1, nearby).view(*index.shape, -1)
     share = (WINDOW - (window - shift[..., None]).abs() + 0.5).clamp(0.0, 1.0)
     mass = (mass * share).sum(-1) * (height > 0)
     return (index + shift) * (2.0 * math.pi / points), mass
@@ -123,7 +123,8 @@ def _peaks(log_density: Tensor) -> tuple[Tensor, Tensor]:
 
 def _about_z(angle: Tensor) -> Tensor:
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
+    rows = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1)
+    return rows.view(*angle.shape, 3, 3)
 
 
 def _pick(candidates: Tensor, index: Tensor) -> Tensor:

@@ -58,8 +58,12 @@ class PosteriorModel(OrientationModel):
         grids = [zone_axis_grid(phase.operators, config.zone_axis_spacing) for phase in phases]
         frames = [torch.tensor(zone_axis_frames(grid), dtype=torch.float32) for grid in grids]
         sizes = torch.tensor([len(grid) for grid in grids])
+        ends = sizes.cumsum(0).tolist()
+        self.cell_range = list(zip([0, *ends[:-1]], ends, strict=True))  # of each phase
         self.register_buffer("cells", torch.cat(frames), persistent=False)  # (K, 3, 3)
-        self.register_buffer("cell_phase", torch.arange(len(phases)).repeat_interleave(sizes), persistent=False)
+        self.register_buffer(
+            "cell_phase", torch.arange(len(phases)).repeat_interleave(sizes), persistent=False
+        )
         angle = torch.arange(ANGLES) * (2.0 * math.pi / ANGLES)
         turned = torch.tensor(ORDERS)[:, None] * angle
         self.register_buffer("waves_of_angle", torch.cat([turned.cos(), -turned.sin()]), persistent=False)
@@ -73,9 +77,7 @@ class PosteriorModel(OrientationModel):
         )
         self.disk_waves = nn.Linear(width, len(ORDERS) * config.channels * 2)
         self.wave_gate = nn.Linear(2 * width, len(ORDERS) * config.channels)
-        self.cell_waves = nn.ModuleList(
-            [nn.Linear(config.channels, 2 * count, bias=False) for _ in ORDERS]
-        )
+        self.cell_waves = nn.ModuleList([nn.Linear(config.channels, 2 * count, bias=False) for _ in ORDERS])
         initialise(self)
 
     def forward(self, tokens: Tokens) -> PosteriorOutput:
@@ -107,7 +109,7 @@ class PosteriorModel(OrientationModel):
             a, b = weights[:, :, index, 0], weights[:, :, index, 1]
             x_sum = (a * cos - b * sin).sum(1) / scale * gate[:, index]
             y_sum = (a * sin + b * cos).sum(1) / scale * gate[:, index]
-            w_real, w_imaginary = self.cell_waves[index].weight.chunk(2)
+            w_real, w_imaginary = self.cell_waves[index].get_parameter("weight").chunk(2)
             real.append(functional.linear(x_sum, w_real) - functional.linear(y_sum, w_imaginary))
             imaginary.append(functional.linear(x_sum, w_imaginary) + functional.linear(y_sum, w_real))
         return torch.stack(real + imaginary, -1).float()
@@ -115,22 +117,25 @@ class PosteriorModel(OrientationModel):
     def loss(self, output: PosteriorOutput, orientation: Tensor, phase: Tensor) -> Tensor:
         """Cross-entropy to soft cell labels plus the in-plane mixture log-likelihood."""
         log_cell = functional.log_softmax(output.logits, -1)
-        total = -log_cell[phase == NO_CRYSTAL, -1].sum()
+        total = -(log_cell[:, -1] * (phase == NO_CRYSTAL)).sum()
         for index, crystal in enumerate(self.phases):
             rows = (phase == index).nonzero()[:, 0]
-            if len(rows):
-                cells = (self.cell_phase == index).nonzero()[:, 0]
-                operators = self.operators[index, : len(crystal.operators)]
-                total = total + self._phase_loss(
-                    log_cell[rows][:, cells], output.waves[rows][:, cells], orientation[rows], operators, cells
-                )
+            operators = self.operators[index, : len(crystal.operators)]
+            first, last = self.cell_range[index]
+            total = total + self._phase_loss(
+                log_cell.index_select(0, rows)[:, first:last],
+                output.waves.index_select(0, rows)[:, first:last],
+                orientation[rows],
+                operators,
+                self.cells[first:last],
+            )
         return total / len(phase)
 
     def _phase_loss(
-        self, log_cell: Tensor, waves: Tensor, orientation: Tensor, operators: Tensor, cells: Tensor
+        self, log_cell: Tensor, waves: Tensor, orientation: Tensor, operators: Tensor, frames: Tensor
     ) -> Tensor:
-        """Summed loss of patterns of one phase, whose cells are `cells`."""
-        target, near, angle, counts = self._labels(orientation, operators, self.cells[cells])
+        """Summed loss of patterns of one phase, whose cells have these frames."""
+        target, near, angle, counts = self._labels(orientation, operators, frames)
         loss = -(target * log_cell).sum() + torch.special.xlogy(target, target).sum()
         share = target.gather(1, near)
         share = share / share.sum(-1, keepdim=True)
@@ -146,7 +151,8 @@ class PosteriorModel(OrientationModel):
         )
         likelihood = torch.logsumexp(likelihood.masked_fill(~counts, -1e9), -1)
         likelihood = likelihood + math.log(ANGLES) - counts.sum(-1).float().log()
-        return loss - (share * likelihood).sum()
+        total: Tensor = loss - (share * likelihood).sum()
+        return total
 
     @torch.no_grad()
     def _labels(
@@ -164,9 +170,9 @@ class PosteriorModel(OrientationModel):
         target = torch.softmax(-0.5 * (distance.amin(-1) / sigma) ** 2, -1)
         near = target.topk(min(LABEL_CELLS, len(frames)), -1).indices
         close = distance.gather(1, near[..., None].expand(-1, -1, len(operators)))
-        close = close.topk(min(EQUIVALENTS, len(operators)), -1, largest=False)
-        counts = close.values < close.values[..., :1] + 1.2 * sigma
-        equivalent = operators[close.indices] @ orientation[:, None, None]  # (B, T, E, 3, 3)
+        nearest = close.topk(min(EQUIVALENTS, len(operators)), -1, largest=False)
+        counts = nearest.values < nearest.values[..., :1] + 1.2 * sigma
+        equivalent = operators[nearest.indices] @ orientation[:, None, None]  # (B, T, E, 3, 3)
         relative = frames[near].transpose(-1, -2)[:, :, None] @ equivalent
         angle = torch.atan2(
             relative[..., 1, 0] - relative[..., 0, 1], relative[..., 0, 0] + relative[..., 1, 1]
@@ -189,11 +195,19 @@ class PosteriorModel(OrientationModel):
         """
         output = self(tokens)
         return find_modes(
-            output.logits, output.waves, self.waves_of_angle, self.cells, self.cell_phase, self.operators, count
+            output.logits,
+            output.waves,
+            self.waves_of_angle,
+            self.cells,
+            self.cell_phase,
+            self.operators,
+            count,
         )
 
     def predict(self, tokens: Tokens) -> Prediction:
         """Answer for tokenized patterns: the most probable mode."""
         modes = self.modes(tokens)
         valid = tokens.valid & (modes.no_crystal < 0.5)
-        return Prediction(modes.matrix[:, 0], modes.phase[:, 0], modes.probability[:, 0].clamp(max=1.0), valid)
+        return Prediction(
+            modes.matrix[:, 0], modes.phase[:, 0], modes.probability[:, 0].clamp(max=1.0), valid
+        )

@@ -44,7 +44,9 @@ class ReferenceModel(OrientationModel):
         super().__init__(config, phases, spec, card)
         width = config.width
         self.register_buffer("radius_table", _sinusoids(spec.radius_bins, 5000.0, width), persistent=False)
-        self.register_buffer("intensity_table", _sinusoids(spec.intensity_bins, 10000.0, width), persistent=False)
+        self.register_buffer(
+            "intensity_table", _sinusoids(spec.intensity_bins, 10000.0, width), persistent=False
+        )
         self.angle_embedding = nn.Linear(2 * ANGLE_HARMONICS, width)
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList([Block(width, config.heads) for _ in range(config.blocks)])
@@ -82,7 +84,9 @@ class ReferenceModel(OrientationModel):
             operators = self.operators[index, : len(crystal.operators)]
             total = total + symmetry_min_geodesic(output.matrix[rows], orientation[rows], operators).sum()
         crystals = phase != NO_CRYSTAL
-        total = total + functional.cross_entropy(output.phase_logits[crystals], phase[crystals], reduction="sum")
+        total = total + functional.cross_entropy(
+            output.phase_logits[crystals], phase[crystals], reduction="sum"
+        )
         return total / crystals.sum().clamp(min=1)
 
     def predict(self, tokens: Tokens) -> Prediction:

@@ -4,4 +4,11 @@ from microinfer.simulation.bloch import PatternSimulator
 from microinfer.simulation.library import PatternLibrary, load_library, simulate_library
 from microinfer.simulation.structure import Structure, load_structure
 
-__all__ = ["PatternLibrary", "PatternSimulator", "Structure", "load_library", "load_structure", "simulate_library"]
+__all__ = [
+    "PatternLibrary",
+    "PatternSimulator",
+    "Structure",
+    "load_library",
+    "load_structure",
+    "simulate_library",
+]

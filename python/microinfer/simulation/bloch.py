@@ -78,4 +78,4 @@ class PatternSimulator:
         disks = np.stack([data["qx"], data["qy"], data["intensity"]], axis=-1)[diffracted]
         if len(disks):
             disks = disks[disks[:, 2] > self.config.intensity_min * disks[:, 2].max()]
-        return disks.astype(np.float32)
+        return np.asarray(disks, np.float32)

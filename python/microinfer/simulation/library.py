@@ -123,7 +123,9 @@ def simulate_library(
         rng = np.random.default_rng([simulation.seed, index])
         matrices = _random_cell_orientations(structure.operators(phase.symmetry), simulation.zone_axes, rng)
         low, high = simulation.thickness_range
-        thickness = structure.lattice[0] * rng.uniform(low, high, (simulation.zone_axes, simulation.thicknesses))
+        thickness = structure.lattice[0] * rng.uniform(
+            low, high, (simulation.zone_axes, simulation.thicknesses)
+        )
         for start in range(0, simulation.zone_axes, _BLOCK):
             block = slice(start, start + _BLOCK)
             tasks.append((index, structure, simulation, start, matrices[block], thickness[block]))

@@ -152,7 +152,7 @@ def _read_cif(path: Path) -> Structure:
     operations = group.symop_list if group is not None else GetSpaceGroup(1).symop_list
     return Structure(
         name=path.stem,
-        lattice=tuple(float(value) for value in structure.lattice.abcABG()),
+        lattice=structure.lattice.abcABG(),
         positions=np.array([atom.xyz for atom in structure], np.float64),
         numbers=np.array([_atomic_number(atom.element, path) for atom in structure]),
         occupancy=occupancy,
@@ -164,12 +164,12 @@ def _read_cif(path: Path) -> Structure:
 
 
 def _unique_rotations(operations: Any) -> NDArray[np.float64]:
-    return np.unique(np.array([np.round(op.R, 6) for op in operations], np.float64) + 0.0, axis=0)
+    return np.asarray(np.unique(np.array([np.round(op.R, 6) for op in operations], np.float64) + 0.0, axis=0))
 
 
 def _centring(operations: Any) -> NDArray[np.float64]:
     shifts = [np.mod(op.t, 1.0) for op in operations if np.allclose(op.R, np.eye(3))]
-    return np.unique(np.mod(np.round(shifts, 6), 1.0), axis=0)
+    return np.asarray(np.unique(np.mod(np.round(shifts, 6), 1.0), axis=0))
 
 
 def _point_group(diffpy_name: str) -> str:
@@ -184,7 +184,7 @@ def _atomic_number(label: str, path: Path) -> int:
     return _ELEMENTS.index(match.group()) + 1
 
 
-_ELEMENTS = (
+_ELEMENTS = (  # noqa: SIM905
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr "
     "Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir "
     "Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf"

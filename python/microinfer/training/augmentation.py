@@ -71,7 +71,7 @@ def training_batches(
         batch = augmented(library, drawn, spec, augmentation, rng)
         usable = batch.tokens.valid.nonzero()[:, 0]
         by_length = usable[torch.argsort(batch.tokens.count[usable], dim=0, stable=True)]
-        parts = by_length.split(batch_size)
+        parts = torch.split(by_length, batch_size)
         for index in rng.permutation(len(parts)):
             if len(parts[index]) > 1:
                 yield chunk, _take(batch, parts[index])
@@ -150,9 +150,7 @@ def _disturb(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.
     return _Flat(q, intensity, flat.pattern).keep(intensity >= threshold[flat.pattern])
 
 
-def _add_false_disks(
-    flat: _Flat, mean: NDArray[np.float64], k_max: float, rng: np.random.Generator
-) -> _Flat:
+def _add_false_disks(flat: _Flat, mean: NDArray[np.float64], k_max: float, rng: np.random.Generator) -> _Flat:
     """Add disks, uniform over the detector, with 2 to 20 % of the strongest disk's intensity."""
     number = rng.poisson(mean)
     pattern = np.repeat(np.arange(len(mean)), number)

@@ -83,7 +83,12 @@ class _Run:
     """One training in progress."""
 
     def __init__(
-        self, config: Config, folder: Path, model: OrientationModel, library: PatternLibrary, where: torch.device
+        self,
+        config: Config,
+        folder: Path,
+        model: OrientationModel,
+        library: PatternLibrary,
+        where: torch.device,
     ) -> None:
         self.config, self.model, self.library, self.device = config, model, library, where
         self.checkpoint = folder / f"{config.name}.safetensors"
@@ -159,7 +164,9 @@ class _Run:
         for start in range(0, len(self.validation.phase), 256):
             part = slice(start, start + 256)
             rows = Tokens(*(value[part] for value in self.validation.tokens))
-            batch = _to(Batch(rows, self.validation.orientation[part], self.validation.phase[part]), self.device)
+            batch = _to(
+                Batch(rows, self.validation.orientation[part], self.validation.phase[part]), self.device
+            )
             usable = batch.tokens.valid
             output = self.model(batch.tokens)
             loss = self.model.loss(output, batch.orientation, batch.phase)
@@ -231,9 +238,7 @@ def _library(config: Config, path: Path, progress: bool) -> PatternLibrary:
     return simulate_library(config, path, progress=progress)
 
 
-def _split(
-    library: PatternLibrary, share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(library: PatternLibrary, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Patterns to train with and to validate with, of different zone axes."""
     zones = np.unique(library.zone)
     rng = np.random.default_rng([seed, 1])
