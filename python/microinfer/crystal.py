@@ -44,7 +44,9 @@ class CrystalPhase:
         if not np.allclose(identity, np.eye(3), atol=1e-6) or not np.allclose(np.linalg.det(operators), 1.0):
             raise ValueError(f"operators of phase {self.name!r} must be proper rotations")
         if len(self.lattice) != 6 or min(self.lattice) <= 0:
-            raise ValueError(f"lattice must be six positive numbers (a, b, c, alpha, beta, gamma), got {self.lattice}")
+            raise ValueError(
+                f"lattice must be six positive numbers (a, b, c, alpha, beta, gamma), got {self.lattice}"
+            )
         object.__setattr__(self, "operators", operators)
         object.__setattr__(self, "reflections", np.asarray(self.reflections, np.float64).reshape(-1, 4))
         object.__setattr__(self, "lattice", tuple(float(x) for x in self.lattice))
