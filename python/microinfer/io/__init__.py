@@ -66,6 +66,9 @@ def open_peaks(
             given = "name" if name is not None else "pixel_size"
             raise ValueError(f"{path}: {given} must not be given for peaks that microinfer wrote")
         return NativeReader(file)
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of them for a damaged file
+        file.close()
+        raise OSError(f"{path} is damaged: {error}") from error
     except BaseException:
         file.close()
         raise

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 """One number, shape (), or one per scan position, shape (Rx, Ry)."""
 
+_KEYS = (
+    *("qx0", "qy0", "a", "b", "theta", "Q_pixel_size", "Q_pixel_units", "QR_rotation", "QR_flip"),
+    *("R_pixel_size", "R_pixel_units"),
+)
 _PIXEL_SIZE_HINT = (
     "give pixel_size=... in 1/Angstrom per pixel (--pixel-size), or set it in py4DSTEM "
     "(calibration.set_Q_pixel_size, calibration.set_Q_pixel_units('A^-1')) and save again"
@@ -98,23 +102,22 @@ class Calibration:
 
 
 def read_items(group: h5py.Group) -> dict[str, Any]:
-    """Return the items of an emdfile metadata group that are numbers, texts or arrays; None as None.
+    """Return what an emdfile metadata group says of Bragg peaks; None for what is missing or None.
 
-    emdfile writes None as the text ``_None``, marked by the attribute ``type``.
+    emdfile writes None as the text ``_None``.
     """
-    items: dict[str, Any] = {}
-    for key, dataset in group.items():
-        if isinstance(dataset, h5py.Dataset):
-            value = dataset[()]
+    items: dict[str, Any] = dict.fromkeys(_KEYS)
+    for key in _KEYS:
+        if isinstance(group.get(key), h5py.Dataset):
+            value = group[key][()]
             value = value.decode() if isinstance(value, bytes) else value
             items[key] = None if isinstance(value, str) and value == "_None" else value
     return items
 
 
 def describe_items(items: dict[str, Any]) -> dict[str, str]:
-    """Write the items that concern Bragg peaks as text, maps by their range."""
-    keys = ("qx0", "qy0", "a", "b", "theta", "Q_pixel_size", "Q_pixel_units", "QR_rotation", "QR_flip")
-    return {key: _text(items.get(key)) for key in (*keys, "R_pixel_size", "R_pixel_units")}
+    """Write the items of `read_items` as text, maps by their range."""
+    return {key: _text(value) for key, value in items.items()}
 
 
 def read_calibration(
@@ -157,7 +160,7 @@ def read_calibration(
         ellipse=ellipse,
         pixel_size=_pixel_size(items) if pixel_size is None else float(pixel_size),
         rotation=None if rotation is None else float(rotation),
-        flip=rotation is not None and bool(items.get("QR_flip")),
+        flip=rotation is not None and bool(items["QR_flip"]),
     )
 
 
@@ -168,11 +171,11 @@ def read_scan_step(items: dict[str, Any]) -> tuple[float, str]:
         return 1.0, "pixels"
     if step <= 0:
         raise ValueError(f"calibration R_pixel_size must be positive, got {step}")
-    return float(step), str(items.get("R_pixel_units") or "pixels")
+    return float(step), str(items["R_pixel_units"] or "pixels")
 
 
 def _pixel_size(items: dict[str, Any]) -> float:
-    units = items.get("Q_pixel_units")
+    units = items["Q_pixel_units"]
     if units != "A^-1":
         raise ValueError(f"calibration Q_pixel_units must be 'A^-1', got {units!r}: {_PIXEL_SIZE_HINT}")
     size = _values(items, "Q_pixel_size", ())
@@ -184,7 +187,7 @@ def _pixel_size(items: dict[str, Any]) -> float:
 
 
 def _values(items: dict[str, Any], key: str, scan_shape: tuple[int, ...]) -> Values | None:
-    value = items.get(key)
+    value = items[key]
     if value is None:
         return None
     array = np.asarray(value)

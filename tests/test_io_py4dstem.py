@@ -1,0 +1,243 @@
+"""Reading py4DSTEM's files: equal to py4DSTEM's own answer, by raw records, without leaks."""
+
+import itertools
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+import py4DSTEM
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scans import (
+    PEAK,
+    bragg_vectors,
+    calibrated_vectors,
+    equal,
+    random_points,
+    save_point_lists,
+    save_vectors,
+)
+
+import microinfer as mi
+from microinfer.io import records
+from microinfer.peaks import BraggPeaks
+
+SHAPE = (3, 5)
+REAL_DATA = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[2] / "shared" / "real"))
+
+
+def assert_as_py4dstem(peaks: BraggPeaks, vectors: py4DSTEM.BraggVectors) -> None:
+    for rx, ry in itertools.product(*map(range, vectors.Rshape)):
+        theirs = vectors.cal[rx, ry]
+        ours = peaks.pattern(rx, ry)
+        assert len(ours) == len(theirs.qx)
+        np.testing.assert_allclose(ours[:, 0], theirs.qx, rtol=1e-7, atol=1e-6)
+        np.testing.assert_allclose(ours[:, 1], theirs.qy, rtol=1e-7, atol=1e-6)
+        np.testing.assert_allclose(ours[:, 2], theirs.I, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rotation", [None, 0.4])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("pixel_size", [1, 0.0217])
+@pytest.mark.parametrize("ellipse", [None, "number", "map"])
+@pytest.mark.parametrize("origin", ["number", "map", "mixed"])
+def test_calibration_equals_py4dstems(
+    tmp_path: Path, origin: str, ellipse: str | None, pixel_size: float, flip: bool, rotation: float | None
+) -> None:
+    rng = np.random.default_rng()
+    maps = rng.uniform(30, 34, (2, *SHAPE))
+    calibration = {
+        "origin": {"number": (31.7, 32.9), "map": (maps[0], maps[1]), "mixed": (31.7, maps[1])}[origin],
+        "Q_pixel_size": pixel_size,
+        "Q_pixel_units": "A^-1",
+        "QR_flip": flip,
+        "R_pixel_size": 2.5,
+        "R_pixel_units": "nm",
+    }
+    if ellipse == "number":
+        calibration["ellipse"] = (1.05, 0.97, 0.6)
+    elif ellipse == "map":
+        calibration["ellipse"] = tuple(rng.uniform(0.9, 1.1, (3, *SHAPE)))
+    if rotation is not None:
+        calibration["QR_rotation"] = rotation
+    path = tmp_path / "scan.h5"
+    points = random_points(rng, SHAPE[0] * SHAPE[1])
+    save_vectors(path, bragg_vectors(SHAPE, points, **calibration))
+    vectors = py4DSTEM.read(str(path))
+    assert vectors.calstate == {
+        "center": True,
+        "ellipse": ellipse is not None,
+        "pixel": pixel_size != 1,
+        "rotate": rotation is not None,
+    }
+
+    peaks = mi.read_peaks(path)
+
+    assert (peaks.scan_shape, peaks.scan_step, peaks.scan_units) == (SHAPE, 2.5, "nm")
+    assert peaks.qr_calibrated == (rotation is not None)
+    assert np.count_nonzero(peaks.counts == 0) == 3
+    assert_as_py4dstem(peaks, vectors)
+    with mi.open_peaks(path) as reader:
+        for rx in range(SHAPE[0]):
+            assert equal(reader.read_rows(rx, rx + 1), peaks.read_rows(rx, rx + 1))
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_peaks_equal_py4dstems(tmp_path: Path, data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    counts = data.draw(hnp.arrays(np.int64, shape[0] * shape[1], elements=st.integers(0, 4)))
+    values = data.draw(hnp.arrays(np.float64, (int(counts.sum()), 3), elements=finite))
+    points = [
+        np.rec.fromarrays(part.T, dtype=PEAK).view(np.ndarray)
+        for part in np.split(values, np.cumsum(counts)[:-1])
+    ]
+    path = save_vectors(
+        tmp_path / "scan.h5", bragg_vectors(shape, points, origin=(0, 0), Q_pixel_units="A^-1")
+    )
+    peaks = mi.read_peaks(path)
+    np.testing.assert_array_equal(peaks.counts, counts)
+    for name, column in zip(("qx", "qy", "intensity"), values.T, strict=True):
+        np.testing.assert_array_equal(getattr(peaks, name), column.astype(np.float32))
+
+
+def test_pixel_size_replaces_the_files(tmp_path: Path) -> None:
+    vectors = calibrated_vectors(SHAPE)
+    vectors.calibration.set_Q_pixel_units("pixels")
+    vectors.calibration.set_Q_pixel_size(1)
+    path = save_vectors(tmp_path / "scan.h5", vectors)
+    peaks = mi.read_peaks(path, pixel_size=0.03)
+    vectors.calibration.set_Q_pixel_size(0.03)
+    assert_as_py4dstem(peaks, vectors)
+
+
+def test_name_chooses_among_several(tmp_path: Path) -> None:
+    both = [calibrated_vectors(SHAPE, seed, name) for seed, name in enumerate(("first", "second"))]
+    path = save_vectors(tmp_path / "scan.h5", *both)
+    assert_as_py4dstem(mi.read_peaks(path, name="second"), both[1])
+    with mi.open_peaks(path, name="first") as reader:
+        assert reader.source.endswith("/first/_v_uncal/data")
+        full_name = reader.source.removesuffix("/_v_uncal/data")
+    assert_as_py4dstem(mi.read_peaks(path, name=full_name), both[0])
+    with pytest.raises(ValueError, match=r"several sets of Bragg peaks; give name=.*/first, .*/second"):
+        mi.open_peaks(path)
+    with pytest.raises(ValueError, match=r"no Bragg peaks named 'third'.*/first, .*/second"):
+        mi.open_peaks(path, name="third")
+
+
+def test_description_names_what_was_found_and_applied(tmp_path: Path) -> None:
+    vectors = calibrated_vectors(SHAPE)
+    vectors.calibration.set_ellipse((1.0, 0.98, 0.1))
+    vectors.calibration.set_QR_rotflip((np.pi / 6, True))
+    with mi.open_peaks(save_vectors(tmp_path / "scan.h5", vectors)) as reader:
+        description = reader.description
+    assert description["format"] == "py4DSTEM BraggVectors (EMD 1.0)"
+    assert description["found"]["qx0"].startswith("map (3, 5), 31.")
+    assert description["found"]["Q_pixel_units"] == "A^-1"
+    assert description["found"]["QR_flip"] == "True"
+    assert description["applied"] == [
+        "subtract the origin (qx0, qy0)",
+        "undo the ellipse (a, b, theta)",
+        "multiply by 0.02 1/Angstrom per pixel",
+        "swap qx and qy, rotate by 30 degrees",
+    ]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        PEAK,
+        [("intensity", ">f8"), ("h", "i4"), ("qy", "f4"), ("qx", "f4")],
+    ],
+)
+def test_raw_records_and_objects_give_the_same(tmp_path: Path, dtype: object) -> None:
+    shape = (6, 7)
+    points = random_points(np.random.default_rng(1), 42)
+    extra = [np.zeros(len(p), dtype) for p in points]
+    for full, peaks in zip(extra, points, strict=True):
+        for name in PEAK.names:
+            full[name] = peaks[name]
+    path = save_point_lists(tmp_path / "lists.h5", shape, extra, dtype)
+    with h5py.File(path) as file:
+        dataset = file["4DSTEM/braggpeaks/data"]
+        raw = records._read_raw(records._library(), dataset, 1, 5)
+        objects = records.read_columns_as_objects(dataset, 1, 5)
+    for first, second in zip(raw, objects, strict=True):
+        np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(np.diff(raw[0]), [len(p) for p in points[7:35]])
+
+
+def test_without_the_hdf5_library_objects_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_vectors(tmp_path / "scan.h5", calibrated_vectors(SHAPE))
+    peaks = mi.read_peaks(path)
+    monkeypatch.setattr(records, "_library", lambda: None)
+    assert equal(mi.read_peaks(path), peaks)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_memory_is_given_back(tmp_path: Path, raw: bool) -> None:
+    points = [np.ones(2000, PEAK) for _ in range(64)]  # 3 MB
+    path = save_point_lists(tmp_path / "lists.h5", (8, 8), points)
+    read = records.read_columns if raw else records.read_columns_as_objects
+    assert records._library() is not None
+    with h5py.File(path) as file:
+        dataset = file["4DSTEM/braggpeaks/data"]
+        for _ in range(5):
+            read(dataset, 0, 8)
+        before = psutil.Process().memory_info().rss
+        for _ in range(40):
+            read(dataset, 0, 8)
+        grown = psutil.Process().memory_info().rss - before
+    assert grown < 40e6  # a leak of every read would be 120 MB
+
+
+def test_thousands_of_disks_at_one_position(tmp_path: Path) -> None:
+    points = [np.zeros(0, PEAK), np.ones(5000, PEAK), np.zeros(0, PEAK)]
+    path = save_vectors(
+        tmp_path / "scan.h5", bragg_vectors((1, 3), points, origin=(0.5, 0.5), Q_pixel_units="A^-1")
+    )
+    peaks = mi.read_peaks(path)
+    np.testing.assert_array_equal(peaks.counts, [0, 5000, 0])
+    np.testing.assert_array_equal(peaks.pattern(0, 1), np.tile([0.5, 0.5, 1.0], (5000, 1)))
+
+
+def test_a_scan_without_any_peak(tmp_path: Path) -> None:
+    points = [np.zeros(0, PEAK)] * 6
+    path = save_vectors(
+        tmp_path / "scan.h5", bragg_vectors((2, 3), points, origin=(0, 0), Q_pixel_units="A^-1")
+    )
+    np.testing.assert_array_equal(mi.read_peaks(path).counts, np.zeros(6))
+
+
+def test_point_lists_need_the_word_of_the_user(tmp_path: Path) -> None:
+    points = random_points(np.random.default_rng(2), 15)
+    path = save_point_lists(tmp_path / "lists.h5", SHAPE, points)
+    with pytest.raises(ValueError, match=r"braggpeaks is a PointListArray.*calibrated=True"):
+        mi.open_peaks(path)
+    with pytest.raises(ValueError, match=r"braggpeaks is a PointListArray.*calibrated=True"):
+        mi.open_peaks(path, pixel_size=0.1)
+    peaks = mi.read_peaks(path, calibrated=True)
+    assert (peaks.scan_step, peaks.scan_units, peaks.qr_calibrated) == (1.0, "pixels", False)
+    for n, expected in enumerate(points):
+        np.testing.assert_array_equal(
+            peaks.pattern(*divmod(n, 5)), np.stack([expected[k] for k in PEAK.names], 1).astype(np.float32)
+        )
+
+
+@pytest.mark.skipif(not (REAL_DATA / "braggdisks_cali.h5").exists(), reason="needs the real scan")
+def test_real_scan_of_py4dstem_0_13() -> None:
+    peaks = mi.read_peaks(REAL_DATA / "braggdisks_cali.h5", calibrated=True)
+    assert peaks.scan_shape == (80, 58)
+    assert peaks.n_peaks == 121390
+    assert (peaks.counts.min(), peaks.counts.max()) == (1, 70)
+    with h5py.File(REAL_DATA / "braggdisks_cali.h5") as file:
+        expected = file["4DSTEM/braggpeaks_cal_raw/data"][40, 30]
+    np.testing.assert_array_equal(peaks.pattern(40, 30)[:, 0], expected["qx"].astype(np.float32))
+    assert np.hypot(*peaks.pattern(40, 30)[0, :2]) < 0.01  # the direct beam lies at the centre
