@@ -12,6 +12,7 @@ import numpy as np
 
 import microinfer as mi
 from microinfer.config import SimulationConfig
+from microinfer.models import save_model
 from microinfer.simulation import PatternLibrary, load_library, load_structure
 from microinfer.symmetry import misorientation
 
@@ -31,7 +32,7 @@ def errors(library: PatternLibrary, matrix: np.ndarray) -> np.ndarray:
 
 def template_matching(library: PatternLibrary, structure_name: str, count: int) -> np.ndarray:
     """Best match of py4DSTEM's ACOM with its default parameters, mirror matches on, (count, 3, 3)."""
-    from emdfile import PointListArray
+    from emdfile import PointList
 
     simulation: SimulationConfig = library.simulation
     crystal = load_structure(structure_name).to_py4dstem()
@@ -41,13 +42,15 @@ def template_matching(library: PatternLibrary, structure_name: str, count: int) 
         accel_voltage=simulation.voltage,
         progress_bar=False,
     )
-    patterns = PointListArray(dtype=[(name, float) for name in ("qx", "qy", "intensity")], shape=(count, 1))
+    matrix = np.full((count, 3, 3), np.nan)
     for index in range(count):
-        disks = library.peaks.pattern(index, 0)
-        patterns[index, 0].add_data_by_field([disks[:, 0], disks[:, 1], disks[:, 2]])
-    found = crystal.match_orientations(patterns, inversion_symmetry=True, progress_bar=False)
-    matrix = np.array(found.matrix[:, 0, 0], np.float64)
-    matrix[np.abs(matrix).sum(axis=(1, 2)) == 0] = np.nan
+        disks = library.peaks.pattern(index, 0).astype(np.float64)
+        peaks = PointList(
+            np.array([*map(tuple, disks)], [(name, float) for name in ("qx", "qy", "intensity")])
+        )
+        if len(disks):
+            found = crystal.match_single_pattern(peaks, inversion_symmetry=True).matrix[0]
+            matrix[index] = found if np.abs(found).sum() > 0 else np.nan
     return matrix
 
 
@@ -64,6 +67,9 @@ if __name__ == "__main__":
     parser.add_argument("test_set")
     parser.add_argument("--model", default="cu")
     parser.add_argument("--structure", default="Cu")
+    parser.add_argument(
+        "--write-card", metavar="CHECKPOINT", help="put the figures into this checkpoint's card"
+    )
     parser.add_argument("--template-matching", type=int, default=0, metavar="COUNT")
     arguments = parser.parse_args()
     test = load_library(arguments.test_set)
@@ -75,6 +81,15 @@ if __name__ == "__main__":
     seconds = time.perf_counter() - start
     ours = errors(test, result.matrix[:, 0])
     report("microinfer", ours, seconds)
+    if arguments.write_card:
+        model.card["figures"] = {
+            "test_patterns": len(test),
+            "mean_error_deg": round(float(ours.mean()), 2),
+            "median_error_deg": round(float(np.median(ours)), 2),
+            "within_1_deg": round(float(np.mean(ours < 1)), 4),
+            "within_3_deg": round(float(np.mean(ours < 3)), 4),
+        }
+        save_model(arguments.write_card, model)
     confidence = result.confidence[:, 0]
     for low, high in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.9), (0.9, 1.01)):
         inside = (confidence >= low) & (confidence < high)
