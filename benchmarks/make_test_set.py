@@ -11,6 +11,7 @@ import argparse
 import hashlib
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from microinfer.config import SimulationConfig
 from microinfer.peaks import BraggPeaks
@@ -27,10 +28,11 @@ def make_test_set(structure_name: str, count: int, noisy: bool) -> PatternLibrar
     simulator = PatternSimulator(structure, config)
     orientation = random_orientations(count, rng)
     thickness = structure.lattice[0] * rng.uniform(*config.thickness_range, count)
-    patterns = [
-        simulator.patterns(matrix, np.array([value]))[0]
-        for matrix, value in zip(orientation, thickness, strict=True)
-    ]
+    with threadpool_limits(1):  # the matrices are small: more threads only wait for each other
+        patterns = [
+            simulator.patterns(matrix, np.array([value]))[0]
+            for matrix, value in zip(orientation, thickness, strict=True)
+        ]
     if noisy:
         patterns = [add_noise(pattern, config.k_max, rng) for pattern in patterns]
     return PatternLibrary(
