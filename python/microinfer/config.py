@@ -162,7 +162,7 @@ class TrainingConfig:
         Seed of weights, order and augmentation.
     """
 
-    samples: int = 600_000
+    samples: int = 400_000
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.01

@@ -25,8 +25,8 @@ def train(
 ) -> None:
     """Train a model for your own crystal, from a CIF file or a configuration.
 
-    [bold]microinfer train --cif Cu.cif[/] simulates a pattern library and trains on it: ten minutes at most
-    on two cores for copper.
+    [bold]microinfer train --cif Cu.cif[/] simulates a pattern library and trains on it. A bar shows the
+    remaining time; cubic crystals of few atoms take minutes on two cores.
     """
     from microinfer.config import default_config, load_config
 
