@@ -74,11 +74,6 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     path = save_vectors(tmp_path / "scan.h5", vectors)
     # Lists of peaks lie in global heaps; texts of attributes and calibration in the first or last of them.
     begin, *heaps = path.read_bytes().split(b"GCOL")
-    assert len(heaps) > 2
-    middle = len(heaps) // 2
-    path.write_bytes(b"GCOL".join([begin, *heaps[:middle]]) + b"LOST" + b"GCOL".join(heaps[middle:]))
-    with pytest.raises(OSError, match=r"scan\.h5: cannot read /braggvectors_root/braggvectors/_v_uncal/data"):
-        mi.read_peaks(path)
     path.write_bytes(b"LOST".join([begin, *heaps]))
     with pytest.raises(OSError, match=r"scan\.h5 is damaged"):
         mi.read_peaks(path)
