@@ -23,6 +23,7 @@ from scans import (
 )
 
 import microinfer as mi
+from microinfer._core import gather_records
 from microinfer.io import records
 from microinfer.peaks import BraggPeaks
 
@@ -172,6 +173,23 @@ def test_raw_records_and_objects_give_the_same(tmp_path: Path, dtype: object) ->
     for first, second in zip(raw, objects, strict=True):
         np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(np.diff(raw[0]), [len(p) for p in points[7:35]])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "width", "error", "message"),
+    [
+        ([[0, 0], [2, 0]], 3, ValueError, r"records\[1\] has 2 items but no address"),
+        ([[0, 0]], 0, ValueError, "width must be at least 1, got 0"),
+        ([[0, 0, 0]], 3, ValueError, r"records must have the shape \(N, 2\), got \(1, 3\)"),
+        ([[0.0, 0.0]], 3, TypeError, "records must have dtype uint64, got float64"),
+    ],
+)
+def test_records_that_cannot_be_gathered(
+    pairs: list[list[float]], width: int, error: type[Exception], message: str
+) -> None:
+    array = np.array(pairs) if error is TypeError else np.array(pairs, np.uint64)
+    with pytest.raises(error, match=message):
+        gather_records(array, width)
 
 
 def test_without_the_hdf5_library_objects_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

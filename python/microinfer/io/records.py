@@ -98,8 +98,10 @@ def _read_raw(library: _Library, dataset: h5py.Dataset, start: int, stop: int) -
     # Not h5py's own DatasetID.read: it copies the lists once more and never frees what it copied from.
     with phil:
         status = library.read(dataset.id.id, peaks.id, block.id, selection.id, _DEFAULT, records.ctypes.data)
+    if status < 0:
+        return None  # the records are then not all pairs with an address: nothing in them may be freed
     try:
-        return gather_records(records, len(FIELDS)) if status >= 0 else None
+        return gather_records(records, len(FIELDS))
     finally:
         with phil:
             library.reclaim(peaks.id, block.id, _DEFAULT, records.ctypes.data)
