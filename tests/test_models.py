@@ -22,7 +22,7 @@ from microinfer.config import ModelConfig
 from microinfer.models import ReferenceModel, load_model, save_model, shipped_models
 from microinfer.models.base import NO_CRYSTAL
 from microinfer.models.decode import find_modes
-from microinfer.models.posterior import ANGLES, ORDERS
+from microinfer.models.inplane import ORDERS, waves_of_angle
 from microinfer.peaks import BraggPeaks
 from microinfer.symmetry import misorientation, random_orientations, zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens, TokenSpec, tokenize
@@ -70,9 +70,9 @@ def test_posterior_turns_with_the_pattern(small_model, seed, angle):
     torch.testing.assert_close(v, u * factor, atol=1e-3 * scale, rtol=0)
 
 
-@pytest.mark.parametrize("steps", [1, 45, 90, 133])
-def test_orientation_turns_with_the_pattern(small_model, steps):
-    patterns, angle = random_patterns(steps, 24), steps * 2 * np.pi / ANGLES
+@pytest.mark.parametrize("angle", [math.radians(2.0), 0.1, 1.234, -2.9])
+def test_orientation_turns_with_the_pattern(small_model, angle):
+    patterns = random_patterns(int(100 * abs(angle)), 24)
     with torch.no_grad():
         plain, turned = small_model.modes(tokens_of(patterns)), small_model.modes(tokens_of(patterns, angle))
     torch.testing.assert_close(turned.probability[:, 0], plain.probability[:, 0], atol=1e-3, rtol=0)
@@ -146,12 +146,10 @@ def peak(angle: float, height: float = 40.0) -> torch.Tensor:
 
 
 def decode(logits, waves, frames, count=2):
-    grid = torch.arange(ANGLES) * (2 * math.pi / ANGLES)
-    turned = torch.tensor(ORDERS)[:, None] * grid
     return find_modes(
         logits[None],
         waves[None],
-        torch.cat([turned.cos(), -turned.sin()]),
+        waves_of_angle(),
         torch.tensor(frames, dtype=torch.float32),
         torch.zeros(len(frames), dtype=torch.long),
         torch.tensor(CUBIC, dtype=torch.float32)[None],

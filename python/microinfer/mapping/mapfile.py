@@ -1,6 +1,5 @@
 """The map file: an orientation map in HDF5, written row by row as the mapper goes."""
 
-import io
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from microinfer import __version__
 from microinfer.crystal import CrystalPhase
-from microinfer.io.atomic import atomic_output
+from microinfer.io.atomic import OutputFile, atomic_hdf5
 from microinfer.mapping.result import OrientationMap, validate_block
 
 FORMAT = "microinfer orientation map"
@@ -77,16 +76,11 @@ class MapWriter:
             "qr_calibrated": bool(qr_calibrated),
         }
         self._stack = ExitStack()
-        self._file: h5py.File | None = None
-        self._sink: _Sink | None = None
+        self._file: OutputFile | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            # the HDF5 file is closed before the finished file takes its name
-            temporary = stack.enter_context(atomic_output(self.path))
-            sink = stack.enter_context(_Sink(temporary, "w+"))
-            stack.callback(sink.raise_error)
-            file = stack.enter_context(h5py.File(sink, "w"))
+            file = stack.enter_context(atomic_hdf5(self.path))
             file.attrs.update(self._attributes)
             for name, text in self._texts.items():
                 file.create_dataset(name, data=text, dtype=h5py.string_dtype())
@@ -108,14 +102,14 @@ class MapWriter:
                     compression="gzip",
                     compression_opts=1,
                 )
-            self._file, self._sink = file, sink
+            self._file = file
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file = self._sink = None
+        self._file = None
         self._stack.__exit__(kind, error, trace)
 
     def write_rows(
@@ -139,7 +133,7 @@ class MapWriter:
         RuntimeError
             Outside the writer's context.
         """
-        if self._file is None or self._sink is None:
+        if self._file is None:
             raise RuntimeError("MapWriter is not open: use it in a with statement")
         block = validate_block(matrix, valid, phase, confidence, self._n_phases, first_row=start)
         rows, columns = block.valid.shape
@@ -150,40 +144,7 @@ class MapWriter:
             )
         for name, values in block._asdict().items():
             self._file[name][start : start + rows] = values
-        self._sink.raise_error()
-
-
-class _Sink(io.FileIO):
-    """File under HDF5 that keeps the first failed write to itself until it is asked.
-
-    HDF5 cannot close a file that cannot be written: on a full disk the interpreter would crash on its way
-    out.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        while self.error is None and done < len(view):
-            try:
-                done += super().write(view[done:])
-            except OSError as error:
-                self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None, /) -> int:
-        if self.error is None:
-            try:
-                return super().truncate(size)
-            except OSError as error:
-                self.error = error
-        return self.tell() if size is None else size
-
-    def raise_error(self) -> None:
-        """Raise the error of the first failed write, if there was one."""
-        if self.error is not None:
-            raise self.error
+        self._file.require_written()
 
 
 def load_map(path: str | Path) -> OrientationMap:

@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from microinfer.losses import project_to_so3
+from microinfer.models import inplane
 
 TOP_CELLS = 16
 """Cells that are looked at; the others hold next to no probability near a mode."""
-PEAKS = 6
-"""Peaks of the in-plane density that are looked at in each cell."""
-WINDOW = 3
-"""Grid points on either side of a peak whose density belongs to it."""
 MODE_RADIUS = math.radians(7.0)
 """Candidates further from a mode's centre than this do not enter its mean."""
 CONFIDENCE_RADIUS = math.radians(4.0)
@@ -54,7 +51,7 @@ def find_modes(
     waves : Tensor, shape (B, K, W)
         In-plane waves of each cell.
     waves_of_angle : Tensor, shape (W, A)
-        Turns waves into the log-density on A angles.
+        As `inplane.waves_of_angle` returns it.
     frames : Tensor, shape (K, 3, 3)
         Rotation of each cell at in-plane angle 0.
     cell_phase : Tensor, shape (K,)
@@ -71,7 +68,7 @@ def find_modes(
     probability = logits.softmax(-1)
     top = probability[:, :-1].topk(min(TOP_CELLS, len(frames)), -1)
     picked = waves.gather(1, top.indices[..., None].expand(-1, -1, waves.shape[-1]))
-    angle, mass = _peaks(picked @ waves_of_angle)
+    angle, mass = inplane.peaks(picked, waves_of_angle)
     weight = (top.values[..., None] * mass).flatten(1)  # (B, C)
     candidates = (frames[top.indices][:, :, None] @ _about_z(angle)).flatten(1, 2)  # (B, C, 3, 3)
     phase = cell_phase[top.indices][..., None].expand_as(angle).flatten(1)
@@ -101,24 +98,6 @@ def find_modes(
         probabilities.gather(1, order),
         probability[:, -1],
     )
-
-
-def _peaks(log_density: Tensor) -> tuple[Tensor, Tensor]:
-    """Angle and probability of the highest peaks of densities on a grid, each (B, T, PEAKS)."""
-    points = log_density.shape[-1]
-    density = log_density.softmax(-1)
-    left, right = log_density.roll(1, -1), log_density.roll(-1, -1)
-    is_peak = (log_density >= left) & (log_density > right)
-    height, index = density.masked_fill(~is_peak, 0.0).topk(PEAKS, -1)
-    below, at, above = (table.gather(-1, index) for table in (left, log_density, right))
-    # The parabola through the three points; where there is no peak the weight is 0 and the angle has no effect.
-    shift = (0.5 * (below - above) / (below - 2.0 * at + above).clamp(max=-1e-6)).clamp(-0.5, 0.5)
-    window = torch.arange(-WINDOW, WINDOW + 1, device=index.device)
-    nearby = torch.remainder(index[..., None] + window, points).flatten(-2)
-    mass = density.gather(-1, nearby).view(*index.shape, -1)
-    share = (WINDOW - (window - shift[..., None]).abs() + 0.5).clamp(0.0, 1.0)
-    mass = (mass * share).sum(-1) * (height > 0)
-    return (index + shift) * (2.0 * math.pi / points), mass
 
 
 def _about_z(angle: Tensor) -> Tensor:

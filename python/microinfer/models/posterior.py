@@ -12,13 +12,10 @@ from microinfer.crystal import CrystalPhase
 from microinfer.models.base import NO_CRYSTAL, OrientationModel, Prediction
 from microinfer.models.decode import Modes, find_modes
 from microinfer.models.encoder import Block, initialise
+from microinfer.models.inplane import ANGLES, ORDERS, STEP, waves_of_angle
 from microinfer.symmetry import zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens, TokenSpec
 
-ORDERS = (1, 2, 3, 4, 6)
-"""Angular orders of the in-plane density."""
-ANGLES = 180
-"""Grid points on which the in-plane density is normalised."""
 LABEL_CELLS = 12
 """Cells around the label that the loss looks at."""
 EQUIVALENTS = 4
@@ -64,9 +61,7 @@ class PosteriorModel(OrientationModel):
         self.register_buffer(
             "cell_phase", torch.arange(len(phases)).repeat_interleave(sizes), persistent=False
         )
-        angle = torch.arange(ANGLES) * (2.0 * math.pi / ANGLES)
-        turned = torch.tensor(ORDERS)[:, None] * angle
-        self.register_buffer("waves_of_angle", torch.cat([turned.cos(), -turned.sin()]), persistent=False)
+        self.register_buffer("waves_of_angle", waves_of_angle(), persistent=False)
 
         width, count = config.width, len(self.cells)
         self.embedding = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
@@ -141,7 +136,7 @@ class PosteriorModel(OrientationModel):
         share = share / share.sum(-1, keepdim=True)
         picked = waves.gather(1, near[..., None].expand(-1, -1, waves.shape[-1]))
         log_density = functional.log_softmax(picked @ self.waves_of_angle, -1)  # (B, T, ANGLES)
-        position = torch.remainder(angle / (2.0 * math.pi) * ANGLES, ANGLES)
+        position = torch.remainder(angle / STEP, ANGLES)
         left = position.floor()
         fraction = position - left
         left = left.long() % ANGLES

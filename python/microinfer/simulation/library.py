@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ from microinfer.simulation.structure import Structure, load_structure
 from microinfer.symmetry import in_fundamental_cell, random_orientations
 
 _FORMAT = "microinfer pattern library"
-_BLOCK = 100  # zone axes in one parallel task
+_BLOCK = 25  # zone axes in one parallel task
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +129,16 @@ def simulate_library(
         )
         for start in range(0, simulation.zone_axes, _BLOCK):
             block = slice(start, start + _BLOCK)
-            tasks.append((index, structure, simulation, start, matrices[block], thickness[block]))
+            tasks.append(_Task(index, start, matrices[block], thickness[block]))
     patterns: list[NDArray[np.float32]] = []
     labels: list[tuple[NDArray[np.float64], int, int, float]] = []
-    blocks = track(_run(tasks, processes), "simulating", total=len(tasks), visible=progress)
-    for (index, _, _, start, matrices, thickness), block_patterns in zip(tasks, blocks, strict=True):
+    blocks = track(
+        _run(_Worker(structures, simulation), tasks, processes),
+        "simulating",
+        total=len(tasks),
+        visible=progress,
+    )
+    for (index, start, matrices, thickness), block_patterns in zip(tasks, blocks, strict=True):
         patterns.extend(block_patterns)
         zone = index * simulation.zone_axes + start
         for offset, matrix in enumerate(matrices):
@@ -166,28 +172,53 @@ def _random_cell_orientations(
     return np.asarray(equivalent[np.arange(count), inside.argmax(axis=1)])
 
 
-_Task = tuple[int, Structure, SimulationConfig, int, NDArray[np.float64], NDArray[np.float64]]
+class _Task(NamedTuple):
+    """Some zone axes of one phase."""
+
+    phase: int
+    start: int
+    orientations: NDArray[np.float64]  # (n, 3, 3)
+    thicknesses: NDArray[np.float64]  # (n, T)
 
 
-def _run(tasks: list[_Task], processes: int | None) -> Iterator[list[NDArray[np.float32]]]:
+class _Worker:
+    """What simulates in one process; the simulator of each phase is made once."""
+
+    def __init__(self, structures: list[Structure], config: SimulationConfig) -> None:
+        self._structures, self._config = structures, config
+        self._simulators: dict[int, PatternSimulator] = {}
+
+    def __call__(self, task: _Task) -> list[NDArray[np.float32]]:
+        from threadpoolctl import threadpool_limits
+
+        if task.phase not in self._simulators:
+            self._simulators[task.phase] = PatternSimulator(self._structures[task.phase], self._config)
+        patterns: list[NDArray[np.float32]] = []
+        with threadpool_limits(1):  # the matrices are small
+            for orientation, thicknesses in zip(task.orientations, task.thicknesses, strict=True):
+                patterns.extend(self._simulators[task.phase].patterns(orientation, thicknesses))
+        return patterns
+
+
+_worker: _Worker  # of a worker process
+
+
+def _start(worker: _Worker) -> None:
+    global _worker
+    _worker = worker
+
+
+def _work(task: _Task) -> list[NDArray[np.float32]]:
+    return _worker(task)
+
+
+def _run(worker: _Worker, tasks: list[_Task], processes: int | None) -> Iterator[list[NDArray[np.float32]]]:
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if processes == 1:
-        yield from map(_simulate_block, tasks)
+        yield from map(worker, tasks)
         return
     # spawn: a fork would inherit torch's and HDF5's threads and locks
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(_simulate_block, tasks)
-
-
-def _simulate_block(task: _Task) -> list[NDArray[np.float32]]:
-    from threadpoolctl import threadpool_limits
-
-    _, structure, config, _, matrices, thicknesses = task
-    simulator = PatternSimulator(structure, config)
-    patterns: list[NDArray[np.float32]] = []
-    with threadpool_limits(1):
-        for matrix, values in zip(matrices, thicknesses, strict=True):
-            patterns.extend(simulator.patterns(matrix, values))
-    return patterns
+    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(worker,)) as pool:
+        yield from pool.map(_work, tasks)
