@@ -13,7 +13,7 @@ import microinfer as mi
 from microinfer.analysis import phase_rings, radial_histogram
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
-from microinfer.models import save_model
+from microinfer.models import load_model, save_model
 
 COMMANDS = ("map", "info", "demo", "train", "simulate", "models")
 
@@ -111,9 +111,40 @@ def test_expected_errors_are_one_line(files, arguments, message):
     assert sorted(files.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    "arguments", [("train",), ("train", "a.toml", "--cif", "a.cif"), ("map",), ("simulate", "a.toml")]
-)
+TINY = """
+name = "tiny"
+[[phases]]
+structure = "Cu"
+[simulation]
+zone_axes = 20
+thicknesses = 2
+method = "kinematic"
+k_max = 1.2
+[model]
+width = 32
+blocks = 1
+heads = 4
+zone_axis_spacing = 8.0
+[training]
+samples = 128
+batch_size = 32
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # py4DSTEM's own
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+def test_train_says_how_long_it_takes_and_writes_a_model(files):
+    (files / "tiny.toml").write_text(TINY)
+    result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "The pattern library will take about" in result.output
+    assert "The training will take about" in result.output
+    assert load_model("run/tiny.safetensors").card["name"] == "tiny"
+    result = call("map", "scan.h5", "--model", "run/tiny.safetensors", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("arguments", [("train",), ("map",), ("simulate", "a.toml")])
 def test_wrong_usage_exits_with_two(arguments):
     assert call(*arguments).exit_code == 2
 

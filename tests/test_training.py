@@ -39,7 +39,9 @@ CONFIG = Config(
     AugmentationConfig(),
     TrainingConfig(samples=6000, batch_size=48, warmup_steps=10, validation_share=0.3, learning_rate=4e-3),
 )
-QUIET = AugmentationConfig(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (3.0, 3.0), 0.0)
+QUIET = AugmentationConfig(
+    **{field.name: 0.0 for field in dataclasses.fields(AugmentationConfig) if field.name != "edge_range"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +91,16 @@ def test_augmentation_disturbs_positions_and_intensities(library, everything):
             library, everything, SPEC, dataclasses.replace(QUIET, **values), np.random.default_rng(0)
         )
 
-    moved = change(position_jitter=0.01)
-    distance = farthest_from_a_reflection(moved.tokens, moved.orientation, library.phases[0])
-    assert 0.01 < distance < 0.1
+    for name, low, high in (("position_jitter", 0.01, 0.1), ("scale_error", 0.004, 0.06),
+                            ("ellipticity", 0.004, 0.06), ("centre_shift", 0.005, 0.06)):  # fmt: skip
+        moved = change(**{name: 0.01})
+        distance = farthest_from_a_reflection(moved.tokens, moved.orientation, library.phases[0])
+        assert low < distance < high, name
+    compressed = change(compress=1.0).tokens
+    assert (compressed.intensity >= plain.tokens.intensity).all()
+    assert (
+        compressed.intensity[compressed.mask].mean() > 1.3 * plain.tokens.intensity[plain.tokens.mask].mean()
+    )
     flat = change(flatten=1.0).tokens
     assert (flat.intensity[flat.mask] == 1.0).all()
     lost = change(lose_weak=1.0, lose_weak_threshold=0.5).tokens.count
@@ -99,7 +108,9 @@ def test_augmentation_disturbs_positions_and_intensities(library, everything):
     assert lost.sum() < plain.tokens.count.sum()
     added = change(false_disks=5.0).tokens.count
     assert added.sum() > plain.tokens.count.sum() + len(added)
-    edged = change(edge_range=(0.8, 0.8)).tokens
+    hidden = change(beam_stop=1.0).tokens.count
+    assert 0.75 * plain.tokens.count.sum() < hidden.sum() < plain.tokens.count.sum()
+    edged = change(cropped=0.25, edge_range=(0.8, 0.8)).tokens
     clipped = (edged.radius * edged.mask).amax(1) <= 0.8
     assert 0.05 < clipped.float().mean() < 0.6
 
@@ -182,7 +193,7 @@ def test_validation_zone_axes_are_not_trained_on(library):
 
 def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, samples=2000))
-    update, calls = trainer._Run._update, []
+    update, calls = trainer.Run.update, []
 
     def interrupted(run, batch):
         calls.append(run.samples)
@@ -190,7 +201,7 @@ def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return update(run, batch)
 
-    monkeypatch.setattr(trainer._Run, "_update", interrupted)
+    monkeypatch.setattr(trainer.Run, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, library=library, device="cpu")
     saved = log_of(tmp_path)[-1]["samples"]
@@ -220,3 +231,9 @@ def test_library_of_other_settings_is_refused(library, tmp_path):
     other = dataclasses.replace(CONFIG, simulation=dataclasses.replace(CONFIG.simulation, voltage=200e3))
     with pytest.raises(ValueError, match=r"library\.h5: was simulated with other settings"):
         train(other, tmp_path, device="cpu")
+
+
+def test_library_of_another_crystal_is_refused(library, tmp_path):
+    library.save(tmp_path / "library.h5")
+    with pytest.raises(ValueError, match=r"library\.h5: holds patterns of Cu, not of Cu2O"):
+        train(CONFIG.for_structure("Cu2O"), tmp_path, device="cpu")

@@ -110,14 +110,22 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What experiments do to patterns, drawn afresh for every sample (the paper's Supplementary Text S3).
+    """What experiments do to patterns, drawn afresh for every sample (after the paper's Supplementary Text S3).
+
+    Each pattern has its own share, between none and all, of the standard deviations.
 
     Attributes
     ----------
     position_jitter : float
-        Standard deviation of a disk's position in 1/Angstrom; each pattern draws its own share of it.
+        Standard deviation of a disk's position in 1/Angstrom.
+    scale_error, ellipticity : float
+        Standard deviations of a pattern's relative scale and of its stretch along one axis.
+    centre_shift : float
+        Standard deviation of a pattern's centre in 1/Angstrom.
     intensity_jitter : float
         Standard deviation of the logarithm of a disk's intensity.
+    compress : float
+        Share of patterns whose intensities are raised to a power between 0.3 and 1.
     flatten : float
         Share of patterns whose intensities are all made equal.
     lose_weak : float
@@ -125,20 +133,30 @@ class AugmentationConfig:
     lose_weak_threshold : float
         In units of the strongest disk.
     false_disks : float
-        Mean number of false disks in a pattern, for half of the patterns.
+        Mean number of false disks in a pattern; each pattern draws its own mean, up to twice this.
+    cropped : float
+        Share of patterns that end at the edge of a square detector.
     edge_range : tuple of float
-        The detector's edge in 1/Angstrom, drawn for a quarter of the patterns; the others keep k_max.
+        Where that edge is, in 1/Angstrom; the other patterns keep k_max.
+    beam_stop : float
+        Share of patterns that lose the disks behind the bar of a beam stop.
     no_crystal : float
         Share of samples that are random false disks alone, labelled "no crystal" (posterior).
     """
 
-    position_jitter: float = 0.008
-    intensity_jitter: float = 0.25
-    flatten: float = 0.02
-    lose_weak: float = 0.2
+    position_jitter: float = 0.012
+    scale_error: float = 0.008
+    ellipticity: float = 0.006
+    centre_shift: float = 0.004
+    intensity_jitter: float = 0.4
+    compress: float = 0.2
+    flatten: float = 0.03
+    lose_weak: float = 0.4
     lose_weak_threshold: float = 0.1
-    false_disks: float = 0.3
+    false_disks: float = 0.6
+    cropped: float = 0.25
     edge_range: tuple[float, float] = (1.0, 2.1)
+    beam_stop: float = 0.05
     no_crystal: float = 0.03
 
 
@@ -219,6 +237,21 @@ class Config:
         return cls(
             name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts
         )
+
+    def for_structure(self, structure: str | Path) -> "Config":
+        """Return these settings for another crystal, a CIF file or a built-in name, in place of the only phase.
+
+        Raises
+        ------
+        ValueError
+            If there are several phases.
+        """
+        if len(self.phases) != 1:
+            raise ValueError(
+                f"{self.name}: has {len(self.phases)} phases; a structure can take the place of one only"
+            )
+        phase = dataclasses.replace(self.phases[0], structure=str(structure))
+        return dataclasses.replace(self, phases=(phase,))
 
 
 def load_config(path: str | Path) -> Config:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.show import console, facts, model_table, warnings_as_lines
+from microinfer.cli.show import console, duration, facts, model_table, warnings_as_lines
 
 if TYPE_CHECKING:
     from microinfer.config import Config
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A TOML configuration.")] = None,
     cif: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A CIF file, to train with the default configuration.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A CIF file: the crystal, in place of the configuration's."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -25,20 +26,28 @@ def train(
 ) -> None:
     """Train a model for your own crystal, from a CIF file or a configuration.
 
-    [bold]microinfer train --cif Cu.cif[/] simulates a pattern library and trains on it. A bar shows the
-    remaining time; cubic crystals of few atoms take minutes on two cores.
+    [bold]microinfer train --cif Cu.cif[/] simulates a pattern library and trains on it with the default
+    settings. How long it will take is measured and said first.
     """
     from microinfer.config import default_config, load_config
 
-    if (config is None) == (cif is None):
-        raise typer.BadParameter("give either a configuration or --cif FILE")
+    if config is None and cif is None:
+        raise typer.BadParameter("give a configuration, or --cif FILE, or both")
     if cif is not None and not cif.is_file():
         raise FileNotFoundError(f"{cif}: no such CIF file")
-    settings: Config = load_config(config) if config is not None else default_config(cif or "")
+    settings: Config = load_config(config) if config is not None else default_config(str(cif))
+    if cif is not None:
+        settings = settings.for_structure(cif)
     folder = out or Path("runs") / settings.name
+    from microinfer.training import estimate
     from microinfer.training import train as run
 
     with warnings_as_lines():
+        if not resume:
+            simulation, training = estimate(settings, device=device)
+            if not (folder / "library.h5").is_file():
+                console.print(f"The pattern library will take about {duration(simulation)}.")
+            console.print(f"The training will take about {duration(training)}.")
         checkpoint = run(settings, folder, resume=resume, device=device, progress=True)
     console.print(
         f"Model written to {checkpoint}. Map with: microinfer map SCAN --model {checkpoint}", soft_wrap=True

@@ -1,5 +1,6 @@
 """What the commands print: summaries of a map, of a scan, of models."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,15 @@ def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> Non
             escape(text),
         )
     console.print(table)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours in words, rounded up."""
+    for size, unit in ((3600, "hour"), (60, "minute")):
+        if seconds > size:
+            count = math.ceil(seconds / size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "a minute" if seconds > 30 else "half a minute"
 
 
 def _share(part: int, whole: int) -> str:

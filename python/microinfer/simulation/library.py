@@ -118,7 +118,7 @@ def simulate_library(
     PatternLibrary
     """
     simulation = config.simulation
-    structures = [load_structure(phase.structure) for phase in config.phases]
+    structures = [load_structure(phase.structure, phase.name) for phase in config.phases]
     tasks = []
     for index, (structure, phase) in enumerate(zip(structures, config.phases, strict=True)):
         rng = np.random.default_rng([simulation.seed, index])
@@ -172,6 +172,11 @@ def _random_cell_orientations(
     return np.asarray(equivalent[np.arange(count), inside.argmax(axis=1)])
 
 
+def default_processes() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Task(NamedTuple):
     """Some zone axes of one phase."""
 
@@ -213,8 +218,7 @@ def _work(task: _Task) -> list[NDArray[np.float32]]:
 
 
 def _run(worker: _Worker, tasks: list[_Task], processes: int | None) -> Iterator[list[NDArray[np.float32]]]:
-    if processes is None:
-        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = processes or default_processes()
     if processes == 1:
         yield from map(worker, tasks)
         return

@@ -72,13 +72,15 @@ class Structure:
         )
 
 
-def load_structure(source: str | Path) -> Structure:
+def load_structure(source: str | Path, name: str = "") -> Structure:
     """Read a structure from a CIF file, or take a built-in one (``"Cu"``, ``"Cu2O"``).
 
     Parameters
     ----------
     source : str or Path
         A CIF file's path, or a built-in name.
+    name : str
+        The phase's name in maps; by default the built-in name, or the file's without its ending.
 
     Raises
     ------
@@ -87,16 +89,15 @@ def load_structure(source: str | Path) -> Structure:
     ValueError
         If the file holds no structure that can be simulated.
     """
-    name = str(source)
-    if name in _BUILT_IN:
-        lattice_constant, space_group, sites = _BUILT_IN[name]
-        return _from_space_group(name, lattice_constant, space_group, sites)
+    if str(source) in _BUILT_IN:
+        lattice_constant, space_group, sites = _BUILT_IN[str(source)]
+        return _from_space_group(name or str(source), lattice_constant, space_group, sites)
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: neither a CIF file nor a built-in phase ({', '.join(sorted(_BUILT_IN))})"
         )
-    return _read_cif(path)
+    return _read_cif(path, name or path.stem)
 
 
 _Sites = list[tuple[int, tuple[float, float, float]]]
@@ -131,7 +132,7 @@ def _from_space_group(name: str, a: float, number: int, sites: _Sites) -> Struct
     )
 
 
-def _read_cif(path: Path) -> Structure:
+def _read_cif(path: Path, name: str) -> Structure:
     from diffpy.structure.parsers import getParser
     from diffpy.structure.spacegroups import GetSpaceGroup
     from diffpy.structure.structureerrors import StructureFormatError
@@ -151,7 +152,7 @@ def _read_cif(path: Path) -> Structure:
     point_group = _point_group(group.point_group_name) if group is not None else "1"
     operations = group.symop_list if group is not None else GetSpaceGroup(1).symop_list
     return Structure(
-        name=path.stem,
+        name=name,
         lattice=structure.lattice.abcABG(),
         positions=np.array([atom.xyz for atom in structure], np.float64),
         numbers=np.array([_atomic_number(atom.element, path) for atom in structure]),

@@ -100,14 +100,11 @@ def augmented(
     empty = rng.random(count) < augmentation.no_crystal
     phase[empty] = NO_CRYSTAL
     flat = flat.keep(~empty[flat.pattern])
-    flat = _disturb(flat, count, augmentation, rng)
-    false_mean = np.where(rng.random(count) < 0.5, augmentation.false_disks, 0.0)
+    flat = _dim(_distort(flat, count, augmentation, rng), count, augmentation, rng)
+    false_mean = rng.uniform(0.0, 2.0 * augmentation.false_disks, count)
     false_mean[empty] = rng.uniform(2.0, 12.0, int(empty.sum()))
     flat = _add_false_disks(flat, false_mean, library.simulation.k_max, rng)
-    edge = np.full(count, library.simulation.k_max, np.float32)
-    cropped = rng.random(count) < 0.25
-    edge[cropped] = rng.uniform(*augmentation.edge_range, int(cropped.sum()))
-    flat = flat.keep(np.abs(flat.q).max(axis=1, initial=0.0) <= edge[flat.pattern])
+    flat = _hide(flat, count, library.simulation.k_max, augmentation, rng)
     return _tokenized(flat, orientation, phase, spec)
 
 
@@ -135,19 +132,52 @@ def _turn(
     return flat._replace(q=q), orientation @ rz.transpose(0, 2, 1)
 
 
-def _disturb(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> _Flat:
-    """Jitter positions and intensities, flatten some patterns' intensities, lose some patterns' weak disks."""
-    level = rng.random(count).astype(np.float32)[flat.pattern]
-    noise = rng.standard_normal((len(level), 3), np.float32) * level[:, None]
-    q = flat.q + augmentation.position_jitter * noise[:, :2]
-    intensity = flat.intensity * np.exp(augmentation.intensity_jitter * noise[:, 2])
-    intensity[(rng.random(count) < augmentation.flatten)[flat.pattern]] = 1.0
-    strongest = np.zeros(count, np.float32)
+def _distort(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> _Flat:
+    """Positions as a calibration leaves them: scale, ellipse and centre a little wrong, every disk jittered."""
+    level = rng.random((count, 1))  # each pattern its own share of everything
+    scale, stretch, shear = (
+        level
+        * rng.standard_normal((count, 3)).T[..., None]
+        * np.array([augmentation.scale_error, augmentation.ellipticity, augmentation.ellipticity]).reshape(
+            3, 1, 1
+        )
+    )
+    distortion = np.array([[1.0 + scale + stretch, shear], [shear, 1.0 + scale - stretch]])[..., 0]
+    shift = augmentation.centre_shift * level * rng.standard_normal((count, 2))
+    jitter = augmentation.position_jitter * rng.random((count, 1))[flat.pattern]
+    q = np.einsum("ijp,pj->pi", distortion[..., flat.pattern], flat.q) + shift[flat.pattern]
+    return flat._replace(q=(q + jitter * rng.standard_normal(flat.q.shape)).astype(np.float32))
+
+
+def _dim(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> _Flat:
+    """Intensities as a camera gives them: jittered, compressed or flattened, the weak ones lost."""
+    jitter = augmentation.intensity_jitter * rng.random(count)[flat.pattern]
+    intensity = flat.intensity * np.exp(jitter * rng.standard_normal(len(flat.pattern)))
+    strongest = np.zeros(count)
     np.maximum.at(strongest, flat.pattern, intensity)
+    intensity /= np.maximum(strongest, 1e-30)[flat.pattern]
+    power = np.where(rng.random(count) < augmentation.compress, rng.uniform(0.3, 1.0, count), 1.0)
+    power[rng.random(count) < augmentation.flatten] = 0.0
+    intensity = intensity ** power[flat.pattern]
     threshold = rng.uniform(0.0, augmentation.lose_weak_threshold, count)
     threshold[rng.random(count) >= augmentation.lose_weak] = 0.0
-    intensity = intensity / np.maximum(strongest, 1e-30)[flat.pattern]
-    return _Flat(q, intensity, flat.pattern).keep(intensity >= threshold[flat.pattern])
+    visible = intensity >= threshold[flat.pattern]
+    return flat._replace(intensity=intensity.astype(np.float32)).keep(visible)
+
+
+def _hide(
+    flat: _Flat, count: int, k_max: float, augmentation: AugmentationConfig, rng: np.random.Generator
+) -> _Flat:
+    """Lose what lies beyond the detector's edge, or behind the bar of a beam stop."""
+    edge = np.full(count, k_max)
+    cropped = rng.random(count) < augmentation.cropped
+    edge[cropped] = rng.uniform(*augmentation.edge_range, int(cropped.sum()))
+    angle = rng.uniform(0.0, 2.0 * np.pi, count)[flat.pattern]
+    along = flat.q[:, 0] * np.cos(angle) + flat.q[:, 1] * np.sin(angle)
+    across = flat.q[:, 1] * np.cos(angle) - flat.q[:, 0] * np.sin(angle)
+    width = np.where(rng.random(count) < augmentation.beam_stop, rng.uniform(0.02, 0.15, count), -1.0)
+    behind = (along > 0.0) & (np.abs(across) < width[flat.pattern])
+    return flat.keep((np.abs(flat.q).max(axis=1, initial=0.0) <= edge[flat.pattern]) & ~behind)
 
 
 def _add_false_disks(flat: _Flat, mean: NDArray[np.float64], k_max: float, rng: np.random.Generator) -> _Flat:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from microinfer import __version__
 from microinfer.config import Config
 from microinfer.io.atomic import atomic_output
-from microinfer.models import OrientationModel, build_model, load_model, save_model
+from microinfer.models import build_model, load_model, save_model
 from microinfer.progress import ProgressBar
 from microinfer.simulation.library import PatternLibrary, load_library, simulate_library
+from microinfer.simulation.structure import load_structure
 from microinfer.symmetry import misorientation
 from microinfer.tokens import Tokens
 from microinfer.training.augmentation import Batch, training_batches, turned
@@ -69,34 +71,27 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if library is None:
         library = _library(config, folder / "library.h5", progress)
-    where = _device(device)
-    torch.manual_seed(config.training.seed)
-    model = build_model(config.model, library.phases, config.tokens, _card(config, library)).to(where)
-    run = _Run(config, folder, model, library, where)
+    run = Run(config, folder, library, device)
     if resume:
         run.restore()
     run.go(progress)
     return run.checkpoint
 
 
-class _Run:
-    """One training in progress."""
+class Run:
+    """One training in progress; parameters as of `train`."""
 
-    def __init__(
-        self,
-        config: Config,
-        folder: Path,
-        model: OrientationModel,
-        library: PatternLibrary,
-        where: torch.device,
-    ) -> None:
-        self.config, self.model, self.library, self.device = config, model, library, where
+    def __init__(self, config: Config, folder: Path, library: PatternLibrary, device: str) -> None:
+        self.config, self.library, self.device = config, library, _device(device)
+        torch.manual_seed(config.training.seed)
+        self.model = build_model(config.model, library.phases, config.tokens, _card(config, library))
+        self.model.to(self.device)
         self.checkpoint = folder / f"{config.name}.safetensors"
         self.state_file = folder / "state.pt"
         self.log_file = folder / "log.jsonl"
         training = config.training
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
         self.members, held_out = _split(library, training.validation_share, training.seed)
         self.validation = turned(library, held_out, config.tokens, training.seed)
@@ -104,10 +99,10 @@ class _Run:
         self.seconds = 0.0
         self.best = math.inf
 
-    def go(self, progress: bool) -> None:
-        """Train to the end."""
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """Augmented batches from where the run stands, without end."""
         training = self.config.training
-        batches = training_batches(
+        return training_batches(
             self.library,
             self.members,
             self.config.tokens,
@@ -116,6 +111,11 @@ class _Run:
             training.seed,
             self.chunk,
         )
+
+    def go(self, progress: bool) -> None:
+        """Train to the end."""
+        training = self.config.training
+        batches = self.batches()
         every = max(1, training.samples // VALIDATIONS)
         due = (self.samples // every + 1) * every
         started = time.monotonic() - self.seconds
@@ -123,7 +123,7 @@ class _Run:
             bar.advance(self.samples)
             while self.samples < training.samples:
                 self.chunk, batch = next(batches)
-                loss = self._update(batch)
+                loss = self.update(batch)
                 self.samples += len(batch.phase)
                 self.step += 1
                 self.seconds = time.monotonic() - started
@@ -135,7 +135,8 @@ class _Run:
                     self._log(loss, figures)
                     self.save(figures)
 
-    def _update(self, batch: Batch) -> float:
+    def update(self, batch: Batch) -> float:
+        """Take one step and return its loss."""
         training = self.config.training
         share = self.samples / training.samples
         warm = min(1.0, (self.step + 1) / training.warmup_steps)
@@ -234,8 +235,24 @@ def _library(config: Config, path: Path, progress: bool) -> PatternLibrary:
         library = load_library(path)
         if library.simulation != config.simulation:
             raise ValueError(f"{path}: was simulated with other settings; move it away or use another folder")
+        _check_crystals(library, config, path)
         return library
     return simulate_library(config, path, progress=progress)
+
+
+def _check_crystals(library: PatternLibrary, config: Config, path: Path) -> None:
+    """Refuse a library of other crystals, where the simulation's packages are here to read the structures."""
+    try:
+        wanted = [load_structure(phase.structure, phase.name) for phase in config.phases]
+    except ImportError:
+        return
+    if [(crystal.name, crystal.lattice) for crystal in wanted] != [
+        (phase.name, phase.lattice) for phase in library.phases
+    ]:
+        raise ValueError(
+            f"{path}: holds patterns of {', '.join(phase.name for phase in library.phases)}, not of "
+            f"{', '.join(crystal.name for crystal in wanted)} as configured; move it away or use another folder"
+        )
 
 
 def _split(library: PatternLibrary, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
