@@ -8,13 +8,13 @@ the order in which they come.
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from microinfer.mapping.mapfile import MapWriter
 from microinfer.mapping.result import MapBlock, OrientationMap
 from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
+from microinfer.progress import ProgressBar
 from microinfer.tokens import Tokens, TokenSpec, tokenize
 
 BLOCK_POSITIONS = 16384  # scan positions read at a time, unless block_rows says otherwise
@@ -104,6 +105,18 @@ class _Chunk(NamedTuple):
     seconds: dict[str, float]
 
 
+class MapOptions(TypedDict, total=False):
+    """The options of `map_orientations`, where its description is."""
+
+    device: str | torch.device
+    progress: bool
+    block_rows: int | None
+    batch_size: int
+    min_disks: int | None
+    roi: tuple[int, int, int, int] | None
+    mask: ArrayLike | None
+
+
 def map_orientations(
     peaks: PeakSource | str | PathLike[str],
     model: OrientationModel | str | PathLike[str],
@@ -163,7 +176,15 @@ def map_orientations(
     with ExitStack() as stack:
         source = _open(peaks, stack)
         mapper = _Mapper(
-            source, _model(model, device), block_rows, batch_size, min_disks, _selection(source, roi, mask)
+            source,
+            model,
+            device=device,
+            progress=progress,
+            block_rows=block_rows,
+            batch_size=batch_size,
+            min_disks=min_disks,
+            roi=roi,
+            mask=mask,
         )
         rows, columns = source.scan_shape
         result = MapBlock(
@@ -178,7 +199,7 @@ def map_orientations(
             for name, values in block._asdict().items():
                 getattr(result, name)[rows] = values
 
-        mapper.run(keep, progress)
+        mapper.run(keep)
         return OrientationMap(*result, **mapper.description)
 
 
@@ -186,23 +207,18 @@ def map_to_file(
     peaks: PeakSource | str | PathLike[str],
     model: OrientationModel | str | PathLike[str],
     path: str | PathLike[str],
-    *,
-    device: str | torch.device = "auto",
-    progress: bool = False,
-    block_rows: int | None = None,
-    batch_size: int = 1024,
-    min_disks: int | None = None,
-    roi: tuple[int, int, int, int] | None = None,
-    mask: ArrayLike | None = None,
+    **options: Unpack[MapOptions],
 ) -> MapReport:
     """Map a scan into a file, without holding the map in memory.
 
     Parameters
     ----------
-    peaks, model, device, progress, block_rows, batch_size, min_disks, roi, mask
+    peaks, model
         As in `map_orientations`.
     path : str or path
         The map file, for `microinfer.load_map`. It appears when it is complete.
+    **options
+        The keyword arguments of `map_orientations`.
 
     Returns
     -------
@@ -218,11 +234,9 @@ def map_to_file(
         scan = getattr(source, "path", None)
         if scan is not None and Path(path).exists() and Path(path).samefile(scan):
             raise ValueError(f"{path}: the map would replace the scan")
-        mapper = _Mapper(
-            source, _model(model, device), block_rows, batch_size, min_disks, _selection(source, roi, mask)
-        )
+        mapper = _Mapper(source, model, **options)
         writer = stack.enter_context(MapWriter(str(path), source.scan_shape, **mapper.description))
-        report = mapper.run(lambda start, block: writer.write_rows(start, *block), progress)
+        report = mapper.run(lambda start, block: writer.write_rows(start, *block))
         began = time.perf_counter()
         stack.close()
         closing = time.perf_counter() - began
@@ -237,21 +251,28 @@ class _Mapper:
     def __init__(
         self,
         source: PeakSource,
-        model: OrientationModel,
-        block_rows: int | None,
-        batch_size: int,
-        min_disks: int | None,
-        selected: NDArray[np.bool_],
+        model: OrientationModel | str | PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        progress: bool = False,
+        block_rows: int | None = None,
+        batch_size: int = 1024,
+        min_disks: int | None = None,
+        roi: tuple[int, int, int, int] | None = None,
+        mask: ArrayLike | None = None,
     ) -> None:
         for name, value in (("block_rows", block_rows), ("batch_size", batch_size), ("min_disks", min_disks)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.source, self.model, self.selected = source, model, selected
+        self.source, self.model, self.progress = source, _model(model, device), progress
+        self.selected = _selection(source, roi, mask)
         self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
         self.batch_size = batch_size
-        self.spec: TokenSpec = model.spec if min_disks is None else replace(model.spec, min_disks=min_disks)
-        self.device = model.operators.device
-        self.k_max = float(model.card.get("k_max", model.spec.radius_max))
+        self.spec: TokenSpec = (
+            self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
+        )
+        self.device = self.model.operators.device
+        self.k_max = float(self.model.card.get("k_max", self.spec.radius_max))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -264,16 +285,19 @@ class _Mapper:
             "model_card": self.model.card,
         }
 
-    def run(self, write: Callable[[int, MapBlock], None], progress: bool) -> MapReport:
+    def run(self, write: Callable[[int, MapBlock], None]) -> MapReport:
         """Map the scan and hand the answers to `write`, block by block."""
         report = MapReport(positions=int(self.selected.sum()))
         counts = np.zeros(len(self.model.phases), np.int64)
         confidence, disks, far_disks, largest_radius, enough = 0.0, 0, 0, 0.0, False
         began = time.perf_counter()
-        with _progress_bar(report.positions, progress) as advance, closing(self._chunks()) as chunks:
+        with (
+            ProgressBar("mapping", report.positions, visible=self.progress) as bar,
+            closing(self._chunks()) as chunks,
+        ):
             for chunk in chunks:
                 start = time.perf_counter()
-                block = self._infer(chunk, advance)
+                block = self._infer(chunk, bar)
                 inferred = time.perf_counter()
                 write(chunk.start, block)
                 written = time.perf_counter()
@@ -341,13 +365,13 @@ class _Mapper:
             seconds=seconds,
         )
 
-    def _infer(self, chunk: _Chunk, advance: Callable[[int], None]) -> MapBlock:
+    def _infer(self, chunk: _Chunk, bar: ProgressBar) -> MapBlock:
         """Run the patterns of a block in batches of equal length."""
         selected = self.selected[chunk.start : chunk.stop]
         positions = selected.size
         run = chunk.tokens.valid.numpy() & selected.ravel()
         count = chunk.tokens.count.numpy()
-        advance(int(selected.sum() - run.sum()))
+        bar.advance(int(selected.sum() - run.sum()))
         tokens = Tokens(*(values.to(self.device) for values in chunk.tokens))
         matrix = np.full((positions, 3, 3), np.nan, np.float32)
         valid = np.zeros(positions, np.bool_)
@@ -365,7 +389,7 @@ class _Mapper:
                 matrix[where] = answer.matrix.cpu().numpy()[good]
                 phase[where] = answer.phase.cpu().numpy()[good]
                 confidence[where] = answer.confidence.cpu().numpy()[good]
-                advance(len(batch))
+                bar.advance(len(batch))
         shape = selected.shape
         return MapBlock(
             matrix.reshape(*shape, 3, 3),
@@ -431,18 +455,3 @@ def _selection(
         inside[x0:x1, y0:y1] = True
         selected &= inside
     return selected
-
-
-@contextmanager
-def _progress_bar(total: int, visible: bool) -> Iterator[Callable[[int], None]]:
-    """Yield what to call with the number of positions done."""
-    if not visible:
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Mapping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("Mapping", total=total)
-        yield lambda done: bar.advance(task, done)
