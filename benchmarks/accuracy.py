@@ -76,11 +76,15 @@ if __name__ == "__main__":
 
     model = mi.load_model(arguments.model)
     mi.map_orientations(test.peaks, model)  # warm up
-    start = time.perf_counter()
-    result = mi.map_orientations(test.peaks, model)
-    seconds = time.perf_counter() - start
-    ours = errors(test, result.matrix[:, 0])
-    report("microinfer", ours, seconds)
+    found = {}
+    for refine in (None, "kinematic"):
+        start = time.perf_counter()
+        result = mi.map_orientations(test.peaks, model, refine=refine)
+        seconds = time.perf_counter() - start
+        found[refine] = errors(test, result.matrix[:, 0])
+        report("microinfer, refined" if refine else "microinfer", found[refine], seconds)
+    ours = found["kinematic"]
+    print(f"  of the answers right to 3 deg, {np.mean(ours[found[None] < 3] < 3):.2%} stay right when refined")
     if arguments.write_card:
         model.card["figures"] = {
             "test_patterns": len(test),

@@ -30,6 +30,7 @@ def random_fields(seed, shape, n_phases=2):
         "valid": rng.random(shape) < 0.7,
         "phase": rng.integers(0, n_phases, shape),
         "confidence": rng.random(shape, dtype=np.float32),
+        "score": rng.random(shape, dtype=np.float32),
     }
 
 
@@ -38,7 +39,7 @@ def random_map(seed=0, shape=(7, 5), **kwargs):
 
 
 def assert_same_maps(first, second):
-    for name in ("matrix", "valid", "phase", "confidence"):
+    for name in ("matrix", "valid", "phase", "confidence", "score"):
         one, other = getattr(first, name), getattr(second, name)
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
@@ -138,6 +139,17 @@ def test_save_and_load(tmp_path):
     omap.save(tmp_path / "map.h5")
     assert_same_maps(load_map(tmp_path / "map.h5"), omap)
     assert "7 x 5 positions" in repr(omap)
+
+
+def test_map_of_version_1_has_no_score(tmp_path):
+    omap = random_map()
+    omap.save(tmp_path / "map.h5")
+    with h5py.File(tmp_path / "map.h5", "a") as file:
+        file.attrs["format_version"] = 1
+        del file["score"]
+    older = load_map(tmp_path / "map.h5")
+    assert np.isnan(older.score).all()
+    np.testing.assert_array_equal(older.matrix, omap.matrix)
 
 
 def test_rows_never_written_are_invalid(tmp_path):

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "The C++ core of microinfer on NumPy arrays, and on device pointers for torch.";
     register_device(module);
     register_records(module);
+    register_refinement(module);
     register_rotations(module);
     register_threads(module);
     register_tokens(module);

@@ -15,6 +15,7 @@ namespace py = pybind11;
 
 void register_device(py::module_& module);
 void register_records(py::module_& module);
+void register_refinement(py::module_& module);
 void register_rotations(py::module_& module);
 void register_threads(py::module_& module);
 void register_tokens(py::module_& module);

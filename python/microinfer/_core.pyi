@@ -149,3 +149,32 @@ def project_to_so3_backward_cuda(
     stream: int,
     /,
 ) -> None: ...
+
+class RefinementSpec:
+    def __init__(
+        self,
+        *,
+        wavelength: float,
+        match_radius: float,
+        position_error: float,
+        excitation_error: float,
+        excitation_slope: float,
+        tilt_error: float,
+        in_plane_error: float,
+        false_share: float,
+        steps: int,
+    ) -> None: ...
+
+def refine(
+    radius: NDArray[np.float32],
+    angle: NDArray[np.float32],
+    intensity: NDArray[np.float32],
+    count: NDArray[np.int32],
+    matrix: NDArray[np.float64],
+    phase: NDArray[np.int64],
+    vectors: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    spec: RefinementSpec,
+) -> tuple[
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
+]: ...

@@ -59,6 +59,9 @@ def map_scan(
     device: Device = "auto",
     block_rows: Annotated[int | None, typer.Option(help="Scan rows read at a time.")] = None,
     batch_size: Annotated[int, typer.Option(help="Patterns given to the model at once.")] = 1024,
+    refine: Annotated[
+        bool, typer.Option(help="Polish the answers against the measured disks and rank them again.")
+    ] = True,
 ) -> None:
     """Map crystal orientation and phase over a scan."""
     from microinfer.io import open_peaks
@@ -80,6 +83,7 @@ def map_scan(
             min_disks=min_disks,
             roi=roi,
             mask=selection,
+            refine="kinematic" if refine else None,
         )
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:

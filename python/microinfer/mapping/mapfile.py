@@ -17,7 +17,7 @@ from microinfer.io.atomic import OutputFile, atomic_hdf5
 from microinfer.mapping.result import OrientationMap, validate_block
 
 FORMAT = "microinfer orientation map"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no score
 CHUNK_POSITIONS = 8192  # scan positions in an HDF5 chunk: about 300 kB of matrices
 
 
@@ -91,6 +91,7 @@ class MapWriter:
                 ("valid", np.bool_, (), False),
                 ("phase", np.int16, (), -1),
                 ("confidence", np.float32, (), 0.0),
+                ("score", np.float32, (), np.nan),
             ):
                 file.create_dataset(
                     name,
@@ -113,7 +114,13 @@ class MapWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write_rows(
-        self, start: int, matrix: ArrayLike, valid: ArrayLike, phase: ArrayLike, confidence: ArrayLike
+        self,
+        start: int,
+        matrix: ArrayLike,
+        valid: ArrayLike,
+        phase: ArrayLike,
+        confidence: ArrayLike,
+        score: ArrayLike | None = None,
     ) -> None:
         """Write the scan rows from ``start`` on.
 
@@ -123,7 +130,7 @@ class MapWriter:
             First scan row of the block.
         matrix : array_like, shape (rows, Ry, 3, 3)
             Orientations.
-        valid, phase, confidence : array_like, shape (rows, Ry)
+        valid, phase, confidence, score : array_like, shape (rows, Ry)
             As in `OrientationMap`.
 
         Raises
@@ -135,7 +142,7 @@ class MapWriter:
         """
         if self._file is None:
             raise RuntimeError("MapWriter is not open: use it in a with statement")
-        block = validate_block(matrix, valid, phase, confidence, self._n_phases, first_row=start)
+        block = validate_block(matrix, valid, phase, confidence, score, self._n_phases, first_row=start)
         rows, columns = block.valid.shape
         if columns != self.scan_shape[1] or start < 0 or start + rows > self.scan_shape[0]:
             raise ValueError(
@@ -174,14 +181,15 @@ def load_map(path: str | Path) -> OrientationMap:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
-            newer = int(attributes["format_version"])
-            if newer > FORMAT_VERSION:
+            version = int(attributes["format_version"])
+            if version > FORMAT_VERSION:
                 raise ValueError(
-                    f"its format version {newer} is newer than {FORMAT_VERSION}, the last that microinfer "
+                    f"its format version {version} is newer than {FORMAT_VERSION}, the last that microinfer "
                     f"{__version__} reads (it was written by {attributes['microinfer_version']})"
                 )
             return OrientationMap(
                 **{name: file[name][...] for name in ("matrix", "valid", "phase", "confidence")},
+                score=file["score"][...] if version > 1 else None,
                 phases=tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
                 scan_step=float(attributes["scan_step"]),
                 scan_units=str(attributes["scan_units"]),

@@ -27,6 +27,7 @@ from microinfer.mapping.result import MapBlock, OrientationMap
 from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
 from microinfer.progress import ProgressBar
+from microinfer.refinement import Refinement
 from microinfer.tokens import Tokens, TokenSpec, tokenize
 
 BLOCK_POSITIONS = 16384  # scan positions read at a time, unless block_rows says otherwise
@@ -81,6 +82,7 @@ class MapOptions(TypedDict, total=False):
     min_disks: int | None
     roi: tuple[int, int, int, int] | None
     mask: ArrayLike | None
+    refine: str | None
 
 
 def map_orientations(
@@ -94,6 +96,7 @@ def map_orientations(
     min_disks: int | None = None,
     roi: tuple[int, int, int, int] | None = None,
     mask: ArrayLike | None = None,
+    refine: str | None = "kinematic",
 ) -> OrientationMap:
     """Map crystal orientation and phase over a scan.
 
@@ -120,6 +123,9 @@ def map_orientations(
         scan; positions outside are invalid.
     mask : array_like of bool, shape (Rx, Ry), optional
         Positions to map; the others are invalid.
+    refine : str, optional
+        ``"kinematic"`` polishes the model's candidates against the measured disks and ranks them again (see
+        `microinfer.refinement`); None gives the model's own answers.
 
     Returns
     -------
@@ -151,6 +157,7 @@ def map_orientations(
             min_disks=min_disks,
             roi=roi,
             mask=mask,
+            refine=refine,
         )
         rows, columns = source.scan_shape
         result = MapBlock(
@@ -158,6 +165,7 @@ def map_orientations(
             valid=np.zeros((rows, columns), np.bool_),
             phase=np.full((rows, columns), -1, np.int16),
             confidence=np.zeros((rows, columns), np.float32),
+            score=np.full((rows, columns), np.nan, np.float32),
         )
 
         def keep(start: int, block: MapBlock) -> None:
@@ -166,7 +174,7 @@ def map_orientations(
                 getattr(result, name)[rows] = values
 
         mapper.run(keep)
-        return OrientationMap(*result, **mapper.description)
+        return OrientationMap(**result._asdict(), **mapper.description)
 
 
 def map_to_file(
@@ -226,6 +234,7 @@ class _Mapper:
         min_disks: int | None = None,
         roi: tuple[int, int, int, int] | None = None,
         mask: ArrayLike | None = None,
+        refine: str | None = "kinematic",
     ) -> None:
         for name, value in (("block_rows", block_rows), ("batch_size", batch_size), ("min_disks", min_disks)):
             if value is not None and value < 1:
@@ -237,6 +246,7 @@ class _Mapper:
         self.spec: TokenSpec = (
             self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
         )
+        self.refinement = _refinement(self.model, refine)
         self.device = self.model.operators.device
         self.k_max = float(self.model.card.get("k_max", self.spec.radius_max))
 
@@ -343,18 +353,25 @@ class _Mapper:
         valid = np.zeros(positions, np.bool_)
         phase = np.full(positions, -1, np.int16)
         confidence = np.zeros(positions, np.float32)
+        score = np.full(positions, np.nan, np.float32)
         for length in np.unique(count[run]):
             group = np.flatnonzero(run & (count == length))
             for first in range(0, len(group), self.batch_size):
                 batch = group[first : first + self.batch_size]
+                part = _pick(tokens, batch, int(length))
                 with torch.inference_mode():
-                    answer = self.model.predict(_pick(tokens, batch, int(length)))
+                    answer = self.model.candidates(part)
+                match = None
+                if self.refinement is not None:
+                    answer, match = self.refinement(part, answer)
                 good = answer.valid.cpu().numpy()
                 where = batch[good]
                 valid[where] = True
-                matrix[where] = answer.matrix.cpu().numpy()[good]
-                phase[where] = answer.phase.cpu().numpy()[good]
-                confidence[where] = answer.confidence.cpu().numpy()[good]
+                matrix[where] = answer.matrix[:, 0].cpu().numpy()[good]
+                phase[where] = answer.phase[:, 0].cpu().numpy()[good]
+                confidence[where] = answer.probability[:, 0].cpu().numpy()[good]
+                if match is not None:
+                    score[where] = match[:, 0].numpy()[good]
                 bar.advance(len(batch))
         shape = selected.shape
         return MapBlock(
@@ -362,6 +379,7 @@ class _Mapper:
             valid.reshape(shape),
             phase.reshape(shape),
             confidence.reshape(shape),
+            score.reshape(shape),
         )
 
     def _warn(self, problem: str) -> None:
@@ -395,6 +413,16 @@ def _model(model: OrientationModel | str | PathLike[str], device: str | torch.de
     if not isinstance(model, OrientationModel):
         model = load_model(str(model))
     return model.to(target).eval()
+
+
+def _refinement(model: OrientationModel, refine: str | None) -> Refinement | None:
+    if refine is None:
+        return None
+    if refine != "kinematic":
+        raise ValueError(f"refine must be 'kinematic' or None, got {refine!r}")
+    if "voltage" not in model.card:
+        raise ValueError("refine='kinematic' needs the voltage, which the model's card does not give")
+    return Refinement(model.phases, float(model.card["voltage"]))
 
 
 def _selection(

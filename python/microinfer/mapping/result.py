@@ -24,6 +24,7 @@ class MapBlock(NamedTuple):
     valid: NDArray[np.bool_]  # (rows, Ry)
     phase: NDArray[np.int16]  # (rows, Ry)
     confidence: NDArray[np.float32]  # (rows, Ry)
+    score: NDArray[np.float32]  # (rows, Ry)
 
 
 def validate_block(
@@ -31,6 +32,7 @@ def validate_block(
     valid: ArrayLike,
     phase: ArrayLike,
     confidence: ArrayLike,
+    score: ArrayLike | None,
     n_phases: int,
     first_row: int = 0,
 ) -> MapBlock:
@@ -46,6 +48,8 @@ def validate_block(
         Index of the phase; becomes -1 where invalid.
     confidence : array_like, shape (rows, Ry)
         In [0, 1]; becomes 0 where invalid.
+    score : array_like, shape (rows, Ry), optional
+        In [0, 1], NaN where there is none; becomes NaN where invalid.
     n_phases : int
         Number of phases.
     first_row : int, default: 0
@@ -59,7 +63,7 @@ def validate_block(
     ------
     ValueError
         For shapes that do not fit, and for valid positions without a proper rotation, with a phase that does
-        not exist or a confidence outside [0, 1]. The message names the argument and the first bad scan
+        not exist, a confidence or a score outside [0, 1]. The message names the argument and the first bad scan
         position.
     TypeError
         For a mask that is not boolean, or a phase that is not an integer.
@@ -74,10 +78,12 @@ def validate_block(
     rotation = np.array(matrix, np.float32)
     index = phase.astype(np.int64)
     probability = np.asarray(confidence, np.float32)
+    match = np.full(valid.shape, np.nan, np.float32) if score is None else np.asarray(score, np.float32)
     for name, array, cell in (
         ("matrix", rotation, (3, 3)),
         ("phase", index, ()),
         ("confidence", probability, ()),
+        ("score", match, ()),
     ):
         if array.shape != (*valid.shape, *cell):
             raise ValueError(f"{name} must have the shape {(*valid.shape, *cell)}, got {array.shape}")
@@ -89,10 +95,12 @@ def validate_block(
         third = np.cross(rotation[..., 0, :], rotation[..., 1, :])
         proper = np.einsum("xyi,xyi->xy", third, rotation[..., 2, :]) > 0
         likely = (probability >= 0) & (probability <= 1)
+        scored = np.isnan(match) | ((match >= 0) & (match <= 1))
     checks = {
         "matrix must hold proper rotations": orthonormal & proper,
         f"phase must lie in [0, {n_phases})": (index >= 0) & (index < n_phases),
         "confidence must lie in [0, 1]": likely,
+        "score must be NaN or lie in [0, 1]": scored,
     }
     for rule, holds in checks.items():
         bad = np.argwhere(valid & ~holds)
@@ -108,6 +116,7 @@ def validate_block(
         valid=valid,
         phase=np.where(valid, index, -1).astype(np.int16),
         confidence=np.where(valid, probability, np.float32(0)),
+        score=np.where(valid, match, np.float32(np.nan)),
     )
 
 
@@ -139,6 +148,9 @@ class OrientationMap:
         JSON-able: what the model is (name, voltage, kmax, recipe, figures).
     version : str
         Version of microinfer that made the map.
+    score : ndarray of float32, shape (Rx, Ry)
+        Correlation of the measured disks with the reflections that the answer predicts, in [0, 1], in the
+        sense of py4DSTEM's template matching; NaN where invalid, or not refined.
 
     Raises
     ------
@@ -156,6 +168,7 @@ class OrientationMap:
     qr_calibrated: bool = False
     model_card: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
+    score: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         self.phases = tuple(self.phases)
@@ -163,8 +176,10 @@ class OrientationMap:
             raise ValueError("phases must name at least one crystal phase")
         if not (np.isfinite(self.scan_step) and self.scan_step > 0):
             raise ValueError(f"scan_step must be positive, got {self.scan_step}")
-        block = validate_block(self.matrix, self.valid, self.phase, self.confidence, len(self.phases))
-        self.matrix, self.valid, self.phase, self.confidence = block
+        block = validate_block(
+            self.matrix, self.valid, self.phase, self.confidence, self.score, len(self.phases)
+        )
+        self.matrix, self.valid, self.phase, self.confidence, self.score = block
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -205,7 +220,7 @@ class OrientationMap:
             model_card=self.model_card,
             version=self.version,
         ) as writer:
-            writer.write_rows(0, self.matrix, self.valid, self.phase, self.confidence)
+            writer.write_rows(0, self.matrix, self.valid, self.phase, self.confidence, self.score)
 
     def to_orix(self, *, py4dstem_compat: bool = False) -> "CrystalMap":
         """Return the map as an orix CrystalMap; see `microinfer.mapping.exports.to_orix`."""

@@ -13,6 +13,19 @@ NO_CRYSTAL = -1
 """Phase label of a pattern without a crystal."""
 
 
+class Candidates(NamedTuple):
+    """Ranked candidate answers, K for each of B patterns."""
+
+    matrix: Tensor
+    """(B, K, 3, 3) float32, orientations in py4DSTEM's convention."""
+    phase: Tensor
+    """(B, K) int64, index into the model's phases."""
+    probability: Tensor
+    """(B, K) float32, that phase and orientation (to 3 degrees) are right."""
+    valid: Tensor
+    """(B,) bool, False where there is no answer."""
+
+
 class Prediction(NamedTuple):
     """The answers for B patterns."""
 
@@ -76,8 +89,22 @@ class OrientationModel(nn.Module):
         """
         raise NotImplementedError
 
+    def candidates(self, tokens: Tokens) -> Candidates:
+        """Ranked answers for tokenized patterns.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            As `microinfer.tokenize` makes them with this model's ``spec``.
+
+        Returns
+        -------
+        Candidates
+        """
+        raise NotImplementedError
+
     def predict(self, tokens: Tokens) -> Prediction:
-        """Answer for tokenized patterns.
+        """Answer for tokenized patterns: the first of the `candidates`.
 
         Parameters
         ----------
@@ -88,4 +115,5 @@ class OrientationModel(nn.Module):
         -------
         Prediction
         """
-        raise NotImplementedError
+        matrix, phase, probability, valid = self.candidates(tokens)
+        return Prediction(matrix[:, 0], phase[:, 0], probability[:, 0], valid)

@@ -9,13 +9,15 @@ from torch.nn import functional
 
 from microinfer.config import ModelConfig
 from microinfer.crystal import CrystalPhase
-from microinfer.models.base import NO_CRYSTAL, OrientationModel, Prediction
+from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.decode import Modes, find_modes
 from microinfer.models.encoder import Block, initialise
 from microinfer.models.inplane import ANGLES, ORDERS, STEP, waves_of_angle
 from microinfer.symmetry import zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens, TokenSpec
 
+CANDIDATES = 4
+"""Modes that `PosteriorModel.candidates` gives."""
 LABEL_CELLS = 12
 """Cells around the label that the loss looks at."""
 EQUIVALENTS = 4
@@ -199,10 +201,8 @@ class PosteriorModel(OrientationModel):
             count,
         )
 
-    def predict(self, tokens: Tokens) -> Prediction:
-        """Answer for tokenized patterns: the most probable mode."""
-        modes = self.modes(tokens)
+    def candidates(self, tokens: Tokens) -> Candidates:
+        """Ranked answers for tokenized patterns: the posterior's modes."""
+        modes = self.modes(tokens, CANDIDATES)
         valid = tokens.valid & (modes.no_crystal < 0.5)
-        return Prediction(
-            modes.matrix[:, 0], modes.phase[:, 0], modes.probability[:, 0].clamp(max=1.0), valid
-        )
+        return Candidates(modes.matrix, modes.phase, modes.probability.clamp(max=1.0), valid)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from microinfer.config import ModelConfig
 from microinfer.crystal import CrystalPhase
 from microinfer.losses import project_to_so3, symmetry_min_geodesic
-from microinfer.models.base import NO_CRYSTAL, OrientationModel, Prediction
+from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.encoder import Block, initialise
 from microinfer.tokens import Tokens, TokenSpec
 
@@ -89,11 +89,12 @@ class ReferenceModel(OrientationModel):
         )
         return total / crystals.sum().clamp(min=1)
 
-    def predict(self, tokens: Tokens) -> Prediction:
-        """Answer for tokenized patterns."""
+    def candidates(self, tokens: Tokens) -> Candidates:
+        """The one answer for each tokenized pattern."""
         output = self(tokens)
-        confidence = torch.zeros(len(output.matrix), device=output.matrix.device)
-        return Prediction(output.matrix, output.phase_logits.argmax(-1), confidence, tokens.valid)
+        confidence = torch.zeros(len(output.matrix), 1, device=output.matrix.device)
+        phase = output.phase_logits.argmax(-1, keepdim=True)
+        return Candidates(output.matrix[:, None], phase, confidence, tokens.valid)
 
 
 def _sinusoids(bins: int, base: float, width: int) -> Tensor:

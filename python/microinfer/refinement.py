@@ -1,0 +1,171 @@
+"""Kinematic refinement: candidate orientations are polished against the measured disks and ranked again.
+
+The positions of the disks and the excitation errors of their reflections decide, not the intensities, which mean
+little in thick crystals. The loops are the C++ core's (``cpp/include/microinfer/refinement.hpp``).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from microinfer import _core
+from microinfer.crystal import CrystalPhase
+from microinfer.diffraction import electron_wavelength
+from microinfer.models import Candidates
+from microinfer.tokens import Tokens
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """What a refinement assumes.
+
+    Attributes
+    ----------
+    match_radius : float
+        A disk may belong to a reflection this near, in 1/Angstrom.
+    position_error : float
+        Smallest error of disk positions that is believed, in 1/Angstrom; the error itself is estimated from
+        each pattern.
+    excitation_error, excitation_slope : float
+        Standard deviation of the excitation error of the strongest disk, and by how much it is larger for
+        each factor e that a disk is weaker, in 1/Angstrom.
+    tilt_error, in_plane_error : float
+        Standard deviations of the starting tilt and in-plane angle, in degrees.
+    false_share : float
+        Probability that a disk belongs to no reflection.
+    steps : int
+        Gauss-Newton steps.
+    evidence : float
+        Weight of the disks' log-likelihood beside the model's log-probability; below 1, since the errors of
+        disks of one pattern are not independent.
+    margin : float
+        By how much, in nats, another candidate must be better to take the first one's place.
+    """
+
+    match_radius: float = 0.04
+    position_error: float = 3e-4
+    excitation_error: float = 0.02
+    excitation_slope: float = 0.014
+    tilt_error: float = 0.8
+    in_plane_error: float = 2.0
+    false_share: float = 0.05
+    steps: int = 6
+    evidence: float = 0.3
+    margin: float = 0.5
+
+
+class Refinement:
+    """Refines the candidates of one model.
+
+    Parameters
+    ----------
+    phases : sequence of CrystalPhase
+        The model's phases, with their reflections.
+    voltage : float
+        Accelerating voltage in V.
+    settings : RefinementSettings, optional
+        What to assume.
+
+    Raises
+    ------
+    ValueError
+        If a phase has no reflections.
+    """
+
+    def __init__(
+        self,
+        phases: tuple[CrystalPhase, ...],
+        voltage: float,
+        settings: RefinementSettings = RefinementSettings(),
+    ) -> None:
+        for phase in phases:
+            if not len(phase.reflections):
+                raise ValueError(f"phase {phase.name!r} has no reflections to refine with")
+        self._vectors = np.concatenate(
+            [
+                np.column_stack([phase.reflections[:, :3] @ phase.reciprocal, phase.reflections[:, 3]])
+                for phase in phases
+            ]
+        )
+        self._offsets = np.cumsum([0, *(len(phase.reflections) for phase in phases)])
+        self._settings = settings
+        self._spec = _core.RefinementSpec(
+            wavelength=electron_wavelength(voltage),
+            match_radius=settings.match_radius,
+            position_error=settings.position_error,
+            excitation_error=settings.excitation_error,
+            excitation_slope=settings.excitation_slope,
+            tilt_error=math.radians(settings.tilt_error),
+            in_plane_error=math.radians(settings.in_plane_error),
+            false_share=settings.false_share,
+            steps=settings.steps,
+        )
+
+    def __call__(self, tokens: Tokens, candidates: Candidates) -> tuple[Candidates, Tensor]:
+        """Polish candidates and rank them again.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            The patterns.
+        candidates : Candidates
+            Of a model.
+
+        Returns
+        -------
+        candidates : Candidates
+            Polished; the most probable first. The sum of a pattern's probabilities is kept.
+        score : Tensor of float32, shape (B, K)
+            Correlation of measured and predicted amplitudes, in [0, 1], in the sense of py4DSTEM's template
+            matching.
+        """
+        matrix, evidence, score = self._refine(tokens, candidates)
+        prior = candidates.probability.double().cpu()
+        advantage = torch.zeros(prior.shape[1], dtype=torch.float64)
+        advantage[0] = self._settings.margin
+        weight = prior.clamp(min=1e-6).log() + self._settings.evidence * torch.from_numpy(evidence)
+        probability = weight.softmax(-1) * prior.sum(-1, keepdim=True)
+        order = (weight + advantage).argsort(dim=-1, descending=True, stable=True)
+        first = order[:, :1]
+        # behind the first, by probability
+        order = torch.cat([first, _without(weight.argsort(dim=-1, descending=True, stable=True), first)], -1)
+        polished = torch.from_numpy(matrix.astype(np.float32))
+        refined = Candidates(
+            polished.gather(1, order[..., None, None].expand_as(polished)),
+            candidates.phase.cpu().gather(1, order),
+            probability.gather(1, order).float(),
+            candidates.valid.cpu(),
+        )
+        return refined, torch.from_numpy(score).gather(1, order).float()
+
+    def _refine(
+        self, tokens: Tokens, candidates: Candidates
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        matrix, evidence, _, score, _ = _core.refine(
+            _contiguous(tokens.radius, np.float32),
+            _contiguous(tokens.angle, np.float32),
+            _contiguous(tokens.intensity, np.float32),
+            _contiguous(tokens.count, np.int32),
+            _contiguous(candidates.matrix, np.float64),
+            _contiguous(candidates.phase, np.int64),
+            self._vectors,
+            self._offsets,
+            self._spec,
+        )
+        return matrix, evidence, score
+
+
+def _contiguous(values: Tensor, dtype: type[_Number]) -> NDArray[_Number]:
+    return np.ascontiguousarray(values.cpu().numpy(), dtype)
+
+
+def _without(order: Tensor, first: Tensor) -> Tensor:
+    """The columns of order (B, K) but the one that holds first (B, 1)."""
+    return order[order != first].view(len(order), order.shape[1] - 1)
