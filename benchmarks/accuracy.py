@@ -54,6 +54,13 @@ def template_matching(library: PatternLibrary, structure_name: str, count: int) 
     return matrix
 
 
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error over 15 bins of equal mass."""
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, 15)
+    return sum(abs(confidence[b].mean() - right[b].mean()) * len(b) for b in bins) / len(order)
+
+
 def report(name: str, error: np.ndarray, seconds: float) -> None:
     print(
         f"{name:20s} {len(error):6d} patterns  mean {error.mean():6.2f} deg  median {np.median(error):5.2f}  "
@@ -84,7 +91,9 @@ if __name__ == "__main__":
         found[refine] = errors(test, result.matrix[:, 0])
         report("microinfer, refined" if refine else "microinfer", found[refine], seconds)
     ours = found["kinematic"]
-    print(f"  of the answers right to 3 deg, {np.mean(ours[found[None] < 3] < 3):.2%} stay right when refined")
+    print(
+        f"  of the answers right to 3 deg, {np.mean(ours[found[None] < 3] < 3):.2%} stay right when refined"
+    )
     if arguments.write_card:
         model.card["figures"] = {
             "test_patterns": len(test),
@@ -102,6 +111,9 @@ if __name__ == "__main__":
                 f"  confidence {low:.1f} to {min(high, 1):.1f}: {inside.mean():6.1%} of all, mean "
                 f"{confidence[inside].mean():.2f}, right to 3 deg {np.mean(ours[inside] < 3):6.1%}"
             )
+    print(
+        f"  expected calibration error {calibration_error(confidence, ours < 3):.3f} (15 bins of equal mass)"
+    )
     disks = test.peaks.counts
     for low, high in ((0, 2), (2, 5), (5, 9), (9, 14), (14, 22), (22, 1000)):
         inside = (disks >= low) & (disks < high)

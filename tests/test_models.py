@@ -236,8 +236,11 @@ def rewrite(path, change):
 
 def test_checkpoint_round_trip(small_model, tmp_path):
     path = tmp_path / "small.safetensors"
+    small_model = copy.deepcopy(small_model)
+    small_model.calibration = (1.3, -0.2)
     save_model(path, small_model)
     loaded = load_model(path)
+    assert loaded.calibration == (1.3, -0.2)
     tokens = tokens_of(random_patterns(9))
     with torch.no_grad():
         for one, two in zip(small_model.predict(tokens), loaded.predict(tokens), strict=True):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from itertools import takewhile
 
 import numpy as np
@@ -22,6 +23,7 @@ from microinfer.simulation import PatternLibrary, simulate_library
 from microinfer.tokens import Tokens, TokenSpec
 from microinfer.training import train, trainer
 from microinfer.training.augmentation import CHUNK_BATCHES, augmented, training_batches, turned
+from microinfer.training.calibration import fit_log_odds
 
 # py4DSTEM and what it imports warn while they are imported
 pytestmark = [
@@ -237,3 +239,26 @@ def test_library_of_another_crystal_is_refused(library, tmp_path):
     library.save(tmp_path / "library.h5")
     with pytest.raises(ValueError, match=r"library\.h5: holds patterns of Cu, not of Cu2O"):
         train(CONFIG.for_structure("Cu2O"), tmp_path, device="cpu")
+
+
+def test_log_odds_are_recovered():
+    rng = np.random.default_rng(8)
+    probability = rng.random(40_000)
+    odds = 1.7 * np.log(probability / (1 - probability)) - 0.4
+    right = rng.random(40_000) < 1 / (1 + np.exp(-odds))
+    np.testing.assert_allclose(fit_log_odds(probability, right), (1.7, -0.4), atol=0.06)
+
+
+def test_certain_answers_and_none_do_not_break_the_calibration():
+    assert np.isfinite(fit_log_odds(np.array([0.0, 1.0, 1.0]), np.array([True, False, True]))).all()
+    assert fit_log_odds(np.zeros(0), np.zeros(0, bool)) == pytest.approx((1.0, 0.0))
+
+
+def test_training_calibrates_the_confidence(trained):
+    _, checkpoint = trained
+    model = load_model(checkpoint)
+    assert model.calibration != (1.0, 0.0)
+    slope, offset = model.calibration
+    odds = slope * math.log(0.6 / 0.4) + offset
+    assert float(model.calibrated(torch.tensor(0.6))) == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-5)
+    assert float(model.calibrated(torch.tensor(0.0))) == 0.0

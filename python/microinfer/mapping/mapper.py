@@ -369,7 +369,7 @@ class _Mapper:
                 valid[where] = True
                 matrix[where] = answer.matrix[:, 0].cpu().numpy()[good]
                 phase[where] = answer.phase[:, 0].cpu().numpy()[good]
-                confidence[where] = answer.probability[:, 0].cpu().numpy()[good]
+                confidence[where] = self.model.calibrated(answer.probability[:, 0]).cpu().numpy()[good]
                 if match is not None:
                     score[where] = match[:, 0].numpy()[good]
                 bar.advance(len(batch))

@@ -52,6 +52,11 @@ class OrientationModel(nn.Module):
         Ranges of the tokens.
     card : dict, optional
         JSON-able facts about the model: name, voltage, k_max, recipe, figures.
+
+    Attributes
+    ----------
+    calibration : tuple of float
+        Slope and offset that take a probability's log-odds to those of being right; see `calibrated`.
     """
 
     operators: Tensor
@@ -68,6 +73,7 @@ class OrientationModel(nn.Module):
         self.phases = phases
         self.spec = spec
         self.card = dict(card or {})
+        self.calibration = (1.0, 0.0)
         order = max(len(phase.operators) for phase in phases)
         # Groups of unlike order are filled up with the identity, which changes no minimum.
         operators = torch.eye(3).repeat(len(phases), order, 1, 1)
@@ -116,4 +122,20 @@ class OrientationModel(nn.Module):
         Prediction
         """
         matrix, phase, probability, valid = self.candidates(tokens)
-        return Prediction(matrix[:, 0], phase[:, 0], probability[:, 0], valid)
+        return Prediction(matrix[:, 0], phase[:, 0], self.calibrated(probability[:, 0]), valid)
+
+    def calibrated(self, probability: Tensor) -> Tensor:
+        """Confidence of answers: their probabilities as a validation set corrected them.
+
+        Parameters
+        ----------
+        probability : Tensor
+            Of the first candidates, refined or not.
+
+        Returns
+        -------
+        Tensor
+            Of the same shape; 0 stays 0.
+        """
+        slope, offset = self.calibration
+        return torch.sigmoid(slope * probability.logit() + offset)

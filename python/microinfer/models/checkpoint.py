@@ -46,6 +46,7 @@ def save_model(path: str | Path, model: OrientationModel) -> None:
         "tokens": model.spec.to_dict(),
         "phases": [phase.to_dict() for phase in model.phases],
         "card": model.card,
+        "calibration": list(model.calibration),
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_output(path) as temporary:
@@ -96,6 +97,8 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> Orientat
         config, spec = ModelConfig(**header["model"]), TokenSpec.from_dict(header["tokens"])
         model = build_model(config, phases, spec, header["card"])
         model.load_state_dict(weights)
+        slope, offset = header.get("calibration", (1.0, 0.0))
+        model.calibration = (float(slope), float(offset))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
     return model.to(device).eval()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from microinfer.config import AugmentationConfig
 from microinfer.models.base import NO_CRYSTAL
@@ -106,6 +107,22 @@ def augmented(
     flat = _add_false_disks(flat, false_mean, library.simulation.k_max, rng)
     flat = _hide(flat, count, library.simulation.k_max, augmentation, rng)
     return _tokenized(flat, orientation, phase, spec)
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """The patterns of two batches, one after the other."""
+    length = max(first.tokens.radius.shape[1], second.tokens.radius.shape[1])
+    parts = [
+        torch.cat(
+            [functional.pad(part, (0, length - part.shape[1])) if part.dim() == 2 else part for part in pair]
+        )
+        for pair in zip(first.tokens, second.tokens, strict=True)
+    ]
+    return Batch(
+        Tokens(*parts),
+        torch.cat([first.orientation, second.orientation]),
+        torch.cat([first.phase, second.phase]),
+    )
 
 
 def _gather(library: PatternLibrary, members: NDArray[np.int64]) -> tuple[_Flat, NDArray[np.float32]]:

@@ -21,11 +21,14 @@ from microinfer.simulation.library import PatternLibrary, load_library, simulate
 from microinfer.simulation.structure import load_structure
 from microinfer.symmetry import misorientation
 from microinfer.tokens import Tokens
-from microinfer.training.augmentation import Batch, training_batches, turned
+from microinfer.training.augmentation import Batch, augmented, joined, training_batches, turned
+from microinfer.training.calibration import calibrate
 
 VALIDATION_PATTERNS = 2048
 VALIDATIONS = 20
 """Validations in a training."""
+CALIBRATION_PATTERNS = 6000
+"""Draws from the held-out patterns, each once clean and once augmented."""
 
 
 def train(
@@ -93,8 +96,8 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.members, held_out = _split(library, training.validation_share, training.seed)
-        self.validation = turned(library, held_out, config.tokens, training.seed)
+        self.members, self.held_out = _split(library, training.validation_share, training.seed)
+        self.validation = turned(library, self.held_out, config.tokens, training.seed)
         self.samples = self.step = self.chunk = 0
         self.seconds = 0.0
         self.best = math.inf
@@ -134,6 +137,7 @@ class Run:
                     bar.advance(0, error=f"{figures['median_error_deg']:.2f} deg")
                     self._log(loss, figures)
                     self.save(figures)
+        self.calibrate()
 
     def update(self, batch: Batch) -> float:
         """Take one step and return its loss."""
@@ -192,6 +196,17 @@ class Run:
             "within_3_deg": float((error < 3.0).mean()),
             "mean_confidence": float(np.concatenate(confidences).mean()),
         }
+
+    def calibrate(self) -> None:
+        """Calibrate the confidence of the best checkpoint on held-out patterns, clean ones and augmented ones."""
+        config = self.config
+        rng = np.random.default_rng([config.training.seed, 2])
+        drawn = rng.choice(self.held_out, CALIBRATION_PATTERNS)
+        noisy = augmented(self.library, drawn, config.tokens, config.augmentation, rng)
+        clean = turned(self.library, drawn, config.tokens, config.training.seed)
+        model = load_model(self.checkpoint, self.device)
+        model.calibration = calibrate(model, joined(clean, noisy), voltage=config.simulation.voltage)
+        save_model(self.checkpoint, model)
 
     def _log(self, loss: float, figures: dict[str, float]) -> None:
         record = {"samples": self.samples, "seconds": round(self.seconds, 1), "loss": loss, **figures}
