@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from microinfer.crystal import CrystalPhase
 from microinfer.mapping.mapfile import FORMAT_VERSION, MapWriter, load_map
-from microinfer.mapping.result import OrientationMap
+from microinfer.mapping.result import ALTERNATIVES, FIELDS, MapBlock, OrientationMap
 
 CUBIC = Rotation.create_group("O").as_matrix()
 COPPER = CrystalPhase(
@@ -31,6 +31,12 @@ def random_fields(seed, shape, n_phases=2):
         "phase": rng.integers(0, n_phases, shape),
         "confidence": rng.random(shape, dtype=np.float32),
         "score": rng.random(shape, dtype=np.float32),
+        "alternative_matrix": Rotation.random(count * ALTERNATIVES, random_state=seed + 1)
+        .as_matrix()
+        .astype(np.float32)
+        .reshape(*shape, ALTERNATIVES, 3, 3),
+        "alternative_phase": rng.integers(-1, n_phases, (*shape, ALTERNATIVES)),
+        "alternative_probability": rng.random((*shape, ALTERNATIVES), dtype=np.float32),
     }
 
 
@@ -39,7 +45,7 @@ def random_map(seed=0, shape=(7, 5), **kwargs):
 
 
 def assert_same_maps(first, second):
-    for name in ("matrix", "valid", "phase", "confidence", "score"):
+    for name in FIELDS:
         one, other = getattr(first, name), getattr(second, name)
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
@@ -130,7 +136,7 @@ def test_file_round_trip_in_any_blocks(tmp_path_factory, seed, shape, block, ste
         starts = np.random.default_rng(seed).permutation(np.arange(0, shape[0], block))
         for start in starts:
             rows = slice(start, start + block)
-            writer.write_rows(int(start), *(fields[name][rows] for name in fields))
+            writer.write_rows(int(start), MapBlock(**{name: fields[name][rows] for name in fields}))
     assert_same_maps(load_map(path), OrientationMap(**fields, phases=(COPPER, OXIDE), **metadata))
 
 
@@ -146,9 +152,12 @@ def test_map_of_version_1_has_no_score(tmp_path):
     omap.save(tmp_path / "map.h5")
     with h5py.File(tmp_path / "map.h5", "a") as file:
         file.attrs["format_version"] = 1
-        del file["score"]
+        for name in FIELDS:
+            if name == "score" or name.startswith("alternative"):
+                del file[name]
     older = load_map(tmp_path / "map.h5")
     assert np.isnan(older.score).all()
+    assert (older.alternatives.phase == -1).all()
     np.testing.assert_array_equal(older.matrix, omap.matrix)
 
 
@@ -156,7 +165,7 @@ def test_rows_never_written_are_invalid(tmp_path):
     fields = random_fields(5, (2, 4))
     fields["valid"][:] = True
     with MapWriter(tmp_path / "map.h5", (6, 4), (COPPER, OXIDE)) as writer:
-        writer.write_rows(3, *fields.values())
+        writer.write_rows(3, MapBlock(**fields))
     omap = load_map(tmp_path / "map.h5")
     np.testing.assert_array_equal(omap.valid.all(axis=1), [False, False, False, True, True, False])
     with h5py.File(tmp_path / "map.h5") as file:  # other readers of the file see the same
@@ -168,7 +177,7 @@ def test_rows_never_written_are_invalid(tmp_path):
 def test_large_maps_are_chunked_and_compressed(tmp_path):
     with MapWriter(tmp_path / "map.h5", (300, 256), (COPPER,)) as writer:
         fields = random_fields(6, (10, 256), n_phases=1)
-        writer.write_rows(0, *fields.values())
+        writer.write_rows(0, MapBlock(**fields))
     with h5py.File(tmp_path / "map.h5") as file:
         assert file["matrix"].chunks == (32, 256, 3, 3)
         assert file["matrix"].compression == "gzip"
@@ -181,7 +190,7 @@ def test_blocks_outside_the_scan_are_refused(tmp_path, start, shape):
         pytest.raises(ValueError, match="does not fit a scan of 6 x 4"),
         MapWriter(tmp_path / "map.h5", (6, 4), (COPPER, OXIDE)) as writer,
     ):
-        writer.write_rows(start, *random_fields(7, shape).values())
+        writer.write_rows(start, MapBlock(**random_fields(7, shape)))
 
 
 def test_bad_blocks_name_the_row_of_the_scan(tmp_path):
@@ -192,7 +201,7 @@ def test_bad_blocks_name_the_row_of_the_scan(tmp_path):
         pytest.raises(ValueError, match=r"\(5, 3\)"),
         MapWriter(tmp_path / "map.h5", (6, 4), (COPPER, OXIDE)) as writer,
     ):
-        writer.write_rows(4, *fields.values())
+        writer.write_rows(4, MapBlock(**fields))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -203,7 +212,7 @@ def test_a_failed_map_leaves_the_old_one(tmp_path, error):
 
     def fail():
         with MapWriter(path, (6, 4), (COPPER, OXIDE)) as writer:
-            writer.write_rows(0, *random_fields(10, (3, 4)).values())
+            writer.write_rows(0, MapBlock(**random_fields(10, (3, 4))))
             raise error
 
     with pytest.raises(error):
@@ -222,6 +231,7 @@ import resource, signal, sys
 import numpy as np
 from microinfer.crystal import CrystalPhase
 from microinfer.mapping.mapfile import MapWriter
+from microinfer.mapping.result import MapBlock
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -233,7 +243,9 @@ matrix *= np.linalg.det(matrix)[..., None, None]
 try:
     with MapWriter(sys.argv[1], (160, 256), (phase,)) as writer:
         for start in range(0, 160, 16):
-            writer.write_rows(start, matrix, np.ones(shape, bool), np.zeros(shape, int), np.ones(shape))
+            writer.write_rows(
+                start, MapBlock(matrix, np.ones(shape, bool), np.zeros(shape, int), np.ones(shape))
+            )
 except OSError as error:
     print(error)
 """
@@ -254,7 +266,7 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path):
 def test_writer_works_only_in_its_context(tmp_path):
     writer = MapWriter(tmp_path / "map.h5", (2, 2), (COPPER, OXIDE))
     with pytest.raises(RuntimeError, match="with statement"):
-        writer.write_rows(0, *random_fields(11, (2, 2)).values())
+        writer.write_rows(0, MapBlock(**random_fields(11, (2, 2))))
     assert list(tmp_path.iterdir()) == []
 
 

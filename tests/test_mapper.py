@@ -10,6 +10,7 @@ import torch
 import microinfer as mi
 from microinfer import _core
 from microinfer.mapping import OrientationMap, map_to_file
+from microinfer.symmetry import misorientation
 
 DIRECT_BEAM = 1  # peaks at every position of `scan` that are no disks
 
@@ -102,6 +103,20 @@ def test_memory_reader_path_and_file_give_the_same_bits(scan, small_model, whole
         assert_identical(mi.map_orientations(reader, small_model, device="cpu"), whole)
     map_to_file(path, small_model, tmp_path / "map.h5", device="cpu")
     assert_identical(mi.load_map(tmp_path / "map.h5"), whole)
+
+
+def test_alternatives_are_ranked_and_elsewhere(scan, small_model, whole):
+    matrix, phase, probability = whole.alternatives
+    assert (phase[whole.valid] == 0).all()
+    assert (phase[~whole.valid] == -1).all()
+    assert np.isnan(matrix[~whole.valid]).all()
+    assert (np.diff(probability, axis=-1) <= 0).all()
+    assert (probability.sum(-1) + whole.confidence <= 1 + 1e-5).all()
+    for other in range(2):
+        angle = misorientation(
+            matrix[whole.valid][:, other], whole.matrix[whole.valid], small_model.phases[0].operators
+        )
+        assert np.median(np.degrees(angle)) > 3.0
 
 
 def test_roi_and_mask_map_a_part(scan, small_model, whole):

@@ -57,6 +57,20 @@ def test_two_orientations_share_the_probability_at_112(cu):
         assert np.degrees(np.min(errors, axis=0)).max() < 2.0
 
 
+def test_the_map_keeps_the_other_orientation_at_112(cu):
+    truth = zone_axis_frames(np.array([[1.0, 1.0, 2.0]]) / math.sqrt(6.0))[0] @ about_z(0.4)
+    patterns = PatternSimulator(load_structure("Cu"), SimulationConfig()).patterns(truth, THICKNESSES)
+    omap = mi.map_orientations(BraggPeaks.from_patterns(patterns, (len(patterns), 1)), cu, device="cpu")
+    pair = np.stack([omap.matrix[:, 0], omap.alternatives.matrix[:, 0, 0]])
+    for answer in (truth, truth @ about_z(math.pi)):
+        errors = [
+            misorientation(found, np.tile(answer, (len(found), 1, 1)), cu.phases[0].operators)
+            for found in pair
+        ]
+        assert np.degrees(np.min(errors, axis=0)).max() < 2.0
+    np.testing.assert_allclose(omap.confidence[:, 0], omap.alternatives.probability[:, 0, 0], atol=0.15)
+
+
 def test_one_answer_at_001(cu):
     modes, truth = modes_at(cu, [0, 0, 1], THICKNESSES)
     assert modes.probability[:, 0].min() > 0.65

@@ -8,16 +8,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import h5py
-import numpy as np
-from numpy.typing import ArrayLike
 
 from microinfer import __version__
 from microinfer.crystal import CrystalPhase
 from microinfer.io.atomic import OutputFile, atomic_hdf5
-from microinfer.mapping.result import OrientationMap, validate_block
+from microinfer.mapping.result import FIELDS, MapBlock, OrientationMap, checked_arrays
 
 FORMAT = "microinfer orientation map"
-FORMAT_VERSION = 2  # 1 had no score
+FORMAT_VERSION = 2  # 1 had neither score nor alternatives
+VERSION_1_FIELDS = ("matrix", "valid", "phase", "confidence")
 CHUNK_POSITIONS = 8192  # scan positions in an HDF5 chunk: about 300 kB of matrices
 
 
@@ -42,7 +41,7 @@ class MapWriter:
     OSError
         Naming the path, if it cannot be written.
     ValueError, TypeError
-        For a model card that is not JSON, and for blocks as `validate_block` says.
+        For a model card that is not JSON, and for blocks as `checked_arrays` says.
     """
 
     def __init__(
@@ -86,13 +85,7 @@ class MapWriter:
                 file.create_dataset(name, data=text, dtype=h5py.string_dtype())
             columns = min(self.scan_shape[1], CHUNK_POSITIONS)
             rows = min(self.scan_shape[0], max(1, CHUNK_POSITIONS // columns))
-            for name, dtype, cell, fill in (
-                ("matrix", np.float32, (3, 3), np.nan),
-                ("valid", np.bool_, (), False),
-                ("phase", np.int16, (), -1),
-                ("confidence", np.float32, (), 0.0),
-                ("score", np.float32, (), np.nan),
-            ):
+            for name, (dtype, cell, fill) in FIELDS.items():
                 file.create_dataset(
                     name,
                     shape=(*self.scan_shape, *cell),
@@ -113,43 +106,33 @@ class MapWriter:
         self._file = None
         self._stack.__exit__(kind, error, trace)
 
-    def write_rows(
-        self,
-        start: int,
-        matrix: ArrayLike,
-        valid: ArrayLike,
-        phase: ArrayLike,
-        confidence: ArrayLike,
-        score: ArrayLike | None = None,
-    ) -> None:
+    def write_rows(self, start: int, block: MapBlock) -> None:
         """Write the scan rows from ``start`` on.
 
         Parameters
         ----------
         start : int
             First scan row of the block.
-        matrix : array_like, shape (rows, Ry, 3, 3)
-            Orientations.
-        valid, phase, confidence, score : array_like, shape (rows, Ry)
-            As in `OrientationMap`.
+        block : MapBlock
+            The answers.
 
         Raises
         ------
         ValueError, TypeError
-            As `validate_block` says, and for rows outside the scan.
+            As `checked_arrays` says, and for rows outside the scan.
         RuntimeError
             Outside the writer's context.
         """
         if self._file is None:
             raise RuntimeError("MapWriter is not open: use it in a with statement")
-        block = validate_block(matrix, valid, phase, confidence, score, self._n_phases, first_row=start)
-        rows, columns = block.valid.shape
+        arrays = checked_arrays(block, self._n_phases, first_row=start)
+        rows, columns = arrays["valid"].shape
         if columns != self.scan_shape[1] or start < 0 or start + rows > self.scan_shape[0]:
             raise ValueError(
                 f"a block of {rows} x {columns} positions from row {start} on does not fit a scan of "
                 f"{self.scan_shape[0]} x {self.scan_shape[1]}"
             )
-        for name, values in block._asdict().items():
+        for name, values in arrays.items():
             self._file[name][start : start + rows] = values
         self._file.require_written()
 
@@ -188,8 +171,7 @@ def load_map(path: str | Path) -> OrientationMap:
                     f"{__version__} reads (it was written by {attributes['microinfer_version']})"
                 )
             return OrientationMap(
-                **{name: file[name][...] for name in ("matrix", "valid", "phase", "confidence")},
-                score=file["score"][...] if version > 1 else None,
+                **{name: file[name][...] for name in FIELDS if version > 1 or name in VERSION_1_FIELDS},
                 phases=tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
                 scan_step=float(attributes["scan_step"]),
                 scan_units=str(attributes["scan_units"]),

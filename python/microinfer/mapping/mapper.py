@@ -19,12 +19,13 @@ from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from microinfer.io import open_peaks
 from microinfer.mapping.mapfile import MapWriter
 from microinfer.mapping.report import MapReport
-from microinfer.mapping.result import MapBlock, OrientationMap
-from microinfer.models import OrientationModel, load_model
+from microinfer.mapping.result import ALTERNATIVES, MapBlock, OrientationMap, blank_arrays, checked_arrays
+from microinfer.models import Candidates, OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
 from microinfer.progress import ProgressBar
 from microinfer.refinement import Refinement
@@ -160,21 +161,14 @@ def map_orientations(
             refine=refine,
         )
         rows, columns = source.scan_shape
-        result = MapBlock(
-            matrix=np.full((rows, columns, 3, 3), np.nan, np.float32),
-            valid=np.zeros((rows, columns), np.bool_),
-            phase=np.full((rows, columns), -1, np.int16),
-            confidence=np.zeros((rows, columns), np.float32),
-            score=np.full((rows, columns), np.nan, np.float32),
-        )
+        result = blank_arrays((rows, columns))
 
         def keep(start: int, block: MapBlock) -> None:
-            rows = slice(start, start + len(block.valid))
-            for name, values in block._asdict().items():
-                getattr(result, name)[rows] = values
+            for name, values in checked_arrays(block, len(mapper.model.phases), start).items():
+                result[name][start : start + len(values)] = values
 
         mapper.run(keep)
-        return OrientationMap(**result._asdict(), **mapper.description)
+        return OrientationMap(**result, **mapper.description)
 
 
 def map_to_file(
@@ -210,7 +204,7 @@ def map_to_file(
             raise ValueError(f"{path}: the map would replace the scan")
         mapper = _Mapper(source, model, **options)
         writer = stack.enter_context(MapWriter(str(path), source.scan_shape, **mapper.description))
-        report = mapper.run(lambda start, block: writer.write_rows(start, *block))
+        report = mapper.run(writer.write_rows)
         began = time.perf_counter()
         stack.close()
         closing = time.perf_counter() - began
@@ -273,15 +267,15 @@ class _Mapper:
         ):
             for chunk in chunks:
                 start = time.perf_counter()
-                block = self._infer(chunk, bar)
+                arrays = self._infer(chunk, bar)
                 inferred = time.perf_counter()
-                write(chunk.start, block)
+                write(chunk.start, MapBlock(**arrays))
                 written = time.perf_counter()
                 seconds = {**chunk.seconds, "infer": inferred - start, "write": written - inferred}
                 for stage, value in seconds.items():
                     report.seconds[stage] += value
-                counts += np.bincount(block.phase[block.valid], minlength=len(counts))
-                confidence += float(block.confidence.sum(dtype=np.float64))
+                counts += np.bincount(arrays["phase"][arrays["valid"]], minlength=len(counts))
+                confidence += float(arrays["confidence"].sum(dtype=np.float64))
                 disks += chunk.disks
                 far_disks += chunk.far_disks
                 largest_radius = max(largest_radius, chunk.largest_radius)
@@ -341,19 +335,15 @@ class _Mapper:
             seconds=seconds,
         )
 
-    def _infer(self, chunk: _Chunk, bar: ProgressBar) -> MapBlock:
-        """Run the patterns of a block in batches of equal length."""
+    def _infer(self, chunk: _Chunk, bar: ProgressBar) -> dict[str, Any]:
+        """Run the patterns of a block in batches of equal length; returns the arrays of a map."""
         selected = self.selected[chunk.start : chunk.stop]
         positions = selected.size
         run = chunk.tokens.valid.numpy() & selected.ravel()
         count = chunk.tokens.count.numpy()
         bar.advance(int(selected.sum() - run.sum()))
         tokens = Tokens(*(values.to(self.device) for values in chunk.tokens))
-        matrix = np.full((positions, 3, 3), np.nan, np.float32)
-        valid = np.zeros(positions, np.bool_)
-        phase = np.full(positions, -1, np.int16)
-        confidence = np.zeros(positions, np.float32)
-        score = np.full(positions, np.nan, np.float32)
+        arrays = blank_arrays((positions,))
         for length in np.unique(count[run]):
             group = np.flatnonzero(run & (count == length))
             for first in range(0, len(group), self.batch_size):
@@ -366,25 +356,37 @@ class _Mapper:
                     answer, match = self.refinement(part, answer)
                 good = answer.valid.cpu().numpy()
                 where = batch[good]
-                valid[where] = True
-                matrix[where] = answer.matrix[:, 0].cpu().numpy()[good]
-                phase[where] = answer.phase[:, 0].cpu().numpy()[good]
-                confidence[where] = self.model.calibrated(answer.probability[:, 0]).cpu().numpy()[good]
-                if match is not None:
-                    score[where] = match[:, 0].numpy()[good]
+                for name, values in _answers(self.model, answer, match).items():
+                    arrays[name][where] = values[good]
                 bar.advance(len(batch))
         shape = selected.shape
-        return MapBlock(
-            matrix.reshape(*shape, 3, 3),
-            valid.reshape(shape),
-            phase.reshape(shape),
-            confidence.reshape(shape),
-            score.reshape(shape),
-        )
+        return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
 
     def _warn(self, problem: str) -> None:
         message = f"{problem}: check the calibration (microinfer info --phase) and the model"
         warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _answers(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:
+    """The arrays of a map for a batch, whether valid or not."""
+    probability = candidates.probability.cpu()
+    confidence = model.calibrated(probability[:, 0])
+    # what the best answer leaves is shared out as the model has it
+    rest = (1.0 - confidence) / (1.0 - probability[:, 0]).clamp(min=1e-6)
+    others = slice(1, 1 + ALTERNATIVES)
+    arrays: dict[str, Any] = {
+        "valid": np.ones(len(confidence), np.bool_),
+        "matrix": candidates.matrix[:, 0].cpu().numpy(),
+        "phase": candidates.phase[:, 0].cpu().numpy(),
+        "confidence": confidence.numpy(),
+    }
+    if score is not None:
+        arrays["score"] = score[:, 0].numpy()
+    if candidates.matrix.shape[1] > ALTERNATIVES:
+        arrays["alternative_matrix"] = candidates.matrix[:, others].cpu().numpy()
+        arrays["alternative_phase"] = candidates.phase[:, others].cpu().numpy()
+        arrays["alternative_probability"] = (probability[:, others] * rest[:, None]).clamp(0.0, 1.0).numpy()
+    return arrays
 
 
 def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:

@@ -17,39 +17,60 @@ if TYPE_CHECKING:
     from microinfer.peaks import BraggPeaks
 
 
+ALTERNATIVES = 2
+"""Answers that a map keeps for each position beside the best one."""
+
+FIELDS: dict[str, tuple[type, tuple[int, ...], float]] = {
+    "matrix": (np.float32, (3, 3), np.nan),
+    "valid": (np.bool_, (), False),
+    "phase": (np.int16, (), -1),
+    "confidence": (np.float32, (), 0.0),
+    "score": (np.float32, (), np.nan),
+    "alternative_matrix": (np.float32, (ALTERNATIVES, 3, 3), np.nan),
+    "alternative_phase": (np.int16, (ALTERNATIVES,), -1),
+    "alternative_probability": (np.float32, (ALTERNATIVES,), 0.0),
+}
+"""The arrays of a map: type, shape at one scan position, and what stands where there is no answer."""
+
+
 class MapBlock(NamedTuple):
-    """Answers for a block of scan positions, invalid ones carrying NaN, phase -1 and confidence 0."""
+    """Answers for a block of scan positions; the last four may be left out."""
 
-    matrix: NDArray[np.float32]  # (rows, Ry, 3, 3)
-    valid: NDArray[np.bool_]  # (rows, Ry)
-    phase: NDArray[np.int16]  # (rows, Ry)
-    confidence: NDArray[np.float32]  # (rows, Ry)
-    score: NDArray[np.float32]  # (rows, Ry)
+    matrix: ArrayLike  # (rows, Ry, 3, 3)
+    valid: ArrayLike  # (rows, Ry)
+    phase: ArrayLike  # (rows, Ry)
+    confidence: ArrayLike  # (rows, Ry)
+    score: ArrayLike | None = None  # (rows, Ry)
+    alternative_matrix: ArrayLike | None = None  # (rows, Ry, ALTERNATIVES, 3, 3)
+    alternative_phase: ArrayLike | None = None  # (rows, Ry, ALTERNATIVES)
+    alternative_probability: ArrayLike | None = None  # (rows, Ry, ALTERNATIVES)
 
 
-def validate_block(
-    matrix: ArrayLike,
-    valid: ArrayLike,
-    phase: ArrayLike,
-    confidence: ArrayLike,
-    score: ArrayLike | None,
-    n_phases: int,
-    first_row: int = 0,
-) -> MapBlock:
+class Alternatives(NamedTuple):
+    """Ranked answers after the best one."""
+
+    matrix: NDArray[np.float32]
+    """(Rx, Ry, ALTERNATIVES, 3, 3), NaN where there is none."""
+    phase: NDArray[np.int16]
+    """(Rx, Ry, ALTERNATIVES), -1 where there is none."""
+    probability: NDArray[np.float32]
+    """(Rx, Ry, ALTERNATIVES), 0 where there is none."""
+
+
+def blank_arrays(shape: tuple[int, ...]) -> dict[str, Any]:
+    """Every array of a map for scan positions without an answer."""
+    return {name: np.full((*shape, *cell), fill, dtype) for name, (dtype, cell, fill) in FIELDS.items()}
+
+
+def checked_arrays(block: MapBlock, n_phases: int, first_row: int = 0) -> dict[str, Any]:
     """Check the answers for a block of scan positions and blank the invalid ones.
 
     Parameters
     ----------
-    matrix : array_like, shape (rows, Ry, 3, 3)
-        Orientations, ``v_crystal = matrix @ v_lab``. Whatever stands at an invalid position becomes NaN.
-    valid : array_like of bool, shape (rows, Ry)
-        Where there is an answer.
-    phase : array_like of int, shape (rows, Ry)
-        Index of the phase; becomes -1 where invalid.
-    confidence : array_like, shape (rows, Ry)
-        In [0, 1]; becomes 0 where invalid.
-    score : array_like, shape (rows, Ry), optional
-        In [0, 1], NaN where there is none; becomes NaN where invalid.
+    block : MapBlock
+        ``matrix`` are orientations, ``v_crystal = matrix @ v_lab``; ``valid`` says where there is an answer;
+        ``phase`` are indices of phases; ``confidence``, ``score`` (NaN where there is none) and the
+        probabilities of the alternatives lie in [0, 1].
     n_phases : int
         Number of phases.
     first_row : int, default: 0
@@ -57,50 +78,44 @@ def validate_block(
 
     Returns
     -------
-    MapBlock
+    dict of str to ndarray
+        The arrays of `FIELDS`. What stands at an invalid position is blank, as are arrays that were left out.
 
     Raises
     ------
     ValueError
         For shapes that do not fit, and for valid positions without a proper rotation, with a phase that does
-        not exist, a confidence or a score outside [0, 1]. The message names the argument and the first bad scan
-        position.
+        not exist, a confidence or a score outside [0, 1]. The message names the argument and the first bad
+        scan position.
     TypeError
         For a mask that is not boolean, or a phase that is not an integer.
     """
-    valid, phase = np.asarray(valid), np.asarray(phase)
+    valid = np.asarray(block.valid)
     if valid.dtype != np.bool_:
         raise TypeError(f"valid must be a boolean mask, got {valid.dtype}")
-    if not np.issubdtype(phase.dtype, np.integer):
-        raise TypeError(f"phase must hold integers, got {phase.dtype}")
     if valid.ndim != 2:
         raise ValueError(f"valid must have the shape (Rx, Ry), got {valid.shape}")
-    rotation = np.array(matrix, np.float32)
-    index = phase.astype(np.int64)
-    probability = np.asarray(confidence, np.float32)
-    match = np.full(valid.shape, np.nan, np.float32) if score is None else np.asarray(score, np.float32)
-    for name, array, cell in (
-        ("matrix", rotation, (3, 3)),
-        ("phase", index, ()),
-        ("confidence", probability, ()),
-        ("score", match, ()),
-    ):
-        if array.shape != (*valid.shape, *cell):
-            raise ValueError(f"{name} must have the shape {(*valid.shape, *cell)}, got {array.shape}")
-
-    # float32 products of three terms: a rotation is orthonormal to a few 1e-7, a wrong matrix is not to 1e-3
-    with np.errstate(invalid="ignore", over="ignore"):
-        gram = np.einsum("xyij,xykj->xyik", rotation, rotation)
-        orthonormal = (np.abs(gram - np.eye(3, dtype=np.float32)) < 1e-3).all(axis=(2, 3))
-        third = np.cross(rotation[..., 0, :], rotation[..., 1, :])
-        proper = np.einsum("xyi,xyi->xy", third, rotation[..., 2, :]) > 0
-        likely = (probability >= 0) & (probability <= 1)
-        scored = np.isnan(match) | ((match >= 0) & (match <= 1))
+    for name in ("phase", "alternative_phase"):
+        given = getattr(block, name)
+        if given is not None and not np.issubdtype(np.asarray(given).dtype, np.integer):
+            raise TypeError(f"{name} must hold integers, got {np.asarray(given).dtype}")
+    arrays = blank_arrays(valid.shape)
+    for name, values in block._asdict().items():
+        if values is not None:
+            dtype, cell, _ = FIELDS[name]
+            wide: NDArray[Any] = np.asarray(values, np.int64 if dtype is np.int16 else dtype)
+            if wide.shape != (*valid.shape, *cell):
+                raise ValueError(f"{name} must have the shape {(*valid.shape, *cell)}, got {wide.shape}")
+            arrays[name] = np.array(wide)
     checks = {
-        "matrix must hold proper rotations": orthonormal & proper,
-        f"phase must lie in [0, {n_phases})": (index >= 0) & (index < n_phases),
-        "confidence must lie in [0, 1]": likely,
-        "score must be NaN or lie in [0, 1]": scored,
+        "matrix must hold proper rotations": _are_rotations(arrays["matrix"]),
+        f"phase must lie in [0, {n_phases})": (arrays["phase"] >= 0) & (arrays["phase"] < n_phases),
+        "confidence must lie in [0, 1]": _are_shares(arrays["confidence"]),
+        "score must be NaN or lie in [0, 1]": np.isnan(arrays["score"]) | _are_shares(arrays["score"]),
+        "alternative_probability must lie in [0, 1]": _are_shares(arrays["alternative_probability"]).all(-1),
+        f"alternative_phase must lie in [-1, {n_phases})": (
+            (arrays["alternative_phase"] >= -1) & (arrays["alternative_phase"] < n_phases)
+        ).all(-1),
     }
     for rule, holds in checks.items():
         bad = np.argwhere(valid & ~holds)
@@ -109,15 +124,25 @@ def validate_block(
             raise ValueError(
                 f"{rule} at valid positions; scan position ({first_row + row}, {column}) does not"
             )
+    for name, (dtype, _, fill) in FIELDS.items():
+        arrays[name][~valid] = fill
+        arrays[name] = arrays[name].astype(dtype, copy=False)
+    return arrays
 
-    rotation[~valid] = np.nan
-    return MapBlock(
-        matrix=rotation,
-        valid=valid,
-        phase=np.where(valid, index, -1).astype(np.int16),
-        confidence=np.where(valid, probability, np.float32(0)),
-        score=np.where(valid, match, np.float32(np.nan)),
-    )
+
+def _are_rotations(matrix: NDArray[np.float32]) -> NDArray[np.bool_]:
+    # float32 products of three terms: a rotation is orthonormal to a few 1e-7, a wrong matrix is not to 1e-3
+    with np.errstate(invalid="ignore", over="ignore"):
+        gram = np.einsum("xyij,xykj->xyik", matrix, matrix)
+        orthonormal = (np.abs(gram - np.eye(3, dtype=np.float32)) < 1e-3).all(axis=(2, 3))
+        third = np.cross(matrix[..., 0, :], matrix[..., 1, :])
+        proper = np.einsum("xyi,xyi->xy", third, matrix[..., 2, :]) > 0
+    return np.asarray(orthonormal & proper)
+
+
+def _are_shares(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values >= 0) & (values <= 1))
 
 
 @dataclass(eq=False)
@@ -151,11 +176,13 @@ class OrientationMap:
     score : ndarray of float32, shape (Rx, Ry)
         Correlation of the measured disks with the reflections that the answer predicts, in [0, 1], in the
         sense of py4DSTEM's template matching; NaN where invalid, or not refined.
+    alternative_matrix, alternative_phase, alternative_probability : ndarray
+        What `alternatives` returns together.
 
     Raises
     ------
     ValueError, TypeError
-        As `validate_block` says.
+        As `checked_arrays` says.
     """
 
     matrix: NDArray[np.float32]
@@ -169,6 +196,9 @@ class OrientationMap:
     model_card: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
     score: NDArray[np.float32] | None = None
+    alternative_matrix: NDArray[np.float32] | None = None
+    alternative_phase: NDArray[np.int16] | None = None
+    alternative_probability: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         self.phases = tuple(self.phases)
@@ -176,10 +206,17 @@ class OrientationMap:
             raise ValueError("phases must name at least one crystal phase")
         if not (np.isfinite(self.scan_step) and self.scan_step > 0):
             raise ValueError(f"scan_step must be positive, got {self.scan_step}")
-        block = validate_block(
-            self.matrix, self.valid, self.phase, self.confidence, self.score, len(self.phases)
-        )
-        self.matrix, self.valid, self.phase, self.confidence, self.score = block
+        given = MapBlock(**{name: getattr(self, name) for name in FIELDS})
+        for name, values in checked_arrays(given, len(self.phases)).items():
+            setattr(self, name, values)
+
+    @property
+    def alternatives(self) -> Alternatives:
+        """Ranked answers after the best one, with their probabilities."""
+        assert self.alternative_matrix is not None
+        assert self.alternative_phase is not None
+        assert self.alternative_probability is not None
+        return Alternatives(self.alternative_matrix, self.alternative_phase, self.alternative_probability)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -220,7 +257,7 @@ class OrientationMap:
             model_card=self.model_card,
             version=self.version,
         ) as writer:
-            writer.write_rows(0, self.matrix, self.valid, self.phase, self.confidence, self.score)
+            writer.write_rows(0, MapBlock(**{name: getattr(self, name) for name in FIELDS}))
 
     def to_orix(self, *, py4dstem_compat: bool = False) -> "CrystalMap":
         """Return the map as an orix CrystalMap; see `microinfer.mapping.exports.to_orix`."""

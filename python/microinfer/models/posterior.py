@@ -205,4 +205,6 @@ class PosteriorModel(OrientationModel):
         """Ranked answers for tokenized patterns: the posterior's modes."""
         modes = self.modes(tokens, CANDIDATES)
         valid = tokens.valid & (modes.no_crystal < 0.5)
-        return Candidates(modes.matrix, modes.phase, modes.probability.clamp(max=1.0), valid)
+        # neighbouring peaks of a density may share grid points, which then count for both
+        probability = modes.probability / modes.probability.sum(-1, keepdim=True).clamp(min=1.0)
+        return Candidates(modes.matrix, modes.phase, probability, valid)
