@@ -1,8 +1,6 @@
 """The mapper: scan rows are read, tokenized, inferred and written in a stream of constant memory.
 
-One thread reads and tokenizes blocks of scan rows ahead of the device. The patterns of a block are grouped
-by their number of disks and run without padding, so an answer depends neither on the other patterns nor on
-the order in which they come.
+One thread reads and tokenizes blocks of scan rows ahead of the device.
 """
 
 import time
@@ -19,16 +17,15 @@ from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from microinfer.io import open_peaks
+from microinfer.mapping.inference import Inference
 from microinfer.mapping.mapfile import MapWriter
 from microinfer.mapping.report import MapReport
-from microinfer.mapping.result import ALTERNATIVES, MapBlock, OrientationMap, blank_arrays, checked_arrays
-from microinfer.models import Candidates, OrientationModel, load_model
+from microinfer.mapping.result import MapBlock, OrientationMap, blank_arrays, checked_arrays
+from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
 from microinfer.progress import ProgressBar
-from microinfer.refinement import Refinement
 from microinfer.tokens import Tokens, TokenSpec, tokenize
 
 BLOCK_POSITIONS = 16384  # scan positions read at a time, unless block_rows says otherwise
@@ -236,12 +233,10 @@ class _Mapper:
         self.source, self.model, self.progress = source, _model(model, device), progress
         self.selected = _selection(source, roi, mask)
         self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
-        self.batch_size = batch_size
+        self.infer = Inference(self.model, refine, batch_size)
         self.spec: TokenSpec = (
             self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
         )
-        self.refinement = _refinement(self.model, refine)
-        self.device = self.model.operators.device
         self.k_max = float(self.model.card.get("k_max", self.spec.radius_max))
 
     @property
@@ -267,7 +262,8 @@ class _Mapper:
         ):
             for chunk in chunks:
                 start = time.perf_counter()
-                arrays = self._infer(chunk, bar)
+                selected = self.selected[chunk.start : chunk.stop]
+                arrays = self.infer(chunk.tokens, selected, bar.advance)
                 inferred = time.perf_counter()
                 write(chunk.start, MapBlock(**arrays))
                 written = time.perf_counter()
@@ -335,64 +331,9 @@ class _Mapper:
             seconds=seconds,
         )
 
-    def _infer(self, chunk: _Chunk, bar: ProgressBar) -> dict[str, Any]:
-        """Run the patterns of a block in batches of equal length; returns the arrays of a map."""
-        selected = self.selected[chunk.start : chunk.stop]
-        positions = selected.size
-        run = chunk.tokens.valid.numpy() & selected.ravel()
-        count = chunk.tokens.count.numpy()
-        bar.advance(int(selected.sum() - run.sum()))
-        tokens = Tokens(*(values.to(self.device) for values in chunk.tokens))
-        arrays = blank_arrays((positions,))
-        for length in np.unique(count[run]):
-            group = np.flatnonzero(run & (count == length))
-            for first in range(0, len(group), self.batch_size):
-                batch = group[first : first + self.batch_size]
-                part = _pick(tokens, batch, int(length))
-                with torch.inference_mode():
-                    answer = self.model.candidates(part)
-                match = None
-                if self.refinement is not None:
-                    answer, match = self.refinement(part, answer)
-                good = answer.valid.cpu().numpy()
-                where = batch[good]
-                for name, values in _answers(self.model, answer, match).items():
-                    arrays[name][where] = values[good]
-                bar.advance(len(batch))
-        shape = selected.shape
-        return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
-
     def _warn(self, problem: str) -> None:
         message = f"{problem}: check the calibration (microinfer info --phase) and the model"
         warnings.warn(message, UserWarning, stacklevel=4)
-
-
-def _answers(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:
-    """The arrays of a map for a batch, whether valid or not."""
-    probability = candidates.probability.cpu()
-    confidence = model.calibrated(probability[:, 0])
-    # what the best answer leaves is shared out as the model has it
-    rest = (1.0 - confidence) / (1.0 - probability[:, 0]).clamp(min=1e-6)
-    others = slice(1, 1 + ALTERNATIVES)
-    arrays: dict[str, Any] = {
-        "valid": np.ones(len(confidence), np.bool_),
-        "matrix": candidates.matrix[:, 0].cpu().numpy(),
-        "phase": candidates.phase[:, 0].cpu().numpy(),
-        "confidence": confidence.numpy(),
-    }
-    if score is not None:
-        arrays["score"] = score[:, 0].numpy()
-    if candidates.matrix.shape[1] > ALTERNATIVES:
-        arrays["alternative_matrix"] = candidates.matrix[:, others].cpu().numpy()
-        arrays["alternative_phase"] = candidates.phase[:, others].cpu().numpy()
-        arrays["alternative_probability"] = (probability[:, others] * rest[:, None]).clamp(0.0, 1.0).numpy()
-    return arrays
-
-
-def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
-    """Patterns of one length, without their padding."""
-    index = torch.from_numpy(batch).to(tokens.radius.device)
-    return Tokens(*(values[:, :length][index] if values.ndim == 2 else values[index] for values in tokens))
 
 
 def _open(peaks: PeakSource | str | PathLike[str], stack: ExitStack) -> PeakSource:
@@ -415,16 +356,6 @@ def _model(model: OrientationModel | str | PathLike[str], device: str | torch.de
     if not isinstance(model, OrientationModel):
         model = load_model(str(model))
     return model.to(target).eval()
-
-
-def _refinement(model: OrientationModel, refine: str | None) -> Refinement | None:
-    if refine is None:
-        return None
-    if refine != "kinematic":
-        raise ValueError(f"refine must be 'kinematic' or None, got {refine!r}")
-    if "voltage" not in model.card:
-        raise ValueError("refine='kinematic' needs the voltage, which the model's card does not give")
-    return Refinement(model.phases, float(model.card["voltage"]))
 
 
 def _selection(

@@ -1,0 +1,123 @@
+"""Inference on a block of scan positions: the model, then the refinement of its candidates.
+
+The patterns of a block are grouped by their number of disks and run without padding, so an answer depends neither on
+the other patterns nor on the order in which they come.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from microinfer.mapping.result import ALTERNATIVES, blank_arrays
+from microinfer.models import Candidates, OrientationModel
+from microinfer.refinement import Refinement
+from microinfer.tokens import Tokens
+
+
+class Inference:
+    """Answers blocks of tokenized patterns.
+
+    Parameters
+    ----------
+    model : OrientationModel
+        On its device, in evaluation mode.
+    refine : str or None
+        ``"kinematic"`` or None.
+    batch_size : int
+        Largest number of patterns that the model sees at once.
+
+    Raises
+    ------
+    ValueError
+        For another kind of refinement, and where the model does not state what it needs.
+    """
+
+    def __init__(self, model: OrientationModel, refine: str | None, batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
+        self.refinement = _refinement(model, refine)
+
+    def __call__(
+        self, tokens: Tokens, selected: NDArray[np.bool_], advance: Callable[[int], None]
+    ) -> dict[str, Any]:
+        """Answer the selected patterns.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            Of all positions of the block.
+        selected : ndarray of bool, shape (rows, Ry)
+            Positions to answer.
+        advance : callable
+            Told how many positions are done.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The arrays of a map, blank where there is no answer.
+        """
+        run = tokens.valid.numpy() & selected.ravel()
+        count = tokens.count.numpy()
+        advance(int(selected.sum() - run.sum()))
+        tokens = Tokens(*(values.to(self.model.operators.device) for values in tokens))
+        arrays = blank_arrays((selected.size,))
+        for length in np.unique(count[run]):
+            group = np.flatnonzero(run & (count == length))
+            for first in range(0, len(group), self.batch_size):
+                batch = group[first : first + self.batch_size]
+                good, answers = self._answer(_pick(tokens, batch, int(length)))
+                for name, values in answers.items():
+                    arrays[name][batch[good]] = values[good]
+                advance(len(batch))
+        shape = selected.shape
+        return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
+
+    def _answer(self, tokens: Tokens) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+        """Which patterns of one length have an answer, and the arrays of a map for all of them."""
+        with torch.inference_mode():
+            candidates = self.model.candidates(tokens)
+        score = None
+        if self.refinement is not None:
+            candidates, score = self.refinement(tokens, candidates)
+        return candidates.valid.cpu().numpy(), _arrays(self.model, candidates, score)
+
+
+def _arrays(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:
+    """The arrays of a map for one batch, whether valid or not."""
+    probability = candidates.probability.cpu()
+    confidence = model.calibrated(probability[:, 0])
+    # what the best answer leaves is shared out as the model has it
+    rest = (1.0 - confidence) / (1.0 - probability[:, 0]).clamp(min=1e-6)
+    others = slice(1, 1 + ALTERNATIVES)
+    arrays: dict[str, Any] = {
+        "valid": np.ones(len(confidence), np.bool_),
+        "matrix": candidates.matrix[:, 0].cpu().numpy(),
+        "phase": candidates.phase[:, 0].cpu().numpy(),
+        "confidence": confidence.numpy(),
+    }
+    if score is not None:
+        arrays["score"] = score[:, 0].numpy()
+    if candidates.matrix.shape[1] > ALTERNATIVES:
+        arrays["alternative_matrix"] = candidates.matrix[:, others].cpu().numpy()
+        arrays["alternative_phase"] = candidates.phase[:, others].cpu().numpy()
+        arrays["alternative_probability"] = (probability[:, others] * rest[:, None]).clamp(0.0, 1.0).numpy()
+    return arrays
+
+
+def _refinement(model: OrientationModel, refine: str | None) -> Refinement | None:
+    if refine is None:
+        return None
+    if refine != "kinematic":
+        raise ValueError(f"refine must be 'kinematic' or None, got {refine!r}")
+    if "voltage" not in model.card:
+        raise ValueError("refine='kinematic' needs the voltage, which the model's card does not give")
+    return Refinement(model.phases, float(model.card["voltage"]))
+
+
+def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
+    """Patterns of one length, without their padding."""
+    index = torch.from_numpy(batch).to(tokens.radius.device)
+    return Tokens(*(values[:, :length][index] if values.ndim == 2 else values[index] for values in tokens))
