@@ -1,6 +1,7 @@
 """Our model: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -93,22 +94,28 @@ class PosteriorModel(OrientationModel):
         return PosteriorOutput(self.cell_head(pooled).float(), self._waves(x, pooled, tokens))
 
     def _waves(self, x: Tensor, pooled: Tensor, tokens: Tokens) -> Tensor:
-        """In-plane waves u_n of every cell, (B, K, 2 * orders)."""
-        batch, length, _ = x.shape
+        """In-plane waves u_n of every cell, (B, K, 2 * orders).
+
+        A disk's weights c_n are linear in its features, so the features are summed, turned by exp(i n theta), and
+        the linear map comes after.
+        """
+        batch = len(x)
         gate = 1.0 + self.wave_gate(pooled).float().view(batch, len(ORDERS), -1)
-        weights = self.disk_waves(x).float().view(batch, length, len(ORDERS), 2, -1)
-        weights = weights * tokens.mask[:, :, None, None, None]
-        scale = tokens.mask.sum(1).clamp(min=1).sqrt()[:, None]
+        turned = tokens.angle[:, None] * torch.tensor(ORDERS, device=x.device)[:, None]  # (B, N, L)
+        scale = tokens.mask / tokens.mask.sum(1, keepdim=True).clamp(min=1).sqrt()
+        one = torch.ones_like(x[..., :1])  # the bias turns with its disk too
+        features = torch.cat([x, one], -1).float()
+        cos, sin = (turned.cos() * scale[:, None]) @ features, (turned.sin() * scale[:, None]) @ features
+        weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
+        w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
+        product = partial(torch.einsum, "bnw,ncw->nbc")
+        x_sum = (product(cos, w_real) - product(sin, w_imaginary)) * gate.transpose(0, 1)
+        y_sum = (product(sin, w_real) + product(cos, w_imaginary)) * gate.transpose(0, 1)
         real, imaginary = [], []
-        for index, order in enumerate(ORDERS):
-            cos = (order * tokens.angle).cos()[..., None]
-            sin = (order * tokens.angle).sin()[..., None]
-            a, b = weights[:, :, index, 0], weights[:, :, index, 1]
-            x_sum = (a * cos - b * sin).sum(1) / scale * gate[:, index]
-            y_sum = (a * sin + b * cos).sum(1) / scale * gate[:, index]
-            w_real, w_imaginary = self.cell_waves[index].get_parameter("weight").chunk(2)
-            real.append(functional.linear(x_sum, w_real) - functional.linear(y_sum, w_imaginary))
-            imaginary.append(functional.linear(x_sum, w_imaginary) + functional.linear(y_sum, w_real))
+        for index in range(len(ORDERS)):
+            a, b = self.cell_waves[index].get_parameter("weight").chunk(2)
+            real.append(functional.linear(x_sum[index], a) - functional.linear(y_sum[index], b))
+            imaginary.append(functional.linear(x_sum[index], b) + functional.linear(y_sum[index], a))
         return torch.stack(real + imaginary, -1).float()
 
     def loss(self, output: PosteriorOutput, orientation: Tensor, phase: Tensor) -> Tensor:
