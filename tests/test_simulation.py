@@ -101,7 +101,7 @@ def test_disks_are_the_projected_reflections_and_the_beam_is_left_out():
 
 
 def test_number_of_processes_does_not_change_the_library(library, monkeypatch):
-    monkeypatch.setattr("microinfer.simulation.library._BLOCK", 4)  # two tasks
+    monkeypatch.setattr("microinfer.simulation.simulate._BLOCK", 4)  # two tasks
     assert equal(simulate_library(config(), processes=2), library)
 
 
@@ -156,7 +156,7 @@ def test_files_that_are_no_library_are_refused(library, tmp_path, damage):
             if damage == "foreign":
                 del file.attrs["format"]
             elif damage == "newer":
-                file.attrs["version"] = 2
+                file.attrs["version"] = 3
             else:
                 del file["qx"]
     with pytest.raises(ValueError, match=r"other\.h5"):

@@ -187,10 +187,18 @@ def test_training_lowers_the_validation_loss(trained):
 
 
 def test_validation_zone_axes_are_not_trained_on(library):
-    members, held_out = trainer._split(library, 0.3, 0)
+    members, held_out = trainer._split(library, TrainingConfig(validation_share=0.3))
     assert len(members) + len(held_out) == len(library)
     assert not set(library.zone[members]) & set(library.zone[held_out])
     assert len(held_out) == 36
+
+
+def test_validation_may_be_of_patterns_instead(library):
+    settings = TrainingConfig(validation_share=0.3, validation_split="patterns")
+    members, held_out = trainer._split(library, settings)
+    assert sorted([*members, *held_out]) == list(range(len(library)))
+    assert len(held_out) == round(0.3 * len(library))
+    assert set(library.zone[members]) & set(library.zone[held_out])
 
 
 def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):

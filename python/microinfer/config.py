@@ -24,12 +24,20 @@ class SimulationConfig:
 
     Attributes
     ----------
+    sampling : str
+        ``"random"``: zone axes uniform over the fundamental cell. ``"standard_triangle"``: the paper's way
+        (Supplementary Text S2), for cubic crystals: zone axes zone_axis_step apart by spherical interpolation, of the
+        thicknesses those with the fewest and the most disks, one label for each distinguishable pattern.
+    zone_axis_step : float
+        In degrees (standard_triangle).
     zone_axes : int
-        Random zone axes for each phase, uniform over the proper fundamental cell (both mirror halves).
+        Random zone axes for each phase, over the proper fundamental cell (both mirror halves).
     thicknesses : int
-        Thicknesses for each zone axis, uniform over thickness_range.
+        Thicknesses for each zone axis, drawn from thickness_range.
     thickness_range : tuple of float
         In lattice constants a.
+    thickness_sampling : str
+        ``"uniform"``, or ``"logarithmic"`` for as many thin crystals as thick ones.
     method : str
         ``"bloch"`` (dynamical) or ``"kinematic"`` (thickness without effect).
     structure_factors : str
@@ -51,9 +59,12 @@ class SimulationConfig:
         Seed of zone axes and thicknesses.
     """
 
+    sampling: str = "random"
+    zone_axis_step: float = 2.0
     zone_axes: int = 12_000
     thicknesses: int = 12
     thickness_range: tuple[float, float] = (3.0, 900.0)
+    thickness_sampling: str = "uniform"
     method: str = "bloch"
     structure_factors: str = "WK-CP"
     thermal_sigma: float = 0.08
@@ -67,6 +78,19 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if self.method not in ("bloch", "kinematic"):
             raise ValueError(f"simulation.method must be 'bloch' or 'kinematic', got {self.method!r}")
+        if self.sampling not in ("random", "standard_triangle"):
+            raise ValueError(
+                f"simulation.sampling must be 'random' or 'standard_triangle', got {self.sampling!r}"
+            )
+        if not 0.1 <= self.zone_axis_step <= 30:
+            raise ValueError(
+                f"simulation.zone_axis_step must lie between 0.1 and 30 degrees, got {self.zone_axis_step}"
+            )
+        if self.thickness_sampling not in ("uniform", "logarithmic"):
+            raise ValueError(
+                "simulation.thickness_sampling must be 'uniform' or 'logarithmic', "
+                f"got {self.thickness_sampling!r}"
+            )
         if self.zone_axes < 2 or self.thicknesses < 1:
             raise ValueError("simulation needs at least two zone axes and one thickness")
         if not 0 < self.thickness_range[0] <= self.thickness_range[1]:
@@ -175,7 +199,10 @@ class TrainingConfig:
     warmup_steps : int
         Steps of the rise.
     validation_share : float
-        Share of the zone axes kept for validation.
+        Share of the library kept for validation.
+    validation_split : str
+        Whether ``"zone_axes"`` are kept, so that validation sees other ones than training, or ``"patterns"``, as in
+        the paper.
     seed : int
         Seed of weights, order and augmentation.
     """
@@ -187,7 +214,14 @@ class TrainingConfig:
     clip_norm: float = 1.0
     warmup_steps: int = 200
     validation_share: float = 0.02
+    validation_split: str = "zone_axes"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.validation_split not in ("zone_axes", "patterns"):
+            raise ValueError(
+                f"training.validation_split must be 'zone_axes' or 'patterns', got {self.validation_split!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class PatternSimulator:
     """
 
     def __init__(self, structure: Structure, config: SimulationConfig) -> None:
-        self.config = config
+        self.structure, self.config = structure, config
         self._centring = structure.centring
         self._crystal = structure.to_py4dstem()
         self._crystal.setup_diffraction(config.voltage)

@@ -82,7 +82,7 @@ def training_batches(
 def turned(library: PatternLibrary, members: NDArray[np.int64], spec: TokenSpec, seed: int) -> Batch:
     """Patterns with a random in-plane rotation and nothing else, for validation."""
     rng = np.random.default_rng(seed)
-    flat, orientation = _turn(*_gather(library, members), rng)
+    flat, orientation = _turn(library, members, rng)
     return _tokenized(flat, orientation, library.phase[members], spec)
 
 
@@ -95,7 +95,7 @@ def augmented(
 ) -> Batch:
     """Turn, disturb and tokenize some patterns of a library (the paper's Supplementary Text S3)."""
     count = len(members)
-    flat, orientation = _turn(*_gather(library, members), rng)
+    flat, orientation = _turn(library, members, rng)
     phase = library.phase[members].copy()
 
     empty = rng.random(count) < augmentation.no_crystal
@@ -125,6 +125,22 @@ def joined(first: Batch, second: Batch) -> Batch:
     )
 
 
+def _turn(
+    library: PatternLibrary, members: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[_Flat, NDArray[np.float32]]:
+    """Some patterns, each turned in the detector plane; M becomes M Rz(phi) transposed."""
+    flat, orientation = _gather(library, members)
+    bound = 2.0 * np.pi if library.in_plane_bound is None else library.in_plane_bound[members]
+    angle = rng.uniform(0.0, bound, len(members))
+    rz = np.zeros((len(members), 3, 3), np.float32)
+    rz[:, 0, 0] = rz[:, 1, 1] = np.cos(angle)
+    rz[:, 1, 0] = np.sin(angle)
+    rz[:, 0, 1] = -rz[:, 1, 0]
+    rz[:, 2, 2] = 1.0
+    q = np.einsum("pij,pj->pi", rz[flat.pattern, :2, :2], flat.q)
+    return flat._replace(q=q), orientation @ rz.transpose(0, 2, 1)
+
+
 def _gather(library: PatternLibrary, members: NDArray[np.int64]) -> tuple[_Flat, NDArray[np.float32]]:
     peaks = library.peaks
     counts = peaks.counts[members]
@@ -133,20 +149,6 @@ def _gather(library: PatternLibrary, members: NDArray[np.int64]) -> tuple[_Flat,
     disks = first + np.arange(len(pattern))
     q = np.stack([peaks.qx[disks], peaks.qy[disks]], axis=-1)
     return _Flat(q, peaks.intensity[disks], pattern), library.orientation[members]
-
-
-def _turn(
-    flat: _Flat, orientation: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[_Flat, NDArray[np.float32]]:
-    """Turn each pattern in the detector plane; M becomes M Rz(phi) transposed."""
-    angle = rng.uniform(0.0, 2.0 * np.pi, len(orientation))
-    rz = np.zeros((len(orientation), 3, 3), np.float32)
-    rz[:, 0, 0] = rz[:, 1, 1] = np.cos(angle)
-    rz[:, 1, 0] = np.sin(angle)
-    rz[:, 0, 1] = -rz[:, 1, 0]
-    rz[:, 2, 2] = 1.0
-    q = np.einsum("pij,pj->pi", rz[flat.pattern, :2, :2], flat.q)
-    return flat._replace(q=q), orientation @ rz.transpose(0, 2, 1)
 
 
 def _distort(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> _Flat:

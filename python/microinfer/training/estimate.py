@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from microinfer.config import Config
-from microinfer.simulation.library import PatternLibrary, default_processes, simulate_library
+from microinfer.simulation.library import PatternLibrary
+from microinfer.simulation.simulate import default_processes, simulate_library
 from microinfer.training.trainer import VALIDATION_PATTERNS, VALIDATIONS, Run
 
 ZONE_AXES = 8

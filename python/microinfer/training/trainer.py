@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from microinfer import __version__
-from microinfer.config import Config
+from microinfer.config import Config, TrainingConfig
 from microinfer.io.atomic import atomic_output
 from microinfer.models import build_model, load_model, save_model
 from microinfer.progress import ProgressBar
-from microinfer.simulation.library import PatternLibrary, load_library, simulate_library
+from microinfer.simulation.library import PatternLibrary, load_library
+from microinfer.simulation.simulate import simulate_library
 from microinfer.simulation.structure import load_structure
 from microinfer.symmetry import misorientation
 from microinfer.tokens import Tokens
@@ -96,7 +97,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.members, self.held_out = _split(library, training.validation_share, training.seed)
+        self.members, self.held_out = _split(library, training)
         self.validation = turned(library, self.held_out, config.tokens, training.seed)
         self.samples = self.step = self.chunk = 0
         self.seconds = 0.0
@@ -270,12 +271,13 @@ def _check_crystals(library: PatternLibrary, config: Config, path: Path) -> None
         )
 
 
-def _split(library: PatternLibrary, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Patterns to train with and to validate with, of different zone axes."""
-    zones = np.unique(library.zone)
-    rng = np.random.default_rng([seed, 1])
-    held_out = rng.permutation(zones)[: max(1, round(share * len(zones)))]
-    is_held_out = np.isin(library.zone, held_out)
+def _split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Patterns to train with and to validate with."""
+    unit = library.zone if training.validation_split == "zone_axes" else np.arange(len(library))
+    units = np.unique(unit)
+    rng = np.random.default_rng([training.seed, 1])
+    held_out = rng.permutation(units)[: max(1, round(training.validation_share * len(units)))]
+    is_held_out = np.isin(unit, held_out)
     validation = rng.permutation(np.flatnonzero(is_held_out))[:VALIDATION_PATTERNS]
     return np.flatnonzero(~is_held_out), np.sort(validation)
 
