@@ -42,7 +42,7 @@ CONFIG = Config(
     TrainingConfig(samples=6000, batch_size=48, warmup_steps=10, validation_share=0.3, learning_rate=4e-3),
 )
 QUIET = AugmentationConfig(
-    **{field.name: 0.0 for field in dataclasses.fields(AugmentationConfig) if field.name != "edge_range"}
+    **{field.name: 0.0 for field in dataclasses.fields(AugmentationConfig) if field.type is float}
 )
 
 
@@ -93,11 +93,19 @@ def test_augmentation_disturbs_positions_and_intensities(library, everything):
             library, everything, SPEC, dataclasses.replace(QUIET, **values), np.random.default_rng(0)
         )
 
-    for name, low, high in (("position_jitter", 0.01, 0.1), ("scale_error", 0.004, 0.06),
-                            ("ellipticity", 0.004, 0.06), ("centre_shift", 0.005, 0.06)):  # fmt: skip
-        moved = change(**{name: 0.01})
+    for name, value, low, high in (
+        ("position_jitter", 0.01, 0.01, 0.1),
+        ("radial_jitter", 0.01, 0.01, 0.06),
+        ("angular_jitter", 1.0, 0.01, 0.1),
+        ("scale_error", 0.01, 0.004, 0.06),
+        ("ellipticity", 0.01, 0.004, 0.06),
+        ("centre_shift", 0.01, 0.005, 0.06),
+    ):
+        moved = change(**{name: value})
         distance = farthest_from_a_reflection(moved.tokens, moved.orientation, library.phases[0])
         assert low < distance < high, name
+    radii = change(angular_jitter=1.0).tokens.radius
+    assert (radii - plain.tokens.radius).abs().max() < 1e-5  # along the circle only
     compressed = change(compress=1.0).tokens
     assert (compressed.intensity >= plain.tokens.intensity).all()
     assert (

@@ -142,6 +142,8 @@ class AugmentationConfig:
     ----------
     position_jitter : float
         Standard deviation of a disk's position in 1/Angstrom.
+    radial_jitter, angular_jitter : float
+        Standard deviations of a disk's radius in 1/Angstrom and of its polar angle in degrees.
     scale_error, ellipticity : float
         Standard deviations of a pattern's relative scale and of its stretch along one axis.
     centre_shift : float
@@ -166,9 +168,13 @@ class AugmentationConfig:
         Share of patterns that lose the disks behind the bar of a beam stop.
     no_crystal : float
         Share of samples that are random false disks alone, labelled "no crystal" (posterior).
+    no_crystal_disks : tuple of float
+        Range of the mean number of disks in such a sample.
     """
 
     position_jitter: float = 0.012
+    radial_jitter: float = 0.003
+    angular_jitter: float = 0.3
     scale_error: float = 0.008
     ellipticity: float = 0.006
     centre_shift: float = 0.004
@@ -182,6 +188,7 @@ class AugmentationConfig:
     edge_range: tuple[float, float] = (1.0, 2.1)
     beam_stop: float = 0.05
     no_crystal: float = 0.03
+    no_crystal_disks: tuple[float, float] = (1.0, 10.0)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def augmented(
     flat = flat.keep(~empty[flat.pattern])
     flat = _dim(_distort(flat, count, augmentation, rng), count, augmentation, rng)
     false_mean = rng.uniform(0.0, 2.0 * augmentation.false_disks, count)
-    false_mean[empty] = rng.uniform(2.0, 12.0, int(empty.sum()))
+    false_mean[empty] = rng.uniform(*augmentation.no_crystal_disks, int(empty.sum()))
     flat = _add_false_disks(flat, false_mean, library.simulation.k_max, rng)
     flat = _hide(flat, count, library.simulation.k_max, augmentation, rng)
     return _tokenized(flat, orientation, phase, spec)
@@ -165,7 +165,13 @@ def _distort(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.
     shift = augmentation.centre_shift * level * rng.standard_normal((count, 2))
     jitter = augmentation.position_jitter * rng.random((count, 1))[flat.pattern]
     q = np.einsum("ijp,pj->pi", distortion[..., flat.pattern], flat.q) + shift[flat.pattern]
-    return flat._replace(q=(q + jitter * rng.standard_normal(flat.q.shape)).astype(np.float32))
+    q = q + jitter * rng.standard_normal(flat.q.shape)
+    if augmentation.radial_jitter or augmentation.angular_jitter:
+        polar = rng.random((count, 1))[flat.pattern] * rng.standard_normal(flat.q.shape)
+        turned = np.exp(1j * np.radians(augmentation.angular_jitter) * polar[:, 0]) * (q[:, 0] + 1j * q[:, 1])
+        turned *= 1.0 + augmentation.radial_jitter * polar[:, 1] / np.maximum(np.abs(turned), 1e-9)
+        q = np.stack([turned.real, turned.imag], axis=-1)
+    return flat._replace(q=q.astype(np.float32))
 
 
 def _dim(flat: _Flat, count: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> _Flat:
