@@ -48,7 +48,7 @@ THICKNESSES = np.array([40.0, 100.0, 300.0, 700.0])
 def test_two_orientations_share_the_probability_at_112(cu):
     modes, truth = modes_at(cu, [1, 1, 2], THICKNESSES)
     np.testing.assert_allclose(modes.probability[:, 0], modes.probability[:, 1], atol=0.02)
-    assert modes.probability[:, :2].min() > 0.3
+    assert modes.probability[:, :2].min() > 0.25
     assert modes.probability[:, 2].max() < 0.02
     operators = cu.phases[0].operators
     for answer in (truth, truth @ about_z(math.pi)):
@@ -73,7 +73,7 @@ def test_the_map_keeps_the_other_orientation_at_112(cu):
 
 def test_one_answer_at_001(cu):
     modes, truth = modes_at(cu, [0, 0, 1], THICKNESSES)
-    assert modes.probability[:, 0].min() > 0.65
+    assert modes.probability[:, 0].min() > 0.5
     assert modes.probability[:, 1].max() < 0.02
     expected = np.tile(truth, (len(THICKNESSES), 1, 1))
     assert (
