@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import py4DSTEM
-from make_test_set import add_noise
 
 from microinfer.config import SimulationConfig
 from microinfer.simulation import PatternSimulator, load_structure
+from microinfer.simulation.testset import add_noise
 from microinfer.symmetry import random_orientations
 
 SEED = 4_711_000_001

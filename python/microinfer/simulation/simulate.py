@@ -25,7 +25,7 @@ from microinfer.symmetry import in_fundamental_cell, random_orientations, zone_a
 
 CUBIC = 24
 """Proper operators of the Laue class m-3m."""
-_BLOCK = 25  # zone axes in one parallel task
+BLOCK = 25  # zone axes in one parallel task
 
 
 def simulate_library(
@@ -57,12 +57,7 @@ def simulate_library(
         for index, (structure, phase) in enumerate(zip(structures, config.phases, strict=True))
         for task in _tasks(index, structure.operators(phase.symmetry), structure, simulation)
     ]
-    blocks = track(
-        _run(_Worker(structures, simulation), tasks, processes),
-        "simulating",
-        total=len(tasks),
-        visible=progress,
-    )
+    blocks = simulate_tasks(structures, simulation, tasks, processes=processes, progress=progress)
     simulated = [(task.phase, zone) for task, zones in zip(tasks, blocks, strict=True) for zone in zones]
     counts = [len(zone.patterns) for _, zone in simulated]
     patterns = [pattern for _, zone in simulated for pattern in zone.patterns]
@@ -87,7 +82,7 @@ def simulate_library(
     return library
 
 
-class _Task(NamedTuple):
+class SimulationTask(NamedTuple):
     """Some zone axes of one phase."""
 
     phase: int
@@ -96,9 +91,22 @@ class _Task(NamedTuple):
     """(n, T) in Angstrom; None where the zone axes lie on the standard triangle and choose for themselves."""
 
 
+def simulate_tasks(
+    structures: list[Structure],
+    simulation: SimulationConfig,
+    tasks: list[SimulationTask],
+    *,
+    processes: int | None = None,
+    progress: bool = False,
+) -> Iterator[list[ZoneAxisPatterns]]:
+    """Yield the patterns of each task in turn; other parameters as of `simulate_library`."""
+    blocks = _run(_Worker(structures, simulation), tasks, processes)
+    return track(blocks, "simulating", total=len(tasks), visible=progress)
+
+
 def _tasks(
     phase: int, operators: NDArray[np.float64], structure: Structure, simulation: SimulationConfig
-) -> Iterator[_Task]:
+) -> Iterator[SimulationTask]:
     if simulation.sampling == "standard_triangle":
         if len(operators) != CUBIC:
             raise ValueError(
@@ -106,17 +114,17 @@ def _tasks(
                 f"{structure.name} has {len(operators)} proper operators, not {CUBIC}: use 'random'"
             )
         for axes in _blocks(interpolated_zone_axes(simulation.zone_axis_step)):
-            yield _Task(phase, zone_axis_frames(axes), None)
+            yield SimulationTask(phase, zone_axis_frames(axes), None)
         return
     rng = np.random.default_rng([simulation.seed, phase])
     matrices = _random_cell_orientations(operators, simulation.zone_axes, rng)
     thickness = structure.lattice[0] * _thicknesses(simulation, rng)
     for orientations, thicknesses in zip(_blocks(matrices), _blocks(thickness), strict=True):
-        yield _Task(phase, orientations, thicknesses)
+        yield SimulationTask(phase, orientations, thicknesses)
 
 
 def _blocks(values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    return (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
+    return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
 
 
 def _random_cell_orientations(
@@ -149,7 +157,7 @@ class _Worker:
         self._structures, self._config = structures, config
         self._simulators: dict[int, PatternSimulator] = {}
 
-    def __call__(self, task: _Task) -> list[ZoneAxisPatterns]:
+    def __call__(self, task: SimulationTask) -> list[ZoneAxisPatterns]:
         from threadpoolctl import threadpool_limits
 
         if task.phase not in self._simulators:
@@ -178,12 +186,14 @@ def _start(worker: _Worker) -> None:
     _worker = worker
 
 
-def _work(task: _Task) -> list[ZoneAxisPatterns]:
+def _work(task: SimulationTask) -> list[ZoneAxisPatterns]:
     return _worker(task)
 
 
-def _run(worker: _Worker, tasks: list[_Task], processes: int | None) -> Iterator[list[ZoneAxisPatterns]]:
-    processes = processes or default_processes()
+def _run(
+    worker: _Worker, tasks: list[SimulationTask], processes: int | None
+) -> Iterator[list[ZoneAxisPatterns]]:
+    processes = min(processes or default_processes(), len(tasks))
     if processes == 1:
         yield from map(worker, tasks)
         return
