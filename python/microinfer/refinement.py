@@ -6,7 +6,7 @@ little in thick crystals. The loops are the C++ core's (``cpp/include/microinfer
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -59,6 +59,17 @@ class RefinementSettings:
     steps: int = 6
     evidence: float = 0.3
     margin: float = 0.5
+
+
+class Polished(NamedTuple):
+    """Candidates after polishing, in the order in which they came."""
+
+    matrix: NDArray[np.float64]
+    """(B, K, 3, 3), orientations in py4DSTEM's convention."""
+    log_likelihood: NDArray[np.float64]
+    """(B, K), of the disks, in nats; comparable among one pattern's candidates."""
+    score: NDArray[np.float64]
+    """(B, K), correlation of measured and predicted amplitudes, in [0, 1]."""
 
 
 class Refinement:
@@ -126,7 +137,7 @@ class Refinement:
             Correlation of measured and predicted amplitudes, in [0, 1], in the sense of py4DSTEM's template
             matching.
         """
-        matrix, evidence, score = self._refine(tokens, candidates)
+        matrix, evidence, score = self.polish(tokens, candidates)
         prior = candidates.probability.double().cpu()
         advantage = torch.zeros(prior.shape[1], dtype=torch.float64)
         advantage[0] = self._settings.margin
@@ -145,10 +156,21 @@ class Refinement:
         )
         return refined, torch.from_numpy(score).gather(1, order).float()
 
-    def _refine(
-        self, tokens: Tokens, candidates: Candidates
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        matrix, evidence, _, score, _ = _core.refine(
+    def polish(self, tokens: Tokens, candidates: Candidates) -> Polished:
+        """Polish candidates and leave their ranking as it is.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            The patterns.
+        candidates : Candidates
+            Their ``matrix`` and ``phase`` are where polishing starts; probabilities are not looked at.
+
+        Returns
+        -------
+        Polished
+        """
+        matrix, log_likelihood, _, score, _ = _core.refine(
             _contiguous(tokens.radius, np.float32),
             _contiguous(tokens.angle, np.float32),
             _contiguous(tokens.intensity, np.float32),
@@ -159,7 +181,7 @@ class Refinement:
             self._offsets,
             self._spec,
         )
-        return matrix, evidence, score
+        return Polished(matrix, log_likelihood, score)
 
 
 def _contiguous(values: Tensor, dtype: type[_Number]) -> NDArray[_Number]:
