@@ -15,7 +15,7 @@ from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.models import load_model, save_model
 
-COMMANDS = ("map", "info", "demo", "train", "simulate", "models")
+COMMANDS = ("map", "info", "demo", "train", "simulate", "evaluate", "models")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line: ``microinfer map | info | demo | train | simulate | models``."""
+"""The command line: ``microinfer map | info | demo | train | simulate | evaluate | models``."""
 
 from typing import Annotated, Any
 
@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from microinfer import __version__
+from microinfer.cli.accuracy import evaluate
 from microinfer.cli.make import models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors
@@ -36,6 +37,7 @@ app.command("info")(info)
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("simulate")(simulate)
+app.command("evaluate")(evaluate)
 app.command("models")(models)
 
 

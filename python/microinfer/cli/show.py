@@ -88,11 +88,9 @@ def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> Non
     for column in ("Model", "Phases", "Voltage", "k max", "Figures"):
         table.add_column(column)
     for name, card in cards.items():
-        figures = card.get("figures", {})
-        text = ", ".join(
-            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in figures.items()
-        )
+        # cards of the first models hold plain numbers here, of no test set in particular
+        tests = {test: found for test, found in card.get("figures", {}).items() if isinstance(found, dict)}
+        text = "\n".join(_test_figures(test, found) for test, found in tests.items())
         table.add_row(
             name,
             phases[name],
@@ -101,6 +99,18 @@ def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> Non
             escape(text),
         )
     console.print(table)
+
+
+def _test_figures(test: str, figures: dict[str, Any]) -> str:
+    """What `microinfer evaluate --write-card` found on one test set, in a line."""
+    parts = [
+        f"mean {figures['mean_error_deg']:.2f} deg",
+        f"median {figures['median_error_deg']:.2f} deg",
+        f"within 3 deg {figures['within_3_deg']:.1%}",
+    ]
+    if "calibration_error" in figures:
+        parts.append(f"calibration error {figures['calibration_error']:.3f}")
+    return f"{test}: {', '.join(parts)}"
 
 
 def duration(seconds: float) -> str:

@@ -75,12 +75,7 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> Orientat
     ValueError
         If the file is damaged, foreign, or from a newer version.
     """
-    shipped = shipped_models()
-    path = shipped.get(str(name), Path(name))
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'})"
-        )
+    path = model_path(name)
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("microinfer")
@@ -102,6 +97,17 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> Orientat
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
     return model.to(device).eval()
+
+
+def model_path(name: str | Path) -> Path:
+    """File of a shipped model or a checkpoint; errors as of `load_model`."""
+    shipped = shipped_models()
+    path = shipped.get(str(name), Path(name))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'})"
+        )
+    return path
 
 
 def shipped_models() -> dict[str, Path]:

@@ -1,0 +1,175 @@
+"""The command that says how good a model is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microinfer.cli.show import console, warnings_as_lines
+
+if TYPE_CHECKING:
+    from microinfer.config import Config, PhaseConfig
+    from microinfer.evaluation import LabelledSet
+    from microinfer.evaluation.run import Matching
+    from microinfer.models import OrientationModel
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A shipped model's name, or a checkpoint's path.")
+    ],
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="LIB.h5", help="A pattern library to test on; give it again for another one."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The report (Markdown); figures go to a folder beside it.")
+    ] = Path("evaluation.md"),
+    count: Annotated[
+        int, typer.Option(min=1, help="Patterns to simulate for each test set, where no --test is given.")
+    ] = 4000,
+    template_matching: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Match the first N patterns with py4DSTEM too.")
+    ] = 0,
+    tuning: Annotated[
+        int, typer.Option(metavar="N", min=2, help="Patterns on which template matching is tuned.")
+    ] = 500,
+    ensemble: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECKPOINT", help="Another model of an ensemble; give it again for more."),
+    ] = None,
+    cif: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CIF file (or Cu, Cu2O) for each of the model's phases, in their order, in place of the card's.",
+        ),
+    ] = None,
+    ceiling: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Patterns for which ambiguity is counted.")
+    ] = 500,
+    write_card: Annotated[
+        bool, typer.Option("--write-card", help="Put the figures into the model's card.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure a model on labelled patterns, beside template matching, and write a report.
+
+    Without [bold]--test[/] a clean and a noisy test set are simulated for the model's own crystals, with a seed that
+    no training uses, and written beside the report.
+    """
+    from microinfer.evaluation import card_figures, labelled_set, write_report
+    from microinfer.evaluation import evaluate as run
+    from microinfer.models import load_model, model_path, save_model
+    from microinfer.simulation import load_library
+
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
+    loaded = load_model(model)
+    members = [load_model(member) for member in ensemble or ()]
+    with warnings_as_lines():
+        if test:
+            tests = [labelled_set(path.stem, load_library(path), loaded.phases) for path in test]
+            _require_unlike_names(tests)
+        else:
+            tests = _simulated(loaded, cif, count, out)
+        evaluation = run(
+            loaded,
+            tests,
+            name=str(loaded.card.get("name", Path(model).stem)),
+            device=device,
+            matching=_matching(loaded, cif, template_matching, tuning) if template_matching else None,
+            ensemble=members,
+            ambiguity_patterns=ceiling,
+            progress=True,
+        )
+        write_report(evaluation, out)
+    for name, figures in card_figures(evaluation).items():
+        console.print(
+            f"{name}: mean error {figures['mean_error_deg']:.2f} deg, median {figures['median_error_deg']:.2f} deg, "
+            f"within 3 deg {figures['within_3_deg']:.1%}",
+            soft_wrap=True,
+        )
+    if write_card:
+        loaded.card["figures"] = card_figures(evaluation)
+        save_model(model_path(model), loaded)
+        console.print(f"Figures written to the card of {model_path(model)}", soft_wrap=True)
+    console.print(f"Report written to {out}", soft_wrap=True)
+
+
+def _simulated(
+    model: "OrientationModel", cif: list[str] | None, count: int, out: Path
+) -> "list[LabelledSet]":
+    """Simulate the test sets for a model's recipe and write them beside the report."""
+    from microinfer.evaluation import labelled_set
+    from microinfer.simulation import simulate_test_sets
+
+    recipe = _recipe(model, "without --test")
+    sets = simulate_test_sets(_phases(recipe, cif), recipe.simulation, count, progress=True)
+    tests = []
+    for name, library in sets._asdict().items():
+        path = out.with_name(f"{out.stem}_{name}.h5")
+        library.save(path)
+        console.print(f"Test set written to {path}", soft_wrap=True)
+        tests.append(labelled_set(name, library, model.phases))
+    return tests
+
+
+def _matching(model: "OrientationModel", cif: list[str] | None, count: int, tuning: int) -> "Matching":
+    """Tune template matching, on as many clean as noisy patterns of a seed of their own."""
+    from microinfer.evaluation.run import Matching
+    from microinfer.evaluation.template_matching import MatchParameters, tune, tuning_set
+    from microinfer.simulation import load_structure
+
+    recipe = _recipe(model, "--template-matching")
+    phases = _phases(recipe, cif)
+    structures = [load_structure(phase.structure, phase.name) for phase in phases]
+    tuned = tune(
+        structures,
+        recipe.simulation,
+        tuning_set(phases, recipe.simulation, tuning, model.phases),
+        progress=True,
+    )
+    parameters = {
+        "template matching, defaults": MatchParameters(),
+        f"template matching, tuned on {tuning} patterns": tuned,
+    }
+    return Matching(structures, recipe.simulation, parameters, count)
+
+
+def _recipe(model: "OrientationModel", what: str) -> "Config":
+    from microinfer.config import Config
+
+    if "recipe" not in model.card:
+        raise ValueError(
+            f"{what} needs the model's recipe, which its card does not give: give test sets with --test"
+        )
+    return Config.from_dict(model.card["recipe"], "the model's recipe")
+
+
+def _phases(recipe: "Config", cif: list[str] | None) -> "tuple[PhaseConfig, ...]":
+    """The recipe's phases, with other structures where they are given."""
+    from dataclasses import replace
+
+    from microinfer.simulation import load_structure
+
+    if cif is not None:
+        if len(cif) != len(recipe.phases):
+            raise ValueError(f"--cif: the model has {len(recipe.phases)} phases, got {len(cif)} structures")
+        named = zip(recipe.phases, cif, strict=True)
+        return tuple(
+            replace(phase, structure=structure, name=phase.name or Path(phase.structure).stem)
+            for phase, structure in named
+        )
+    for phase in recipe.phases:
+        try:
+            load_structure(phase.structure, phase.name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}: give the model's crystals with --cif") from error
+    return recipe.phases
+
+
+def _require_unlike_names(tests: "list[LabelledSet]") -> None:
+    names = [test.name for test in tests]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--test: the files need names of their own, got {', '.join(names)}")
