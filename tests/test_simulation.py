@@ -101,7 +101,7 @@ def test_disks_are_the_projected_reflections_and_the_beam_is_left_out():
 
 
 def test_number_of_processes_does_not_change_the_library(library, monkeypatch):
-    monkeypatch.setattr("microinfer.simulation.simulate._BLOCK", 4)  # two tasks
+    monkeypatch.setattr("microinfer.simulation.simulate.BLOCK", 4)  # two tasks
     assert equal(simulate_library(config(), processes=2), library)
 
 

@@ -14,10 +14,10 @@ from microinfer.evaluation.answers import Answers, LabelledSet, labelled_set
 from microinfer.peaks import BraggPeaks
 from microinfer.progress import ProgressBar
 from microinfer.simulation import Structure, simulate_test_sets
+from microinfer.simulation.simulate import CUBIC
 
 TUNING_SEED = 2_026_112_500
 
-_CUBIC_ORDER = 24  # proper operators of m-3m's Laue class
 _CUBIC_RANGE = np.array([[0, 1, 1], [1, 1, 1]])
 
 
@@ -189,4 +189,4 @@ def tuning_set(
 
 
 def _is_cubic(structure: Structure) -> bool:
-    return len(structure.operators()) == _CUBIC_ORDER
+    return len(structure.operators()) == CUBIC
