@@ -7,17 +7,19 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import microinfer as mi
 from microinfer.cli import app
-from microinfer.config import PhaseConfig, SimulationConfig
-from microinfer.evaluation import template_matching
+from microinfer.config import ModelConfig, PhaseConfig, SimulationConfig
+from microinfer.evaluation import card_figures, evaluate, template_matching, write_report
 from microinfer.evaluation.answers import Answers, ensemble_answers, labelled_set
 from microinfer.evaluation.run import spread
-from microinfer.models import load_model, save_model
+from microinfer.models import build_model, load_model, save_model
 from microinfer.simulation import load_library, load_structure, pattern_hash, simulate_test_sets
 from microinfer.simulation.testset import add_noise
+from microinfer.tokens import TokenSpec
 
 pytestmark = [  # py4DSTEM's own
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -161,6 +163,24 @@ def test_evaluation_of_the_shipped_model(folder, libraries, monkeypatch):
     assert sum(row["share"] for row in clean["by_disks"][:-1]) == pytest.approx(1.0, abs=1e-3)
     assert clean["by_disks"][-1]["sample"] == 8
     assert len(clean["template_matching"]) == 2
+
+
+def test_a_model_without_a_confidence(sets, tmp_path):
+    phases = sets.noisy.phases
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = ModelConfig(kind="reference", width=32, blocks=1, heads=4)
+        model = build_model(config, phases, TokenSpec(), {"voltage": 300e3, "k_max": 2.0992}).eval()
+    test = labelled_set("noisy", sets.noisy, phases).first(20)
+    found = evaluate(model, [test], name="random", device="cpu", ambiguity_patterns=1)
+    write_report(found, tmp_path / "report.md")
+    report = (tmp_path / "report.md").read_text()
+    assert "The model gives no confidence." in report
+    assert "reliability" not in report
+    figures = card_figures(found)["noisy"]
+    assert "calibration_error" not in figures
+    assert "mean_confidence" not in figures["by_disks"][0]
+    assert figures["mean_error_deg"] > 10.0
 
 
 def test_models_shows_a_card_with_test_sets(monkeypatch, small_model, tmp_path):

@@ -1,4 +1,4 @@
-"""Looking at a scan before and after it is mapped."""
+"""Computations on scans, and on answers beside their labels."""
 
 from microinfer.analysis.radial import RadialHistogram, phase_rings, radial_histogram
 

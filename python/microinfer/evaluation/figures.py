@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.analysis.reliability import reliability
-from microinfer.evaluation.run import TestEvaluation
+from microinfer.evaluation.run import SetEvaluation
 from microinfer.evaluation.tables import DISK_GROUPS, SPREAD_LIMIT, thickness_groups
 from microinfer.io.atomic import atomic_output
 
@@ -20,12 +20,12 @@ _BINS = 60
 _LOWEST = 1e-5  # radians, the left end of logarithmic axes
 
 
-def draw_figures(found: TestEvaluation, folder: Path, prefix: str) -> dict[str, Path]:
+def draw_figures(found: SetEvaluation, folder: Path, prefix: str) -> dict[str, Path]:
     """Draw the figures of one test set.
 
     Parameters
     ----------
-    found : TestEvaluation
+    found : SetEvaluation
         What was found.
     folder : Path
         Where the PNG files go; it exists.
@@ -38,8 +38,11 @@ def draw_figures(found: TestEvaluation, folder: Path, prefix: str) -> dict[str, 
         The files by the names of the figures: loss, axes, errors, reliability where the model gives a
         confidence, high_loss where there is any, spread where there is an ensemble.
     """
-    wanted: dict[str, tuple[Callable[..., None], int]] = {"loss": (_loss, 1), "axes": (_axes, 1)}
-    wanted["errors"] = (_errors, 2)
+    wanted: dict[str, tuple[Callable[..., None], int]] = {
+        "loss": (_loss, 1),
+        "axes": (_axes, 1),
+        "errors": (_errors, 2),
+    }
     if found.default.confidence is not None:
         wanted["reliability"] = (_reliability, 1)
     if len(found.high_loss.answers):
@@ -53,7 +56,7 @@ def draw_figures(found: TestEvaluation, folder: Path, prefix: str) -> dict[str, 
     return files
 
 
-def _save(path: Path, panels: int, draw: Callable[..., None], found: TestEvaluation) -> None:
+def _save(path: Path, panels: int, draw: Callable[..., None], found: SetEvaluation) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -64,14 +67,14 @@ def _save(path: Path, panels: int, draw: Callable[..., None], found: TestEvaluat
         figure.savefig(temporary, format="png")
 
 
-def _loss(found: TestEvaluation, axes: "Axes") -> None:
+def _loss(found: SetEvaluation, axes: "Axes") -> None:
     for answers, color in ((found.default, TRAINED), (found.untrained, UNTRAINED)):
         _log_density(axes, np.radians(answers.error), color, answers.method)
     axes.set(xlabel="geodesic loss (rad)", ylabel="density per decade")
     axes.legend(frameon=False)
 
 
-def _axes(found: TestEvaluation, axes: "Axes") -> None:
+def _axes(found: SetEvaluation, axes: "Axes") -> None:
     for index, (name, color) in enumerate(zip("xyz", (TRAINED, UNTRAINED, THIRD), strict=True)):
         _log_density(axes, found.default.misalignment[:, index], color, name)
     axes.set(xlabel="misalignment of the symmetry-reduced axis (rad)", ylabel="density per decade")
@@ -85,7 +88,7 @@ def _log_density(axes: "Axes", values: NDArray[np.float64], color: str, label: s
     axes.set_xscale("log")
 
 
-def _errors(found: TestEvaluation, left: "Axes", right: "Axes") -> None:
+def _errors(found: SetEvaluation, left: "Axes", right: "Axes") -> None:
     disks = found.test.peaks.counts
     groups = [
         np.flatnonzero((disks >= low) & (disks <= (np.inf if high is None else high)))
@@ -98,7 +101,7 @@ def _errors(found: TestEvaluation, left: "Axes", right: "Axes") -> None:
 
 
 def _boxes(
-    axes: "Axes", found: TestEvaluation, groups: list[NDArray[np.int64]], quantity: NDArray[Any]
+    axes: "Axes", found: SetEvaluation, groups: list[NDArray[np.int64]], quantity: NDArray[Any]
 ) -> None:
     """Median and quartiles of the error, and the share within 3 degrees, at each group's median."""
     at = [float(np.median(quantity[group])) for group in groups]
@@ -114,7 +117,7 @@ def _boxes(
     share.set_ylabel("share within 3 degrees", color=UNTRAINED)
 
 
-def _reliability(found: TestEvaluation, axes: "Axes") -> None:
+def _reliability(found: SetEvaluation, axes: "Axes") -> None:
     assert found.default.confidence is not None
     bins = reliability(found.default.confidence, found.default.right)
     axes.plot([0.0, 1.0], [0.0, 1.0], color="0.7", linewidth=1.0)
@@ -123,7 +126,7 @@ def _reliability(found: TestEvaluation, axes: "Axes") -> None:
     axes.set_title(f"expected calibration error {bins.calibration_error:.3f}", fontsize=9)
 
 
-def _high_loss(found: TestEvaluation, axes: "Axes") -> None:
+def _high_loss(found: SetEvaluation, axes: "Axes") -> None:
     edges = np.linspace(0.0, 1.2, 25)
     for values, color, name in (
         (found.high_loss.answers, TRAINED, "answers of high loss"),
@@ -135,7 +138,7 @@ def _high_loss(found: TestEvaluation, axes: "Axes") -> None:
     axes.legend(frameon=False)
 
 
-def _spread(found: TestEvaluation, axes: "Axes") -> None:
+def _spread(found: SetEvaluation, axes: "Axes") -> None:
     assert found.deviation is not None
     known = found.deviation[np.isfinite(found.deviation)]
     _log_density(axes, known, TRAINED, "all members")

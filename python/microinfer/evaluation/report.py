@@ -9,7 +9,7 @@ import numpy as np
 
 from microinfer import __version__
 from microinfer.evaluation.figures import draw_figures
-from microinfer.evaluation.run import HIGH_LOSS, Evaluation, TestEvaluation
+from microinfer.evaluation.run import HIGH_LOSS, Evaluation, SetEvaluation
 from microinfer.evaluation.tables import (
     SPREAD_LIMIT,
     by_disks,
@@ -100,7 +100,7 @@ def _head(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _section(found: TestEvaluation, pictures: dict[str, str]) -> str:
+def _section(found: SetEvaluation, pictures: dict[str, str]) -> str:
     test = found.test
     parts = [
         f"## Test set {test.name}",
@@ -133,7 +133,7 @@ def _picture(pictures: dict[str, str], name: str, text: str) -> str:
     return f"![{text}]({pictures[name]})" if name in pictures else ""
 
 
-def _high_loss(found: TestEvaluation) -> str:
+def _high_loss(found: SetEvaluation) -> str:
     high = found.high_loss
     start = f"{high.total:,} answers have a loss above {HIGH_LOSS} rad."
     if not len(high.answers):
@@ -146,7 +146,7 @@ def _high_loss(found: TestEvaluation) -> str:
     )
 
 
-def _spread(found: TestEvaluation) -> str:
+def _spread(found: SetEvaluation) -> str:
     assert found.deviation is not None
     assert found.ensemble is not None
     close = found.deviation < SPREAD_LIMIT

@@ -53,10 +53,8 @@ class HighLoss(NamedTuple):
 
 
 @dataclass(eq=False)
-class TestEvaluation:
+class SetEvaluation:
     """What was found on one test set."""
-
-    __test__ = False  # not a class of tests
 
     test: LabelledSet
     default: Answers
@@ -83,7 +81,7 @@ class Evaluation:
     name: str
     card: dict[str, Any]
     phases: tuple[str, ...]
-    tests: list[TestEvaluation]
+    tests: list[SetEvaluation]
     matching: Matching | None
 
 
@@ -130,19 +128,19 @@ def evaluate(
     """
     wanted = [(phase.name, phase.lattice) for phase in model.phases]
     for index, member in enumerate(ensemble, start=1):
-        found = [(phase.name, phase.lattice) for phase in member.phases]
-        if found != wanted:
-            raise ValueError(f"model {index} of the ensemble knows the phases {found}, not {wanted}")
-    return Evaluation(
-        name,
-        model.card,
-        tuple(phase.name for phase in model.phases),
-        [
-            _evaluate_on(test, model, name, device, matching, ensemble, ambiguity_patterns, progress)
-            for test in tests
-        ],
-        matching,
-    )
+        known = [(phase.name, phase.lattice) for phase in member.phases]
+        if known != wanted:
+            raise ValueError(f"model {index} of the ensemble knows the phases {known}, not {wanted}")
+    found = [
+        _evaluate_on(test, model, name, device, ensemble, ambiguity_patterns, progress) for test in tests
+    ]
+    if matching is not None:
+        for row, parameters in matching.parameters.items():
+            matcher = TemplateMatcher(matching.structures, matching.simulation, parameters)
+            for result in found:
+                few = result.test.first(matching.patterns)
+                result.matched.append(matcher(row, few, progress=progress))
+    return Evaluation(name, model.card, tuple(phase.name for phase in model.phases), found, matching)
 
 
 def _evaluate_on(
@@ -150,17 +148,16 @@ def _evaluate_on(
     model: OrientationModel,
     name: str,
     device: str,
-    matching: Matching | None,
     ensemble: Sequence[OrientationModel],
     ambiguity_patterns: int,
     progress: bool,
-) -> TestEvaluation:
+) -> SetEvaluation:
     default = model_answers(name, model, test, refine="kinematic", device=device)
     plain = model_answers(f"{name}, without refinement", model, test, refine=None, device=device)
     baseline = model_answers("untrained", untrained(model), test, refine=None, device=device)
     voltage = float(model.card["voltage"])
     sample = test.first(ambiguity_patterns)
-    result = TestEvaluation(
+    result = SetEvaluation(
         test,
         default,
         plain,
@@ -175,11 +172,6 @@ def _evaluate_on(
         ),
         high_loss(default, voltage, float(model.card.get("k_max", model.spec.radius_max))),
     )
-    if matching is not None:
-        few = test.first(matching.patterns)
-        for row, parameters in matching.parameters.items():
-            matcher = TemplateMatcher(matching.structures, matching.simulation, parameters)
-            result.matched.append(matcher(row, few, progress=progress))
     if ensemble:
         result.members = [
             default,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from microinfer.analysis.ambiguity import ceiling
 from microinfer.analysis.reliability import reliability
 from microinfer.evaluation.answers import WITHIN, Answers
-from microinfer.evaluation.run import TestEvaluation
+from microinfer.evaluation.run import SetEvaluation
 
 DISK_GROUPS: tuple[tuple[int, int | None], ...] = ((0, 1), (2, 4), (5, 8), (9, 13), (14, 21), (22, None))
 """Numbers of disks, both ends included."""
@@ -18,7 +18,7 @@ CONFIDENT = 0.9
 SPREAD_LIMIT = np.radians(3.0)
 
 
-def methods(found: TestEvaluation) -> Iterator[tuple[str, Answers]]:
+def methods(found: SetEvaluation) -> Iterator[tuple[str, Answers]]:
     """Every row of the main table: its name and its answers."""
     everything = [found.default, found.plain, found.untrained]
     if found.ensemble is not None:
@@ -33,7 +33,7 @@ def methods(found: TestEvaluation) -> Iterator[tuple[str, Answers]]:
             yield f"{answers.method}, first {count:,}", answers
 
 
-def main_table(found: TestEvaluation) -> str:
+def main_table(found: SetEvaluation) -> str:
     """One row for each method."""
     header = [
         "",
@@ -70,7 +70,7 @@ def main_table(found: TestEvaluation) -> str:
     return markdown_table(header, rows)
 
 
-def by_disks(found: TestEvaluation) -> list[dict[str, Any]]:
+def by_disks(found: SetEvaluation) -> list[dict[str, Any]]:
     """Accuracy, confidence and simulated ceiling by the number of disks, as JSON-able values.
 
     The ceiling and the accuracy beside it are those of the patterns for which alternatives were counted.
@@ -100,7 +100,7 @@ def by_disks(found: TestEvaluation) -> list[dict[str, Any]]:
     return rows
 
 
-def disks_table(found: TestEvaluation) -> str:
+def disks_table(found: SetEvaluation) -> str:
     """`by_disks` in Markdown."""
     header = [
         "disks",
@@ -135,7 +135,7 @@ def thickness_groups(thickness: NDArray[np.floating[Any]]) -> list[NDArray[np.in
     return [part for part in parts if len(part)]
 
 
-def thickness_table(found: TestEvaluation) -> str:
+def thickness_table(found: SetEvaluation) -> str:
     """Errors by thickness."""
     error, thickness = found.default.error, found.test.thickness
     rows = [
@@ -151,7 +151,7 @@ def thickness_table(found: TestEvaluation) -> str:
     return markdown_table(["thickness", "mean disks", "mean error", "median", "within 3°"], rows)
 
 
-def trust(found: TestEvaluation) -> dict[str, float]:
+def trust(found: SetEvaluation) -> dict[str, float]:
     """What the confidence is worth, and what refinement keeps, as JSON-able values."""
     default, plain = found.default, found.plain
     figures: dict[str, float] = {}
@@ -167,7 +167,7 @@ def trust(found: TestEvaluation) -> dict[str, float]:
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def trust_sentences(found: TestEvaluation) -> Iterator[str]:
+def trust_sentences(found: SetEvaluation) -> Iterator[str]:
     """`trust` in words."""
     figures = trust(found)
     if "calibration_error" in figures:
@@ -190,7 +190,7 @@ def trust_sentences(found: TestEvaluation) -> Iterator[str]:
         )
 
 
-def spread_table(found: TestEvaluation) -> str:
+def spread_table(found: SetEvaluation) -> str:
     """Directional spread of an ensemble, and each member's errors."""
     assert found.deviation is not None
     rows = []
