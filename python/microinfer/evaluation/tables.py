@@ -58,7 +58,7 @@ def main_table(found: SetEvaluation) -> str:
             f"{scores['patterns']:,}",
             f"{scores['mean_error_deg']:.2f}°",
             f"{scores['median_error_deg']:.2f}°",
-            f"{scores['mode_error_deg']:.2f}°",
+            f"{scores['mode_error_deg']:.3f}°",
             *(percent(scores[f"within_{limit}_deg"]) for limit in WITHIN),
             ", ".join(f"{value:.4f}" for value in axes) if axes else "none",
             percent(answers.answered.mean()),
