@@ -15,10 +15,10 @@ void require(bool condition, const std::string& message) {
 
 py::tuple refine_of(const py::array& radius, const py::array& angle, const py::array& intensity,
                     const py::array& count, const py::array& matrix, const py::array& phase,
-                    const py::array& vectors, const py::array& offsets, const RefinementSpec& spec) {
-    require(radius.ndim() == 2, "radius must have shape (N, L), got " + shape_text(radius));
-    const py::ssize_t patterns = radius.shape(0);
-    const py::ssize_t length = radius.shape(1);
+                    const py::array& selected, const py::array& vectors, const py::array& offsets,
+                    const RefinementSpec& spec) {
+    const PaddedDisks disks = padded_disks(radius, angle, intensity, count);
+    const py::ssize_t patterns = disks.patterns;
     const auto require_shape = [](const py::array& array, const char* name,
                                   const std::vector<py::ssize_t>& shape) {
         const std::vector<py::ssize_t> found(array.shape(), array.shape() + array.ndim());
@@ -27,11 +27,9 @@ py::tuple refine_of(const py::array& radius, const py::array& angle, const py::a
     };
     require(matrix.ndim() == 4, "matrix must have shape (N, K, 3, 3), got " + shape_text(matrix));
     const py::ssize_t candidates = matrix.shape(1);
-    require_shape(angle, "angle", {patterns, length});
-    require_shape(intensity, "intensity", {patterns, length});
-    require_shape(count, "count", {patterns});
     require_shape(matrix, "matrix", {patterns, candidates, 3, 3});
     require_shape(phase, "phase", {patterns, candidates});
+    require_shape(selected, "selected", {patterns, candidates});
     require(offsets.ndim() == 1 && offsets.size() >= 2,
             "offsets must have shape (phases + 1,), got " + shape_text(offsets));
     require(vectors.ndim() == 2 && vectors.shape(1) == 4,
@@ -42,21 +40,10 @@ py::tuple refine_of(const py::array& radius, const py::array& angle, const py::a
                 spec.steps >= 1,
             "a refinement needs positive errors, a false_share between 0 and 1 and at least one step");
 
-    const PaddedDisks disks = {elements<float>(radius, "radius"),
-                               elements<float>(angle, "angle"),
-                               elements<float>(intensity, "intensity"),
-                               elements<std::int32_t>(count, "count"),
-                               patterns,
-                               length};
     const Reflections reflections = {elements<double>(vectors, "vectors"),
                                      elements<std::int64_t>(offsets, "offsets"), offsets.size() - 1};
     const Candidates starts = {elements<double>(matrix, "matrix"), elements<std::int64_t>(phase, "phase"),
-                               candidates};
-    for (py::ssize_t i = 0; i < patterns; ++i) {
-        require(disks.count[i] >= 0 && disks.count[i] <= length,
-                "count must lie between 0 and the length " + std::to_string(length) + ", got " +
-                    std::to_string(disks.count[i]) + " at " + std::to_string(i));
-    }
+                               elements<bool>(selected, "selected"), candidates};
     for (py::ssize_t i = 0; i < phase.size(); ++i) {
         require(starts.phase[i] >= 0 && starts.phase[i] < reflections.phases,
                 "phase must lie in [0, " + std::to_string(reflections.phases) + "), got " +
@@ -91,8 +78,8 @@ void register_refinement(py::module_& module) {
              py::arg("excitation_error"), py::arg("excitation_slope"), py::arg("tilt_error"),
              py::arg("in_plane_error"), py::arg("false_share"), py::arg("steps"));
     module.def("refine", &refine_of, py::arg("radius"), py::arg("angle"), py::arg("intensity"),
-               py::arg("count"), py::arg("matrix"), py::arg("phase"), py::arg("vectors"), py::arg("offsets"),
-               py::arg("spec"),
+               py::arg("count"), py::arg("matrix"), py::arg("phase"), py::arg("selected"), py::arg("vectors"),
+               py::arg("offsets"), py::arg("spec"),
                "Polished candidates (N, K, 3, 3); log-likelihood, explained share, score and position error, "
                "(N, K) each.");
 }

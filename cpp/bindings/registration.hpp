@@ -2,18 +2,21 @@
 #pragma once
 
 #include <microinfer/cuda.hpp>
+#include <microinfer/padded_disks.hpp>
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace microinfer::bindings {
 
 namespace py = pybind11;
 
 void register_device(py::module_& module);
+void register_posterior(py::module_& module);
 void register_records(py::module_& module);
 void register_refinement(py::module_& module);
 void register_rotations(py::module_& module);
@@ -47,6 +50,38 @@ const T* elements(const py::array& array, const char* name) {
         throw py::type_error(std::string(name) + " must be C-contiguous");
     }
     return static_cast<const T*>(array.data());
+}
+
+/// Tokens of N patterns, padded to one length; a ValueError names what does not fit.
+inline PaddedDisks padded_disks(const py::array& radius, const py::array& angle, const py::array& intensity,
+                                const py::array& count) {
+    const auto require = [](bool condition, const std::string& message) {
+        if (!condition) {
+            throw py::value_error(message);
+        }
+    };
+    const auto fits = [](const py::array& array, const std::vector<py::ssize_t>& shape) {
+        return std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) == shape;
+    };
+    const std::string misfit = " does not fit the other arguments, got shape ";
+    require(radius.ndim() == 2, "radius must have shape (N, L), got " + shape_text(radius));
+    const py::ssize_t patterns = radius.shape(0);
+    const py::ssize_t length = radius.shape(1);
+    require(fits(angle, {patterns, length}), "angle" + misfit + shape_text(angle));
+    require(fits(intensity, {patterns, length}), "intensity" + misfit + shape_text(intensity));
+    require(fits(count, {patterns}), "count" + misfit + shape_text(count));
+    const PaddedDisks disks = {elements<float>(radius, "radius"),
+                               elements<float>(angle, "angle"),
+                               elements<float>(intensity, "intensity"),
+                               elements<std::int32_t>(count, "count"),
+                               patterns,
+                               length};
+    for (py::ssize_t i = 0; i < patterns; ++i) {
+        require(disks.count[i] >= 0 && disks.count[i] <= length,
+                "count must lie between 0 and the length " + std::to_string(length) + ", got " +
+                    std::to_string(disks.count[i]) + " at " + std::to_string(i));
+    }
+    return disks;
 }
 
 /// A pointer that Python holds as an integer (torch.Tensor.data_ptr).

@@ -29,6 +29,32 @@ def set_num_threads(count: int) -> None: ...
 # --- device
 def cuda_is_built() -> bool: ...
 
+# --- posterior
+class PosteriorNetwork:
+    def __init__(
+        self,
+        arrays: dict[str, NDArray[np.float32] | NDArray[np.int64]],
+        *,
+        heads: int,
+        orders: NDArray[np.int64],
+        top_cells: int,
+        negligible: float,
+        angles: int,
+        peaks: int,
+        window: int,
+        modes: int,
+        mode_radius: float,
+        confidence_radius: float,
+        confidence_edge: float,
+    ) -> None: ...
+    def find_modes(
+        self,
+        radius: NDArray[np.float32],
+        angle: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        count: NDArray[np.int32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]: ...
+
 # --- records
 def gather_records(
     records: NDArray[np.uint64], width: int
@@ -172,6 +198,7 @@ def refine(
     count: NDArray[np.int32],
     matrix: NDArray[np.float64],
     phase: NDArray[np.int64],
+    selected: NDArray[np.bool_],
     vectors: NDArray[np.float64],
     offsets: NDArray[np.int64],
     spec: RefinementSpec,

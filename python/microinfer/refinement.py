@@ -41,7 +41,9 @@ class RefinementSettings:
     false_share : float
         Probability that a disk belongs to no reflection.
     steps : int
-        Gauss-Newton steps.
+        Most Gauss-Newton steps.
+    least_probability : float
+        Candidates less probable than this, the first one apart, are left as they are.
     evidence : float
         Weight of the disks' log-likelihood beside the model's log-probability; below 1, since the errors of
         disks of one pattern are not independent.
@@ -57,6 +59,7 @@ class RefinementSettings:
     in_plane_error: float = 2.0
     false_share: float = 0.05
     steps: int = 6
+    least_probability: float = 1e-4
     evidence: float = 0.3
     margin: float = 0.5
 
@@ -135,28 +138,30 @@ class Refinement:
             Polished; the most probable first. The sum of a pattern's probabilities is kept.
         score : Tensor of float32, shape (B, K)
             Correlation of measured and predicted amplitudes, in [0, 1], in the sense of py4DSTEM's template
-            matching.
+            matching; NaN for candidates that were left as they are.
         """
-        matrix, evidence, score = self.polish(tokens, candidates)
         prior = candidates.probability.double().cpu()
+        selected = prior >= self._settings.least_probability
+        selected[:, 0] = True
+        matrix, evidence, score = map(torch.from_numpy, self.polish(tokens, candidates, selected))
         advantage = torch.zeros(prior.shape[1], dtype=torch.float64)
         advantage[0] = self._settings.margin
-        weight = prior.clamp(min=1e-6).log() + self._settings.evidence * torch.from_numpy(evidence)
-        probability = weight.softmax(-1) * prior.sum(-1, keepdim=True)
-        order = (weight + advantage).argsort(dim=-1, descending=True, stable=True)
-        first = order[:, :1]
+        weight = prior.clamp(min=1e-6).log() + self._settings.evidence * evidence
+        weight = weight.where(selected, -torch.inf)
+        shared = (prior * selected).sum(-1, keepdim=True)
+        probability = torch.where(selected, weight.softmax(-1) * shared, prior)
+        first = (weight + advantage).argmax(-1, keepdim=True)
         # behind the first, by probability
-        order = torch.cat([first, _without(weight.argsort(dim=-1, descending=True, stable=True), first)], -1)
-        polished = torch.from_numpy(matrix.astype(np.float32))
+        order = probability.scatter(1, first, torch.inf).argsort(dim=-1, descending=True, stable=True)
         refined = Candidates(
-            polished.gather(1, order[..., None, None].expand_as(polished)),
+            matrix.float().gather(1, order[..., None, None].expand_as(matrix)),
             candidates.phase.cpu().gather(1, order),
             probability.gather(1, order).float(),
             candidates.valid.cpu(),
         )
-        return refined, torch.from_numpy(score).gather(1, order).float()
+        return refined, score.gather(1, order).float()
 
-    def polish(self, tokens: Tokens, candidates: Candidates) -> Polished:
+    def polish(self, tokens: Tokens, candidates: Candidates, selected: Tensor | None = None) -> Polished:
         """Polish candidates and leave their ranking as it is.
 
         Parameters
@@ -165,6 +170,8 @@ class Refinement:
             The patterns.
         candidates : Candidates
             Their ``matrix`` and ``phase`` are where polishing starts; probabilities are not looked at.
+        selected : Tensor of bool, shape (B, K), optional
+            The candidates to polish; all by default. The others keep their matrix and have NaN beside it.
 
         Returns
         -------
@@ -177,6 +184,7 @@ class Refinement:
             _contiguous(tokens.count, np.int32),
             _contiguous(candidates.matrix, np.float64),
             _contiguous(candidates.phase, np.int64),
+            _contiguous(torch.ones_like(candidates.phase) if selected is None else selected, np.bool_),
             self._vectors,
             self._offsets,
             self._spec,
@@ -186,8 +194,3 @@ class Refinement:
 
 def _contiguous(values: Tensor, dtype: type[_Number]) -> NDArray[_Number]:
     return np.ascontiguousarray(values.cpu().numpy(), dtype)
-
-
-def _without(order: Tensor, first: Tensor) -> Tensor:
-    """The columns of order (B, K) but the one that holds first (B, 1)."""
-    return order[order != first].view(len(order), order.shape[1] - 1)

@@ -2,6 +2,8 @@
 /// disks.
 #pragma once
 
+#include <microinfer/padded_disks.hpp>
+
 #include <cstdint>
 
 namespace microinfer {
@@ -25,22 +27,8 @@ struct RefinementSpec {
     double in_plane_error;
     /// Probability that a disk belongs to no reflection.
     double false_share;
-    /// Gauss-Newton steps.
+    /// Most Gauss-Newton steps.
     std::int32_t steps;
-};
-
-/// Disks of `patterns` patterns, padded to `length`. Not owning.
-struct PaddedDisks {
-    /// Distance from the direct beam in 1/Angstrom, (patterns, length).
-    const float* radius;
-    /// Polar angle in radians, (patterns, length).
-    const float* angle;
-    /// Intensity relative to the pattern's strongest disk, (patterns, length).
-    const float* intensity;
-    /// Disks in each pattern, (patterns,).
-    const std::int32_t* count;
-    std::int64_t patterns;
-    std::int64_t length;
 };
 
 /// The reflections of all phases. Not owning.
@@ -58,10 +46,13 @@ struct Candidates {
     const double* matrix;
     /// Index of the phase, (patterns, candidates).
     const std::int64_t* phase;
+    /// Whether to look at it, (patterns, candidates).
+    const bool* selected;
     std::int64_t candidates;
 };
 
-/// What a refinement finds, for each candidate, (patterns, candidates, ...). Not owning.
+/// What a refinement finds, for each candidate, (patterns, candidates, ...): NaN, but for the orientation,
+/// where it was not to look. Not owning.
 struct Refined {
     /// Polished orientations, (..., 3, 3).
     double* matrix;
@@ -75,7 +66,7 @@ struct Refined {
     double* position_error;
 };
 
-/// Polishes every candidate of every pattern.
+/// Polishes the selected candidates of every pattern.
 ///
 /// A disk belongs to the reflection that explains it best: near in position, and near the Ewald sphere, the
 /// more so the stronger the disk is. Gauss-Newton steps then minimise the squared distances between disks and

@@ -1,10 +1,11 @@
 """Inference on a block of scan positions: the model, then the refinement of its candidates.
 
-The patterns of a block are grouped by their number of disks and run without padding, so an answer depends neither on
-the other patterns nor on the order in which they come.
+On a CPU the posterior model runs in the C++ core, which takes patterns of any lengths together. Elsewhere, and for
+other models, the patterns of a block are grouped by their number of disks and run without padding, in bfloat16 where
+the device multiplies it fast. Either way an answer depends neither on the other patterns nor on their order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from microinfer.mapping.result import ALTERNATIVES, blank_arrays
-from microinfer.models import Candidates, OrientationModel
+from microinfer.models import Candidates, OrientationModel, PosteriorModel
+from microinfer.models.fused import FusedPosterior
 from microinfer.refinement import Refinement
 from microinfer.tokens import Tokens
 
@@ -39,6 +41,10 @@ class Inference:
     def __init__(self, model: OrientationModel, refine: str | None, batch_size: int) -> None:
         self.model, self.batch_size = model, batch_size
         self.refinement = _refinement(model, refine)
+        self.device = model.operators.device
+        self.fused: FusedPosterior | None = None
+        if isinstance(model, PosteriorModel) and self.device.type == "cpu":
+            self.fused = FusedPosterior(model)
 
     def __call__(
         self, tokens: Tokens, selected: NDArray[np.bool_], advance: Callable[[int], None]
@@ -62,27 +68,46 @@ class Inference:
         run = tokens.valid.numpy() & selected.ravel()
         count = tokens.count.numpy()
         advance(int(selected.sum() - run.sum()))
-        tokens = Tokens(*(values.to(self.model.operators.device) for values in tokens))
+        tokens = Tokens(*(values.to(self.device) for values in tokens))
         arrays = blank_arrays((selected.size,))
-        for length in np.unique(count[run]):
-            group = np.flatnonzero(run & (count == length))
-            for first in range(0, len(group), self.batch_size):
-                batch = group[first : first + self.batch_size]
-                good, answers = self._answer(_pick(tokens, batch, int(length)))
-                for name, values in answers.items():
-                    arrays[name][batch[good]] = values[good]
-                advance(len(batch))
+        for batch in self._batches(np.flatnonzero(run), count):
+            good, answers = self._answer(_pick(tokens, batch, int(count[batch].max())))
+            for name, values in answers.items():
+                arrays[name][batch[good]] = values[good]
+            advance(len(batch))
         shape = selected.shape
         return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
 
+    def _batches(self, patterns: NDArray[np.int64], count: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
+        """Patterns that the model sees at once: of one length each, but for the fused model."""
+        lengths = np.unique(count[patterns]) if self.fused is None else [None]
+        for length in lengths:
+            group = patterns if length is None else patterns[count[patterns] == length]
+            for first in range(0, len(group), self.batch_size):
+                yield group[first : first + self.batch_size]
+
     def _answer(self, tokens: Tokens) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-        """Which patterns of one length have an answer, and the arrays of a map for all of them."""
-        with torch.inference_mode():
-            candidates = self.model.candidates(tokens)
+        """Which patterns of a batch have an answer, and the arrays of a map for all of them."""
+        if self.fused is not None:
+            candidates = self.fused.candidates(tokens)
+        else:
+            with torch.inference_mode():
+                with torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=multiplies_bfloat16(self.device)
+                ):
+                    output = self.model(tokens)
+                candidates = self.model.decode(output, tokens)
         score = None
         if self.refinement is not None:
             candidates, score = self.refinement(tokens, candidates)
         return candidates.valid.cpu().numpy(), _arrays(self.model, candidates, score)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16 matrices."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _arrays(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:
@@ -101,8 +126,10 @@ def _arrays(model: OrientationModel, candidates: Candidates, score: Tensor | Non
     if score is not None:
         arrays["score"] = score[:, 0].numpy()
     if candidates.matrix.shape[1] > ALTERNATIVES:
-        arrays["alternative_matrix"] = candidates.matrix[:, others].cpu().numpy()
-        arrays["alternative_phase"] = candidates.phase[:, others].cpu().numpy()
+        exists = probability[:, others] > 0.0
+        matrix, phase = candidates.matrix[:, others].cpu(), candidates.phase[:, others].cpu()
+        arrays["alternative_matrix"] = matrix.where(exists[..., None, None], torch.nan).numpy()
+        arrays["alternative_phase"] = phase.where(exists, -1).numpy()
         arrays["alternative_probability"] = (probability[:, others] * rest[:, None]).clamp(0.0, 1.0).numpy()
     return arrays
 
@@ -118,6 +145,6 @@ def _refinement(model: OrientationModel, refine: str | None) -> Refinement | Non
 
 
 def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
-    """Patterns of one length, without their padding."""
+    """Some patterns, without the padding that none of them needs."""
     index = torch.from_numpy(batch).to(tokens.radius.device)
     return Tokens(*(values[:, :length][index] if values.ndim == 2 else values[index] for values in tokens))

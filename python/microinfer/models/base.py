@@ -21,7 +21,7 @@ class Candidates(NamedTuple):
     phase: Tensor
     """(B, K) int64, index into the model's phases."""
     probability: Tensor
-    """(B, K) float32, that phase and orientation (to 3 degrees) are right."""
+    """(B, K) float32, that phase and orientation (to 3 degrees) are right; 0 where there are fewer than K."""
     valid: Tensor
     """(B,) bool, False where there is no answer."""
 
@@ -95,6 +95,22 @@ class OrientationModel(nn.Module):
         """
         raise NotImplementedError
 
+    def decode(self, output: Any, tokens: Tokens) -> Candidates:
+        """Ranked answers from an output of `forward`, in float32.
+
+        Parameters
+        ----------
+        output
+            What `forward` returned.
+        tokens : Tokens
+            What it was given.
+
+        Returns
+        -------
+        Candidates
+        """
+        raise NotImplementedError
+
     def candidates(self, tokens: Tokens) -> Candidates:
         """Ranked answers for tokenized patterns.
 
@@ -107,7 +123,7 @@ class OrientationModel(nn.Module):
         -------
         Candidates
         """
-        raise NotImplementedError
+        return self.decode(self(tokens), tokens)
 
     def predict(self, tokens: Tokens) -> Prediction:
         """Answer for tokenized patterns: the first of the `candidates`.

@@ -11,10 +11,15 @@ from microinfer.models import inplane
 
 TOP_CELLS = 16
 """Cells that are looked at; the others hold next to no probability near a mode."""
+NEGLIGIBLE = 1e-6
+"""Candidates with less than this share of the most probable cell's probability are dropped."""
 MODE_RADIUS = math.radians(7.0)
 """Candidates further from a mode's centre than this do not enter its mean."""
 CONFIDENCE_RADIUS = math.radians(4.0)
 """A mode's probability counts the candidates this near: 3 degrees and the cells' own spread."""
+
+CONFIDENCE_EDGE = math.radians(0.3)
+"""How soft the edge of that radius is."""
 
 
 class Modes(NamedTuple):
@@ -42,7 +47,8 @@ def find_modes(
     """Find the posterior's most probable modes, one after the other.
 
     The candidates are the peaks of the in-plane density in the most probable cells. A mode is the weighted mean
-    rotation of the candidates near its heaviest one, equivalents taken together; its candidates then leave.
+    rotation of the candidates near its heaviest one, equivalents taken together; its candidates then leave. Where
+    none is left, a mode has the probability 0.
 
     Parameters
     ----------
@@ -69,7 +75,8 @@ def find_modes(
     top = probability[:, :-1].topk(min(TOP_CELLS, len(frames)), -1)
     picked = waves.gather(1, top.indices[..., None].expand(-1, -1, waves.shape[-1]))
     angle, mass = inplane.peaks(picked, waves_of_angle)
-    weight = (top.values[..., None] * mass).flatten(1)  # (B, C)
+    weight = top.values[..., None] * mass
+    weight = torch.where(weight < NEGLIGIBLE * top.values[:, :1, None], 0.0, weight).flatten(1)  # (B, C)
     candidates = (frames[top.indices][:, :, None] @ _about_z(angle)).flatten(1, 2)  # (B, C, 3, 3)
     phase = cell_phase[top.indices][..., None].expand_as(angle).flatten(1)
 
@@ -86,7 +93,7 @@ def find_modes(
             near = weight * same * _bump(distance, MODE_RADIUS)
             centre = project_to_so3((equivalent * near[..., None, None]).sum(1))
         distance, _ = _nearest_equivalents(candidates, centre, group)
-        inside = same * torch.sigmoid((CONFIDENCE_RADIUS - distance) / math.radians(0.3))
+        inside = same * torch.sigmoid((CONFIDENCE_RADIUS - distance) / CONFIDENCE_EDGE)
         found.append((centre, mode_phase[:, 0], (weight * inside).sum(1)))
         taken = torch.maximum(inside, same * (distance < MODE_RADIUS))
         weight = weight * (1.0 - taken.scatter(1, heaviest, 1.0))

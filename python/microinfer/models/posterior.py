@@ -197,7 +197,9 @@ class PosteriorModel(OrientationModel):
         -------
         Modes
         """
-        output = self(tokens)
+        return self._modes(self(tokens), count)
+
+    def _modes(self, output: PosteriorOutput, count: int) -> Modes:
         return find_modes(
             output.logits,
             output.waves,
@@ -208,10 +210,14 @@ class PosteriorModel(OrientationModel):
             count,
         )
 
-    def candidates(self, tokens: Tokens) -> Candidates:
+    def decode(self, output: PosteriorOutput, tokens: Tokens) -> Candidates:
         """Ranked answers for tokenized patterns: the posterior's modes."""
-        modes = self.modes(tokens, CANDIDATES)
-        valid = tokens.valid & (modes.no_crystal < 0.5)
-        # neighbouring peaks of a density may share grid points, which then count for both
-        probability = modes.probability / modes.probability.sum(-1, keepdim=True).clamp(min=1.0)
-        return Candidates(modes.matrix, modes.phase, probability, valid)
+        return as_candidates(self._modes(output, CANDIDATES), tokens)
+
+
+def as_candidates(modes: Modes, tokens: Tokens) -> Candidates:
+    """A posterior's modes as ranked answers."""
+    valid = tokens.valid & (modes.no_crystal < 0.5)
+    # neighbouring peaks of a density may share grid points, which then count for both
+    probability = modes.probability / modes.probability.sum(-1, keepdim=True).clamp(min=1.0)
+    return Candidates(modes.matrix, modes.phase, probability, valid)

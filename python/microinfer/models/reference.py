@@ -89,9 +89,8 @@ class ReferenceModel(OrientationModel):
         )
         return total / crystals.sum().clamp(min=1)
 
-    def candidates(self, tokens: Tokens) -> Candidates:
+    def decode(self, output: ReferenceOutput, tokens: Tokens) -> Candidates:
         """The one answer for each tokenized pattern."""
-        output = self(tokens)
         confidence = torch.zeros(len(output.matrix), 1, device=output.matrix.device)
         phase = output.phase_logits.argmax(-1, keepdim=True)
         return Candidates(output.matrix[:, None], phase, confidence, tokens.valid)

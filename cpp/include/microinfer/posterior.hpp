@@ -1,0 +1,120 @@
+/// The posterior model on the CPU: from tokens to ranked orientations, in float32, fused.
+///
+/// What it computes is what `microinfer.models.posterior` defines; that module is its reference.
+#pragma once
+
+#include <microinfer/padded_disks.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace microinfer {
+
+/// A linear map's weights, (outputs, inputs), and its bias, (outputs,), or null. Not owning.
+struct LinearWeights {
+    const float* weight;
+    const float* bias;
+    std::int64_t outputs;
+    std::int64_t inputs;
+};
+
+/// A layer norm's weights, (width,) each. Not owning.
+struct LayerNormWeights {
+    const float* scale;
+    const float* shift;
+};
+
+/// The weights of one encoder block.
+struct BlockWeights {
+    LayerNormWeights norm1;
+    LinearWeights qkv;
+    LinearWeights out;
+    LayerNormWeights norm2;
+    LinearWeights up;
+    LinearWeights down;
+};
+
+/// The weights of a posterior model.
+struct PosteriorWeights {
+    LinearWeights embedding[2];
+    const BlockWeights* blocks;
+    std::int64_t block_count;
+    LayerNormWeights norm;
+    LinearWeights cell_head[2];
+    LinearWeights disk_waves;
+    LinearWeights wave_gate;
+    /// Of each angular order, (2 * cells, channels).
+    const LinearWeights* cell_waves;
+};
+
+/// A posterior model's geometry and what its decoding looks at.
+struct PosteriorSpec {
+    std::int64_t width;
+    std::int64_t heads;
+    std::int64_t channels;
+    std::int64_t cells;
+    /// Multiple of the polar angle by which each pair of a head's channels turns, (width / heads / 2,).
+    const std::int64_t* harmonics;
+    /// Angular orders of the in-plane waves, (order_count,).
+    const std::int64_t* orders;
+    std::int64_t order_count;
+    /// Rotation of each cell at in-plane angle 0, (cells, 3, 3).
+    const float* frames;
+    /// Phase of each cell, (cells,).
+    const std::int64_t* cell_phase;
+    /// Proper operators of each phase, (phases, group, 3, 3).
+    const float* operators;
+    std::int64_t phases;
+    std::int64_t group;
+    /// Most cells that are looked at.
+    std::int64_t top_cells;
+    /// Cells and candidates with less than this share of the best cell's probability are not looked at.
+    double negligible;
+    /// Points of the grid on which the in-plane densities are normalised.
+    std::int64_t angles;
+    /// Peaks of a density that are looked for, and grid points on either side that belong to one.
+    std::int64_t peaks;
+    std::int64_t window;
+    /// Modes that are returned.
+    std::int64_t modes;
+    /// Candidates further from a mode's centre than this do not enter its mean, in radians.
+    double mode_radius;
+    /// A mode's probability counts the candidates this near, in radians, with an edge this soft.
+    double confidence_radius;
+    double confidence_edge;
+};
+
+/// Ranked modes of patterns. Not owning.
+struct PosteriorModes {
+    /// Orientations in py4DSTEM's convention, (patterns, modes, 3, 3).
+    float* matrix;
+    /// Index of the phase, (patterns, modes).
+    std::int64_t* phase;
+    /// Probability near the mode, falling, (patterns, modes).
+    float* probability;
+    /// Probability that there is no crystal, (patterns,).
+    float* no_crystal;
+};
+
+/// A posterior model, its weights packed for this machine.
+class PosteriorNetwork {
+  public:
+    /// Copies what it needs of the weights.
+    PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec);
+    ~PosteriorNetwork();
+    PosteriorNetwork(const PosteriorNetwork&) = delete;
+    PosteriorNetwork& operator=(const PosteriorNetwork&) = delete;
+
+    /// Modes that it returns of each pattern.
+    [[nodiscard]] std::int64_t modes() const;
+
+    /// Finds the modes of every pattern. Patterns may be of any length, also without disks, and do not depend
+    /// on each other.
+    void find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const;
+
+  private:
+    class Implementation;
+    std::unique_ptr<const Implementation> implementation_;
+};
+
+}  // namespace microinfer

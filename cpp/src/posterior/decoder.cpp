@@ -1,0 +1,370 @@
+#include "decoder.hpp"
+
+#include <microinfer/matrix3.hpp>
+#include <microinfer/procrustes_math.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numbers>
+
+namespace microinfer::posterior {
+namespace {
+
+std::size_t size(std::int64_t value) {
+    return static_cast<std::size_t>(value);
+}
+
+double dot(const Quaternion& p, const Quaternion& q) {
+    return p.w * q.w + p.x * q.x + p.y * q.y + p.z * q.z;
+}
+
+/// The rotation q, then p.
+Quaternion multiply(const Quaternion& p, const Quaternion& q) {
+    return {p.w * q.w - p.x * q.x - p.y * q.y - p.z * q.z, p.w * q.x + p.x * q.w + p.y * q.z - p.z * q.y,
+            p.w * q.y - p.x * q.z + p.y * q.w + p.z * q.x, p.w * q.z + p.x * q.y - p.y * q.x + p.z * q.w};
+}
+
+Quaternion conjugate(const Quaternion& q) {
+    return {q.w, -q.x, -q.y, -q.z};
+}
+
+/// Of a rotation matrix: from whichever component is largest (Shepperd 1978).
+Quaternion quaternion_of(const Matrix3<double>& a) {
+    const double t = trace(a);
+    const Vector3<double> w = skew_vector(a);
+    Quaternion q{1.0 + t, w.x, w.y, w.z};
+    const double x = a.m[0][0];
+    const double y = a.m[1][1];
+    const double z = a.m[2][2];
+    if (t < std::max({x, y, z})) {
+        const double xy = a.m[0][1] + a.m[1][0];
+        const double xz = a.m[0][2] + a.m[2][0];
+        const double yz = a.m[1][2] + a.m[2][1];
+        q = x >= y && x >= z ? Quaternion{w.x, 1.0 + x - y - z, xy, xz}
+            : y >= z         ? Quaternion{w.y, xy, 1.0 - x + y - z, yz}
+                             : Quaternion{w.z, xz, yz, 1.0 - x - y + z};
+    }
+    const double norm = 1.0 / std::sqrt(dot(q, q));
+    return {norm * q.w, norm * q.x, norm * q.y, norm * q.z};
+}
+
+Matrix3<double> matrix_of(const Quaternion& q) {
+    return {
+        {{1.0 - 2.0 * (q.y * q.y + q.z * q.z), 2.0 * (q.x * q.y - q.w * q.z), 2.0 * (q.x * q.z + q.w * q.y)},
+         {2.0 * (q.x * q.y + q.w * q.z), 1.0 - 2.0 * (q.x * q.x + q.z * q.z), 2.0 * (q.y * q.z - q.w * q.x)},
+         {2.0 * (q.x * q.z - q.w * q.y), 2.0 * (q.y * q.z + q.w * q.x),
+          1.0 - 2.0 * (q.x * q.x + q.y * q.y)}}};
+}
+
+Matrix3<double> load_matrix(const float* elements) {
+    Matrix3<double> a;
+    for (int i = 0; i < 9; ++i) {
+        a.m[i / 3][i % 3] = elements[i];
+    }
+    return a;
+}
+
+/// Angle of the rotation between two orientations, from the cosine of its half; anything beyond `kFar` counts
+/// as far.
+constexpr double kFar = 0.2;  // radians: the confidence's edge has ended
+
+double distance_of(float cosine) {
+    return cosine < 0.99F ? std::numbers::pi : 2.0 * std::acos(std::min(1.0, static_cast<double>(cosine)));
+}
+
+/// The candidates nearer to a mode's centre weigh more, with a smooth fall to nothing at the radius.
+double bump(double distance, double radius) {
+    const double inside = std::max(0.0, 1.0 - distance * distance / (radius * radius));
+    return inside * inside;
+}
+
+/// What a wave's real (then imaginary) part of 1 adds to the log-density at a point of the grid.
+float density_of_wave(const PosteriorSpec& spec, std::int64_t wave, std::int64_t point) {
+    const double turned = 2.0 * std::numbers::pi *
+                          static_cast<double>(spec.orders[wave % spec.order_count] * point) /
+                          static_cast<double>(spec.angles);
+    return static_cast<float>(wave < spec.order_count ? std::cos(turned) : -std::sin(turned));
+}
+
+}  // namespace
+
+Decoder::Decoder(const PosteriorSpec& spec)
+    : cells_(spec.cells),
+      top_cells_(std::min(spec.top_cells, spec.cells)),
+      angles_(spec.angles),
+      peaks_(spec.peaks),
+      window_(spec.window),
+      modes_(spec.modes),
+      group_(spec.group),
+      negligible_(spec.negligible),
+      mode_radius_(spec.mode_radius),
+      confidence_radius_(spec.confidence_radius),
+      confidence_edge_(spec.confidence_edge),
+      step_(static_cast<float>(2.0 * std::numbers::pi / static_cast<double>(spec.angles))),
+      orders_(spec.orders, spec.orders + spec.order_count),
+      phases_(spec.cell_phase, spec.cell_phase + spec.cells),
+      density_(
+          spec.angles, 2 * spec.order_count,
+          [&](std::int64_t o, std::int64_t i) { return density_of_wave(spec, i, o); },
+          [](std::int64_t) { return 0.0F; }) {
+    for (std::int64_t k = 0; k < cells_; ++k) {
+        frames_.push_back(quaternion_of(load_matrix(spec.frames + 9 * k)));
+    }
+    for (std::int64_t g = 0; g < spec.phases * spec.group; ++g) {
+        operators_.push_back(quaternion_of(load_matrix(spec.operators + 9 * g)));
+    }
+}
+
+Decoder::Scratch::Scratch(const Decoder& decoder)
+    : cell(size(decoder.top_cells_)),
+      probability(size(decoder.top_cells_)),
+      waves(size(decoder.top_cells_) * 2 * decoder.orders_.size()),
+      density(size(decoder.top_cells_ * decoder.density_.columns())),
+      angle(size(decoder.top_cells_)),
+      centre_parts(size(4 * padded(decoder.group_, kernels().panel))) {}
+
+float Decoder::choose_cells(const float* logits, Scratch& scratch) const {
+    const float total = kernels().log_sum_exp(logits, cells_ + 1);
+    // The best so far, falling; of equals the first.
+    std::int64_t found = 0;
+    for (std::int64_t k = 0; k < cells_; ++k) {
+        if (found == top_cells_ && logits[k] <= logits[scratch.cell[size(found - 1)]]) {
+            continue;
+        }
+        std::int64_t at = found < top_cells_ ? found++ : found - 1;
+        for (; at > 0 && logits[scratch.cell[size(at - 1)]] < logits[k]; --at) {
+            scratch.cell[size(at)] = scratch.cell[size(at - 1)];
+        }
+        scratch.cell[size(at)] = k;
+    }
+    scratch.cells = 0;
+    for (std::int64_t c = 0; c < found; ++c) {
+        const float probability = std::exp(logits[scratch.cell[size(c)]] - total);
+        if (c > 0 && probability < negligible_ * scratch.probability[0]) {
+            break;
+        }
+        scratch.probability[size(c)] = probability;
+        scratch.cells = c + 1;
+    }
+    return std::exp(logits[cells_] - total);
+}
+
+/// Calls `each(n, order, cos(order * angle), sin(order * angle))` for every order.
+template <typename Each>
+void Decoder::for_orders(float angle, const Each& each) const {
+    const float c = std::cos(angle);
+    const float s = std::sin(angle);
+    float cosine = 1.0F;
+    float sine = 0.0F;
+    std::int64_t power = 0;
+    for (std::size_t n = 0; n < orders_.size(); ++n) {  // which rise
+        for (; power < orders_[n]; ++power) {
+            const float next = cosine * c - sine * s;
+            sine = sine * c + cosine * s;
+            cosine = next;
+        }
+        each(n, static_cast<float>(orders_[n]), cosine, sine);
+    }
+}
+
+/// Waves of the density whose zero lies at the angle.
+void Decoder::turn(float* waves, float angle) const {
+    const std::size_t imaginary = orders_.size();
+    for_orders(angle, [&](std::size_t n, float, float c, float s) {
+        const float a = waves[n];
+        const float b = waves[imaginary + n];
+        waves[n] = a * c - b * s;
+        waves[imaginary + n] = a * s + b * c;
+    });
+}
+
+/// From a grid point to the maximum beside it, by Newton's method within one grid step.
+float Decoder::climb(const float* waves, float start) const {
+    const std::size_t imaginary = orders_.size();
+    float angle = start;
+    for (int iteration = 0; iteration < 3; ++iteration) {
+        float slope = 0.0F;
+        float curvature = 0.0F;
+        for_orders(angle, [&](std::size_t n, float order, float c, float s) {
+            slope -= order * (waves[n] * s + waves[imaginary + n] * c);
+            curvature -= order * order * (waves[n] * c - waves[imaginary + n] * s);
+        });
+        const float step = curvature < 0.0F ? -slope / std::min(curvature, -1e-6F)
+                           : slope > 0.0F   ? step_
+                           : slope < 0.0F   ? -step_
+                                            : 0.0F;
+        angle = start + std::clamp(angle + step - start, -step_, step_);
+    }
+    return angle;
+}
+
+void Decoder::find_candidates(Scratch& scratch) const {
+    const std::int64_t numbers = 2 * static_cast<std::int64_t>(orders_.size());
+    const std::int64_t columns = density_.columns();
+    density_(scratch.waves.data(), numbers, scratch.cells, scratch.density.data(), columns);
+    // The grid is laid upon the highest peak, so that it turns with the pattern.
+    for (std::int64_t c = 0; c < scratch.cells; ++c) {
+        const float* const density = scratch.density.data() + c * columns;
+        float* const waves = scratch.waves.data() + c * numbers;
+        const auto highest = std::max_element(density, density + angles_) - density;
+        scratch.angle[size(c)] = climb(waves, static_cast<float>(highest) * step_);
+        turn(waves, scratch.angle[size(c)]);
+    }
+    density_(scratch.waves.data(), numbers, scratch.cells, scratch.density.data(), columns);
+
+    scratch.candidate.clear();
+    const double least = negligible_ * scratch.probability[0];
+    for (std::int64_t c = 0; c < scratch.cells; ++c) {
+        const float* const density = scratch.density.data() + c * columns;
+        scratch.peak.clear();
+        bool rises = density[0] >= density[angles_ - 1];
+        for (std::int64_t a = 0; a < angles_; ++a) {
+            const bool falls = density[a] > density[a + 1 < angles_ ? a + 1 : 0];
+            if (rises && falls) {
+                scratch.peak.push_back(a);
+            }
+            rises = !falls;
+        }
+        std::stable_sort(scratch.peak.begin(), scratch.peak.end(),
+                         [&](std::int64_t a, std::int64_t b) { return density[a] > density[b]; });
+        scratch.peak.resize(std::min(scratch.peak.size(), size(peaks_)));
+        const float total = kernels().log_sum_exp(density, angles_);
+        const std::int64_t cell = scratch.cell[size(c)];
+        for (const std::int64_t peak : scratch.peak) {
+            // A peak between two grid points is little higher than the nearer one.
+            if (scratch.probability[size(c)] * std::exp(density[peak] + 1.0F - total) *
+                    static_cast<float>(2 * window_ + 1) <
+                least) {
+                break;
+            }
+            const float* const waves = scratch.waves.data() + c * numbers;
+            const float angle = climb(waves, static_cast<float>(peak) * step_);
+            const double weight = scratch.probability[size(c)] * mass(waves, angle, total);
+            if (weight >= least) {
+                const double half = 0.5 * static_cast<double>(angle + scratch.angle[size(c)]);
+                scratch.candidate.push_back(
+                    {multiply(frames_[size(cell)], {std::cos(half), 0.0, 0.0, std::sin(half)}), weight,
+                     phases_[size(cell)]});
+            }
+        }
+    }
+}
+
+/// Probability of the peak at an angle, given the density's normalisation.
+float Decoder::mass(const float* waves, float angle, float total) const {
+    const std::size_t imaginary = orders_.size();
+    float sum = 0.0F;
+    for (std::int64_t w = -window_; w <= window_; ++w) {
+        float value = -total;
+        for_orders(angle + static_cast<float>(w) * step_, [&](std::size_t n, float, float c, float s) {
+            value += waves[n] * c - waves[imaginary + n] * s;
+        });
+        sum += std::exp(value);
+    }
+    return sum;
+}
+
+/// Lays the candidates' quaternions out for `measure`.
+void Decoder::lay_out(Scratch& scratch) const {
+    const auto count = static_cast<std::int64_t>(scratch.candidate.size());
+    const std::size_t stride = size(padded(count, kernels().panel));
+    scratch.parts.assign(4 * stride, 0.0F);
+    scratch.cosine.resize(stride);
+    scratch.nearest.resize(stride);
+    for (std::size_t i = 0; i < scratch.candidate.size(); ++i) {
+        const Quaternion& q = scratch.candidate[i].rotation;
+        const double part[4] = {q.w, q.x, q.y, q.z};
+        for (std::size_t j = 0; j < 4; ++j) {
+            scratch.parts[j * stride + i] = static_cast<float>(part[j]);
+        }
+    }
+}
+
+/// How far each candidate is from the centre, equivalents taken together.
+void Decoder::measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const {
+    const std::size_t group = size(padded(group_, kernels().panel));
+    for (std::int64_t g = 0; g < group_; ++g) {
+        const Quaternion q = multiply(conjugate(operators_[size(phase * group_ + g)]), centre);
+        const double part[4] = {q.w, q.x, q.y, q.z};
+        for (std::size_t j = 0; j < 4; ++j) {
+            scratch.centre_parts[j * group + size(g)] = static_cast<float>(part[j]);
+        }
+    }
+    const auto view = [](std::vector<float>& parts, std::int64_t count) {
+        float* const p = parts.data();
+        const std::size_t stride = parts.size() / 4;
+        return QuaternionsView{{p, p + stride, p + 2 * stride, p + 3 * stride}, count};
+    };
+    kernels().nearest(view(scratch.parts, static_cast<std::int64_t>(scratch.candidate.size())),
+                      view(scratch.centre_parts, group_), scratch.cosine.data(), scratch.nearest.data());
+}
+
+void Decoder::find_modes(Scratch& scratch, float* matrix, std::int64_t* phase, float* probability) const {
+    find_candidates(scratch);
+    std::vector<Mode> modes(size(modes_), {identity<double>(), phases_[size(scratch.cell[0])], 0.0});
+    for (Mode& mode : modes) {
+        if (scratch.candidate.empty()) {
+            break;
+        }
+        lay_out(scratch);
+        find_mode(scratch, mode);
+    }
+    std::stable_sort(modes.begin(), modes.end(),
+                     [](const Mode& a, const Mode& b) { return a.probability > b.probability; });
+    for (std::size_t m = 0; m < modes.size(); ++m) {
+        for (int j = 0; j < 9; ++j) {
+            matrix[9 * m + size(j)] = static_cast<float>(modes[m].centre.m[j / 3][j % 3]);
+        }
+        phase[m] = modes[m].phase;
+        probability[m] = static_cast<float>(modes[m].probability);
+    }
+}
+
+/// The mode around the heaviest candidate; its candidates leave.
+void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
+    std::vector<Candidate>& candidates = scratch.candidate;
+    const auto heaviest =
+        std::max_element(candidates.begin(), candidates.end(),
+                         [](const Candidate& a, const Candidate& b) { return a.weight < b.weight; });
+    mode.phase = heaviest->phase;
+    Quaternion centre = heaviest->rotation;
+    heaviest->leaves = true;
+    // Twice: the second mean no longer depends on which candidate was the heaviest.
+    for (int pass = 0; pass < 2; ++pass) {
+        measure(scratch, centre, mode.phase);
+        Matrix3<double> sum = filled(0.0);
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+            const double distance = distance_of(scratch.cosine[i]);
+            if (candidates[i].phase != mode.phase || distance >= mode_radius_) {
+                continue;
+            }
+            const double near = candidates[i].weight * bump(distance, mode_radius_);
+            const Quaternion& best = operators_[size(mode.phase * group_ + scratch.nearest[i])];
+            const Matrix3<double> equivalent = matrix_of(multiply(best, candidates[i].rotation));
+            for (int j = 0; j < 9; ++j) {
+                sum.m[j / 3][j % 3] += near * equivalent.m[j / 3][j % 3];
+            }
+        }
+        mode.centre = nearest_rotation(sum);
+        centre = quaternion_of(mode.centre);
+    }
+    measure(scratch, centre, mode.phase);
+    std::size_t left = 0;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+        Candidate candidate = candidates[i];
+        const double distance = distance_of(scratch.cosine[i]);
+        if (candidate.phase == mode.phase && distance < kFar) {
+            const double inside = 1.0 / (1.0 + std::exp((distance - confidence_radius_) / confidence_edge_));
+            mode.probability += candidate.weight * inside;
+            candidate.weight *= 1.0 - inside;
+            candidate.leaves |= distance < mode_radius_;
+        }
+        if (!candidate.leaves) {
+            candidates[left++] = candidate;
+        }
+    }
+    candidates.resize(left);
+}
+
+}  // namespace microinfer::posterior

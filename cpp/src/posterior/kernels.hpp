@@ -1,0 +1,68 @@
+/// The loops of a posterior model in float32, compiled once for each instruction set.
+///
+/// Rows of every matrix lie `Kernels::panel`-padded apart, so that no loop over columns has a remainder. A
+/// row's result does not depend on the rows beside it.
+#pragma once
+
+#include <cstdint>
+
+namespace microinfer::posterior {
+
+/// What happens to a linear map's result.
+enum class Epilogue { none, gelu, add };
+
+/// A linear map y = W x + b, packed: panels of `Kernels::panel` outputs, all inputs of a panel together.
+struct LinearView {
+    const float* weight;  ///< (panels, inputs, panel)
+    const float* bias;    ///< (panels * panel,)
+    std::int64_t inputs;
+    std::int64_t panels;
+};
+
+/// Rotary attention of one pattern; head h of channel d lies at d * heads + h.
+struct AttentionView {
+    float* qkv;           ///< (length, 3, channels, heads): queries, keys and values, turned in place
+    std::int64_t row;     ///< distance of the disks' rows in it
+    const float* cosine;  ///< (length, channels / 2) of each channel pair's angle
+    const float* sine;
+    float* scores;  ///< scratch, (length, heads)
+    float* out;     ///< (length, channels, heads)
+    std::int64_t length;
+    std::int64_t channels;  ///< of one head; channel d and channel d + channels / 2 are a pair
+    std::int64_t heads;     ///< a multiple of `Kernels::head_lanes`
+};
+
+/// Unit quaternions, component by component; filled with zeros to a multiple of `Kernels::panel`. Not owning.
+struct QuaternionsView {
+    float* part[4];
+    std::int64_t count;
+};
+
+/// One instruction set's loops.
+struct Kernels {
+    std::int64_t panel;       ///< columns that a linear map computes at a time
+    std::int64_t head_lanes;  ///< heads that attention computes at a time
+    /// y (rows, panels * panel) from x (rows, inputs); `Epilogue::add` adds to what y holds.
+    void (*linear)(const float* x, std::int64_t x_stride, std::int64_t rows, const LinearView& map, float* y,
+                   std::int64_t y_stride, Epilogue epilogue);
+    /// y = (x - mean) / sqrt(variance + 1e-5) * scale + shift, row by row.
+    void (*layer_norm)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t width,
+                       const float* scale, const float* shift, float* y, std::int64_t y_stride);
+    void (*attend)(const AttentionView& view);
+    /// Weighted sums of the rows of x (rows, width): y (sums, width) for weight (rows, sums).
+    void (*sum_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width,
+                     const float* weight, std::int64_t sums, float* y);
+    /// log sum exp(x[i]).
+    float (*log_sum_exp)(const float* x, std::int64_t size);
+    /// Re and Im of (x + i y) . (a + i b).
+    void (*complex_dot)(const float* x, const float* y, const float* a, const float* b, std::int64_t size,
+                        float* real, float* imaginary);
+    /// For each of some rotations the largest |p . q| with any of the others, and with which.
+    void (*nearest)(const QuaternionsView& rotations, const QuaternionsView& others, float* cosine,
+                    std::int32_t* which);
+};
+
+/// The loops for this machine's instruction set.
+const Kernels& kernels();
+
+}  // namespace microinfer::posterior

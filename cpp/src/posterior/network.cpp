@@ -1,0 +1,410 @@
+#include "decoder.hpp"
+#include "kernels.hpp"
+#include "linear.hpp"
+
+#include <microinfer/posterior.hpp>
+#include <microinfer/thread_pool.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <numbers>
+#include <vector>
+
+namespace microinfer {
+namespace {
+
+using posterior::Decoder;
+using posterior::Epilogue;
+using posterior::kernels;
+using posterior::Linear;
+using posterior::padded;
+
+constexpr std::int64_t kBlock = 16;      // patterns: their features stay in the cache from layer to layer
+constexpr std::int64_t kHarmonics = 16;  // of radius and strength in the embedding
+constexpr double kRadiusPeriod = 3.0;    // 1/Angstrom, of half a turn of the first harmonic
+constexpr double kStrengthPeriod = 2.0;
+
+std::size_t size(std::int64_t value) {
+    return static_cast<std::size_t>(value);
+}
+
+/// Uninitialised memory for a block's features.
+std::unique_ptr<float[]> buffer(std::int64_t elements) {
+    return std::unique_ptr<float[]>(new float[size(std::max<std::int64_t>(elements, 1))]);
+}
+
+/// cos(k angle) and sin(k angle) for k in [0, count).
+void powers(double angle, std::int64_t count, double* cosine, double* sine) {
+    const double c = std::cos(angle);
+    const double s = std::sin(angle);
+    cosine[0] = 1.0;
+    sine[0] = 0.0;
+    for (std::int64_t k = 1; k < count; ++k) {
+        cosine[k] = cosine[k - 1] * c - sine[k - 1] * s;
+        sine[k] = sine[k - 1] * c + cosine[k - 1] * s;
+    }
+}
+
+struct LayerNorm {
+    std::vector<float> scale;
+    std::vector<float> shift;
+
+    LayerNorm(const LayerNormWeights& of, std::int64_t width)
+        : scale(of.scale, of.scale + width), shift(of.shift, of.shift + width) {}
+
+    void operator()(const float* x, std::int64_t x_stride, std::int64_t rows, float* y,
+                    std::int64_t y_stride) const {
+        kernels().layer_norm(x, x_stride, rows, static_cast<std::int64_t>(scale.size()), scale.data(),
+                             shift.data(), y, y_stride);
+    }
+};
+
+/// The shape of a block's attention: its heads lie beside each other, filled up to whole vectors.
+struct Heads {
+    std::int64_t heads;
+    std::int64_t channels;
+    std::int64_t lanes;  // heads, filled up
+
+    Heads(std::int64_t width, std::int64_t count)
+        : heads(count), channels(width / count), lanes(padded(count, kernels().head_lanes)) {}
+
+    [[nodiscard]] std::int64_t part() const { return channels * lanes; }
+
+    /// The model's index of an element of queries, keys, values or of the result; -1 in the filling.
+    [[nodiscard]] std::int64_t index(std::int64_t element) const {
+        const std::int64_t head = element % lanes;
+        const std::int64_t channel = element / lanes % channels;
+        const std::int64_t which = element / part();
+        return head < heads ? (which * heads + head) * channels + channel : -1;
+    }
+};
+
+struct Block {
+    LayerNorm norm1;
+    Linear qkv;
+    Linear out;
+    LayerNorm norm2;
+    Linear up;
+    Linear down;
+
+    Block(const BlockWeights& of, std::int64_t width, const Heads& heads)
+        : norm1(of.norm1, width),
+          qkv(
+              3 * heads.part(), width,
+              [&](std::int64_t o, std::int64_t i) {
+                  const std::int64_t row = heads.index(o);
+                  return row < 0 ? 0.0F : of.qkv.weight[row * width + i];
+              },
+              [&](std::int64_t o) { return heads.index(o) < 0 ? 0.0F : of.qkv.bias[heads.index(o)]; }),
+          out(
+              width, heads.part(),
+              [&](std::int64_t o, std::int64_t i) {
+                  const std::int64_t column = heads.index(i);
+                  return column < 0 ? 0.0F : of.out.weight[o * width + column];
+              },
+              [&](std::int64_t o) { return of.out.bias[o]; }),
+          norm2(of.norm2, width),
+          up(of.up),
+          down(of.down) {}
+};
+
+}  // namespace
+
+class PosteriorNetwork::Implementation {
+  public:
+    Implementation(const PosteriorWeights& weights, const PosteriorSpec& spec)
+        : width_(spec.width),
+          channels_(spec.channels),
+          cells_(spec.cells),
+          modes_(spec.modes),
+          orders_(spec.orders, spec.orders + spec.order_count),
+          heads_(spec.width, spec.heads),
+          harmonics_(spec.harmonics, spec.harmonics + heads_.channels / 2),
+          embedding1_(weights.embedding[0]),
+          embedding2_(weights.embedding[1]),
+          norm_(weights.norm, spec.width),
+          cell_head1_(weights.cell_head[0]),
+          cell_head2_(weights.cell_head[1]),
+          wave_gate_(weights.wave_gate),
+          decoder_(spec) {
+        for (std::int64_t b = 0; b < weights.block_count; ++b) {
+            blocks_.emplace_back(weights.blocks[b], width_, heads_);
+        }
+        const LinearWeights& disk = weights.disk_waves;
+        for (std::size_t n = 0; n < orders_.size(); ++n) {
+            const std::int64_t first = static_cast<std::int64_t>(n) * 2 * channels_;
+            disk_waves_.emplace_back(
+                2 * channels_, width_ + 1,
+                [&](std::int64_t o, std::int64_t i) {  // the bias turns with its disk too
+                    return i < width_ ? disk.weight[(first + o) * width_ + i] : disk.bias[first + o];
+                },
+                [](std::int64_t) { return 0.0F; });
+        }
+        cell_waves_.resize(orders_.size() * size(2 * cells_ * channels_));
+        for (std::int64_t k = 0; k < cells_; ++k) {
+            for (std::size_t n = 0; n < orders_.size(); ++n) {
+                for (std::int64_t half = 0; half < 2; ++half) {
+                    std::copy_n(weights.cell_waves[n].weight + (half * cells_ + k) * channels_, channels_,
+                                cell_weights(k, n) + half * channels_);
+                }
+            }
+        }
+        highest_power_ = 1 + std::max(*std::max_element(orders_.begin(), orders_.end()),
+                                      *std::max_element(harmonics_.begin(), harmonics_.end()));
+    }
+
+    [[nodiscard]] std::int64_t modes() const { return modes_; }
+
+    void run(const PaddedDisks& disks, std::int64_t begin, std::int64_t end, const PosteriorModes& to) const;
+
+  private:
+    struct Features;
+
+    float* cell_weights(std::int64_t cell, std::size_t order) {
+        return cell_waves_.data() + (size(cell) * orders_.size() + order) * size(2 * channels_);
+    }
+    [[nodiscard]] const float* cell_weights(std::int64_t cell, std::size_t order) const {
+        return cell_waves_.data() + (size(cell) * orders_.size() + order) * size(2 * channels_);
+    }
+    void embed(const PaddedDisks& disks, Features& f) const;
+    void encode(Features& f) const;
+    void pool(Features& f) const;
+    void read_out(Features& f, const PaddedDisks& disks, const PosteriorModes& to) const;
+
+    std::int64_t width_;
+    std::int64_t channels_;
+    std::int64_t cells_;
+    std::int64_t modes_;
+    std::int64_t highest_power_ = 0;
+    std::vector<std::int64_t> orders_;
+    Heads heads_;
+    std::vector<std::int64_t> harmonics_;
+    Linear embedding1_;
+    Linear embedding2_;
+    std::vector<Block> blocks_;
+    LayerNorm norm_;
+    Linear cell_head1_;
+    Linear cell_head2_;
+    Linear wave_gate_;
+    std::vector<Linear> disk_waves_;
+    std::vector<float> cell_waves_;  // (cells, orders, 2, channels): real parts, then imaginary parts
+    Decoder decoder_;
+};
+
+/// The features of one block of patterns, their disks one after the other.
+struct PosteriorNetwork::Implementation::Features {
+    std::int64_t begin;
+    std::int64_t patterns;
+    std::vector<std::int64_t> first;  // disk of each pattern, and the end
+    std::int64_t disks;
+    std::int64_t stride;              // of x
+    std::int64_t normed_stride;       // of normed: one column more than x, for a 1 that stands for the bias
+    std::int64_t sums;                // of a pattern's disks
+    std::unique_ptr<float[]> x;       // (disks, width)
+    std::unique_ptr<float[]> normed;  // (disks, width + 1)
+    std::unique_ptr<float[]> cosine;  // (disks, pairs) of each pair's angle
+    std::unique_ptr<float[]> sine;
+    std::unique_ptr<float[]> weight;  // (disks, sums): what each disk weighs in each sum
+    std::unique_ptr<float[]> summed;  // (patterns, sums, width + 1)
+    std::unique_ptr<float[]> pooled;  // (patterns, 2 * width)
+};
+
+void PosteriorNetwork::Implementation::embed(const PaddedDisks& disks, Features& f) const {
+    const std::int64_t pairs = heads_.channels / 2;
+    const auto orders = static_cast<std::int64_t>(orders_.size());
+    const auto waves = buffer(f.disks * 4 * kHarmonics);
+    const auto hidden = buffer(f.disks * embedding1_.columns());
+    std::vector<double> cosine(size(std::max(highest_power_, kHarmonics + 1)));
+    std::vector<double> sine(cosine.size());
+    for (std::int64_t p = 0; p < f.patterns; ++p) {
+        const std::int64_t length = f.first[size(p + 1)] - f.first[size(p)];
+        const double share = length > 0 ? 1.0 / static_cast<double>(length) : 0.0;
+        for (std::int64_t i = 0; i < length; ++i) {
+            const std::int64_t at = (f.begin + p) * disks.length + i;
+            const std::int64_t row = f.first[size(p)] + i;
+            float* const wave = waves.get() + row * 4 * kHarmonics;
+            const double invariant[2] = {disks.radius[at] / kRadiusPeriod,
+                                         std::sqrt(disks.intensity[at]) / kStrengthPeriod};
+            for (int which = 0; which < 2; ++which) {
+                powers(std::numbers::pi * invariant[which], kHarmonics + 1, cosine.data(), sine.data());
+                for (std::int64_t k = 0; k < kHarmonics; ++k) {
+                    wave[2 * which * kHarmonics + k] = static_cast<float>(sine[size(k + 1)]);
+                    wave[(2 * which + 1) * kHarmonics + k] = static_cast<float>(cosine[size(k + 1)]);
+                }
+            }
+            powers(disks.angle[at], highest_power_, cosine.data(), sine.data());
+            for (std::int64_t d = 0; d < pairs; ++d) {
+                f.cosine[size(row * pairs + d)] = static_cast<float>(cosine[size(harmonics_[size(d)])]);
+                f.sine[size(row * pairs + d)] = static_cast<float>(sine[size(harmonics_[size(d)])]);
+            }
+            float* const weight = f.weight.get() + row * f.sums;
+            for (std::int64_t n = 0; n < orders; ++n) {
+                const std::size_t order = size(orders_[size(n)]);
+                weight[n] = static_cast<float>(std::sqrt(share) * cosine[order]);
+                weight[orders + n] = static_cast<float>(std::sqrt(share) * sine[order]);
+            }
+            weight[2 * orders] = static_cast<float>(share);
+        }
+    }
+    embedding1_(waves.get(), 4 * kHarmonics, f.disks, hidden.get(), embedding1_.columns(), Epilogue::gelu);
+    embedding2_(hidden.get(), embedding1_.columns(), f.disks, f.x.get(), f.stride);
+}
+
+void PosteriorNetwork::Implementation::encode(Features& f) const {
+    if (blocks_.empty()) {
+        return;
+    }
+    const std::int64_t row = blocks_[0].qkv.columns();
+    const std::int64_t wide = blocks_[0].up.columns();
+    std::int64_t longest = 0;
+    for (std::int64_t p = 0; p < f.patterns; ++p) {
+        longest = std::max(longest, f.first[size(p + 1)] - f.first[size(p)]);
+    }
+    const auto qkv = buffer(f.disks * std::max(row, wide));
+    const auto attended = buffer(f.disks * heads_.part());
+    const auto scores = buffer(longest * heads_.lanes);
+    for (const Block& block : blocks_) {
+        block.norm1(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
+        block.qkv(f.normed.get(), f.normed_stride, f.disks, qkv.get(), row);
+        for (std::int64_t p = 0; p < f.patterns; ++p) {
+            const std::int64_t first = f.first[size(p)];
+            const std::int64_t pairs = heads_.channels / 2;
+            kernels().attend({qkv.get() + first * row, row, f.cosine.get() + first * pairs,
+                              f.sine.get() + first * pairs, scores.get(),
+                              attended.get() + first * heads_.part(), f.first[size(p + 1)] - first,
+                              heads_.channels, heads_.lanes});
+        }
+        block.out(attended.get(), heads_.part(), f.disks, f.x.get(), f.stride, Epilogue::add);
+        block.norm2(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
+        block.up(f.normed.get(), f.normed_stride, f.disks, qkv.get(), wide, Epilogue::gelu);
+        block.down(qkv.get(), wide, f.disks, f.x.get(), f.stride, Epilogue::add);
+    }
+}
+
+/// Each pattern's sums, and its mean and largest features.
+void PosteriorNetwork::Implementation::pool(Features& f) const {
+    norm_(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
+    for (std::int64_t row = 0; row < f.disks; ++row) {
+        float* const rest = f.normed.get() + row * f.normed_stride + width_;
+        std::fill(rest, rest + (f.normed_stride - width_), 0.0F);
+        rest[0] = 1.0F;
+    }
+    for (std::int64_t p = 0; p < f.patterns; ++p) {
+        const std::int64_t first = f.first[size(p)];
+        const std::int64_t length = f.first[size(p + 1)] - first;
+        const float* const x = f.normed.get() + first * f.normed_stride;
+        float* const summed = f.summed.get() + p * f.sums * f.normed_stride;
+        kernels().sum_rows(x, f.normed_stride, length, f.normed_stride, f.weight.get() + first * f.sums,
+                           f.sums, summed);
+        float* const mean = f.pooled.get() + p * 2 * width_;
+        float* const largest = mean + width_;
+        std::copy_n(summed + (f.sums - 1) * f.normed_stride, width_, mean);
+        std::fill(largest, largest + width_, length > 0 ? -std::numeric_limits<float>::infinity() : -1e4F);
+        for (std::int64_t i = 0; i < length; ++i) {
+            for (std::int64_t c = 0; c < width_; ++c) {
+                const float value = x[i * f.normed_stride + c];
+                largest[c] = value > largest[c] ? value : largest[c];
+            }
+        }
+    }
+}
+
+void PosteriorNetwork::Implementation::read_out(Features& f, const PaddedDisks& disks,
+                                                const PosteriorModes& to) const {
+    (void)disks;
+    const std::int64_t two = 2 * width_;
+    const std::int64_t logit_columns = cell_head2_.columns();
+    const std::int64_t gate_columns = wave_gate_.columns();
+    const auto hidden = buffer(f.patterns * cell_head1_.columns());
+    const auto logits = buffer(f.patterns * logit_columns);
+    const auto gate = buffer(f.patterns * gate_columns);
+    cell_head1_(f.pooled.get(), two, f.patterns, hidden.get(), cell_head1_.columns(), Epilogue::gelu);
+    cell_head2_(hidden.get(), cell_head1_.columns(), f.patterns, logits.get(), logit_columns);
+    wave_gate_(f.pooled.get(), two, f.patterns, gate.get(), gate_columns);
+
+    const auto orders = static_cast<std::int64_t>(orders_.size());
+    const std::int64_t columns = orders > 0 ? disk_waves_[0].columns() : 0;
+    const auto of_cosine = buffer(orders * f.patterns * columns);
+    const auto of_sine = buffer(orders * f.patterns * columns);
+    for (std::int64_t n = 0; n < orders; ++n) {
+        const Linear& map = disk_waves_[size(n)];
+        const std::int64_t stride = f.sums * f.normed_stride;
+        map(f.summed.get() + n * f.normed_stride, stride, f.patterns,
+            of_cosine.get() + n * f.patterns * columns, columns);
+        map(f.summed.get() + (orders + n) * f.normed_stride, stride, f.patterns,
+            of_sine.get() + n * f.patterns * columns, columns);
+    }
+
+    Decoder::Scratch scratch(decoder_);
+    std::vector<float> x(size(orders * channels_));
+    std::vector<float> y(x.size());
+    for (std::int64_t p = 0; p < f.patterns; ++p) {
+        const std::int64_t at = f.begin + p;
+        to.no_crystal[at] = decoder_.choose_cells(logits.get() + p * logit_columns, scratch);
+        for (std::int64_t n = 0; n < orders; ++n) {
+            const float* const c = of_cosine.get() + (n * f.patterns + p) * columns;
+            const float* const s = of_sine.get() + (n * f.patterns + p) * columns;
+            const float* const g = gate.get() + p * gate_columns + n * channels_;
+            for (std::int64_t i = 0; i < channels_; ++i) {
+                x[size(n * channels_ + i)] = (c[i] - s[channels_ + i]) * (1.0F + g[i]);
+                y[size(n * channels_ + i)] = (s[i] + c[channels_ + i]) * (1.0F + g[i]);
+            }
+        }
+        for (std::int64_t k = 0; k < scratch.cells; ++k) {
+            float* const waves = scratch.waves.data() + 2 * orders * k;
+            for (std::int64_t n = 0; n < orders; ++n) {
+                const float* const a = cell_weights(scratch.cell[size(k)], size(n));
+                kernels().complex_dot(x.data() + n * channels_, y.data() + n * channels_, a, a + channels_,
+                                      channels_, waves + n, waves + orders + n);
+            }
+        }
+        decoder_.find_modes(scratch, to.matrix + 9 * modes_ * at, to.phase + modes_ * at,
+                            to.probability + modes_ * at);
+    }
+}
+
+void PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_t begin, std::int64_t end,
+                                           const PosteriorModes& to) const {
+    Features f;
+    f.begin = begin;
+    f.patterns = end - begin;
+    f.first.push_back(0);
+    for (std::int64_t p = begin; p < end; ++p) {
+        f.first.push_back(f.first.back() + disks.count[p]);
+    }
+    f.disks = f.first.back();
+    f.stride = embedding2_.columns();
+    f.normed_stride = padded(width_ + 1, kernels().panel);
+    f.sums = 2 * static_cast<std::int64_t>(orders_.size()) + 1;
+    f.x = buffer(f.disks * f.stride);
+    f.normed = buffer(f.disks * f.normed_stride);
+    f.cosine = buffer(f.disks * heads_.channels / 2);
+    f.sine = buffer(f.disks * heads_.channels / 2);
+    f.weight = buffer(f.disks * f.sums);
+    f.summed = buffer(f.patterns * f.sums * f.normed_stride);
+    f.pooled = buffer(f.patterns * 2 * width_);
+    embed(disks, f);
+    encode(f);
+    pool(f);
+    read_out(f, disks, to);
+}
+
+PosteriorNetwork::PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec)
+    : implementation_(std::make_unique<const Implementation>(weights, spec)) {}
+
+PosteriorNetwork::~PosteriorNetwork() = default;
+
+std::int64_t PosteriorNetwork::modes() const {
+    return implementation_->modes();
+}
+
+void PosteriorNetwork::find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const {
+    parallel_for(disks.patterns, kBlock, [&](std::int64_t begin, std::int64_t end) {
+        implementation_->run(disks, begin, end, modes);
+    });
+}
+
+}  // namespace microinfer

@@ -1,0 +1,140 @@
+"""The posterior model in the C++ core against the plain torch model."""
+
+import numpy as np
+import pytest
+import torch
+from example_phases import PHASES
+
+from microinfer import _core
+from microinfer.config import ModelConfig
+from microinfer.mapping.inference import Inference, multiplies_bfloat16
+from microinfer.models import PosteriorModel
+from microinfer.models.fused import FusedPosterior
+from microinfer.models.operations import matrix_operations
+from microinfer.peaks import BraggPeaks
+from microinfer.tokens import Tokens, TokenSpec, tokenize
+
+LENGTHS = [0, 1, 2, 3, 5, 8, 13, 16, 17, 29, 76, 4, 90, 6, 7, 9, 10, 11, 12, 31]
+
+
+def tokens_of_lengths(seed: int, lengths: list[int]) -> Tokens:
+    rng = np.random.default_rng(seed)
+    patterns = []
+    for length in lengths:
+        radius, angle = rng.uniform(0.3, 2.0, length), rng.uniform(-np.pi, np.pi, length)
+        intensity = rng.uniform(0.01, 1.0, length)
+        patterns.append(np.column_stack([radius * np.cos(angle), radius * np.sin(angle), intensity]))
+    return tokenize(BraggPeaks.from_patterns(patterns, (len(lengths), 1)))
+
+
+def part_of(tokens: Tokens, index: list[int]) -> Tokens:
+    return Tokens(*(values[index] for values in tokens))
+
+
+@pytest.fixture(scope="module")
+def odd_model():
+    """Two phases, and sizes that fill no vector: width 30, 5 heads of 6 channels, 7 wave channels."""
+    config = ModelConfig(width=30, blocks=2, heads=5, zone_axis_spacing=12.0, channels=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = PosteriorModel(config, (PHASES["Cu"], PHASES["Ti"]), TokenSpec())
+        for name, parameter in model.named_parameters():
+            if "norm" in name or "bias" in name:
+                torch.nn.init.normal_(parameter, 1.0 if "weight" in name else 0.0, 0.3)
+        for layer in (model.cell_head[-1], *model.cell_waves):
+            layer.weight.data *= 8.0
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["small_model", "odd_model"])
+def test_fused_answers_are_those_of_torch(name, request):
+    model = request.getfixturevalue(name)
+    tokens = tokens_of_lengths(1, LENGTHS * 4)
+    with torch.inference_mode():
+        plain = model.candidates(tokens)
+    fused = FusedPosterior(model).candidates(tokens)
+    torch.testing.assert_close(fused.probability, plain.probability, atol=2e-3, rtol=0)
+    assert torch.equal(fused.valid, plain.valid)
+    assert plain.valid.any()
+    # ranks of equal probability may change places
+    clear = (plain.probability[:, 0] - plain.probability[:, 1] > 1e-2) & plain.valid
+    assert clear.float().mean() > 0.3
+    assert torch.equal(fused.phase[clear, 0], plain.phase[clear, 0])
+    torch.testing.assert_close(fused.matrix[clear, 0], plain.matrix[clear, 0], atol=2e-3, rtol=0)
+    assert (fused.matrix[clear, 0] - plain.matrix[clear, 0]).abs().median() < 2e-5
+
+
+def test_an_answer_depends_on_its_own_pattern_alone(odd_model):
+    fused, tokens = FusedPosterior(odd_model), tokens_of_lengths(2, LENGTHS)
+    whole = fused.candidates(tokens)
+    order = np.random.default_rng(4).permutation(len(LENGTHS)).tolist()
+    for index in (order, [6], [10, 0, 3]):
+        part = fused.candidates(part_of(tokens, index))
+        assert torch.equal(part.matrix, whole.matrix[index])
+        assert torch.equal(part.probability, whole.probability[index])
+
+
+def test_no_thread_count_changes_a_bit(odd_model):
+    fused, tokens, before, found = FusedPosterior(odd_model), tokens_of_lengths(5, LENGTHS * 3), 0, []
+    before = _core.num_threads()
+    try:
+        for threads in (1, 3):
+            _core.set_num_threads(threads)
+            found.append(fused.candidates(tokens))
+    finally:
+        _core.set_num_threads(before)
+    assert torch.equal(found[0].matrix, found[1].matrix)
+    assert torch.equal(found[0].probability, found[1].probability)
+
+
+def test_fused_model_is_a_copy(odd_model):
+    fused, tokens = FusedPosterior(odd_model), tokens_of_lengths(6, LENGTHS)
+    before = fused.candidates(tokens).matrix
+    with torch.no_grad():
+        kept = odd_model.norm.bias.clone()
+        odd_model.norm.bias += 5.0
+        assert torch.equal(fused.candidates(tokens).matrix, before)
+        odd_model.norm.bias.copy_(kept)
+
+
+def test_wrong_arrays_are_named(odd_model):
+    tokens = tokens_of_lengths(7, [3, 4])
+    fused = FusedPosterior(odd_model)
+    with pytest.raises(ValueError, match=r"angle does not fit the other arguments, got shape \(2, 3\)"):
+        fused.candidates(tokens._replace(angle=tokens.angle[:, :3]))
+    with pytest.raises(ValueError, match=r"count must lie between 0 and the length 4, got 5 at 0"):
+        fused.candidates(tokens._replace(count=tokens.count + 2))
+    with pytest.raises(ValueError, match=r"the model has no array norm.weight"):
+        _core.PosteriorNetwork(
+            {}, heads=1, orders=np.array([1]), top_cells=1, negligible=0.0, angles=8, peaks=1, window=1,
+            modes=1, mode_radius=0.1, confidence_radius=0.1, confidence_edge=0.1,
+        )  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no bfloat16 instructions"
+)
+def test_bfloat16_is_near_float32(small_model):
+    tokens = tokens_of_lengths(8, [13] * 64)
+    with torch.inference_mode():
+        plain = small_model(tokens)
+        with torch.autocast("cpu", torch.bfloat16):
+            fast = small_model(tokens)
+    scale = float(plain.logits.std())
+    assert float((fast.logits - plain.logits).abs().mean()) < 0.05 * scale
+
+
+def test_only_posterior_models_on_cpus_are_fused(small_model):
+    assert Inference(small_model, None, 8).fused is not None
+
+
+def test_matrix_operations_are_those_of_the_layers(odd_model):
+    width, wave = 30, 5 * 7
+    of_disk = 2 * (64 * width + width * width + 2 * (3 * width**2 + width**2 + 4 * width**2))
+    cells = len(odd_model.cells)
+    of_pattern = 2 * (
+        (2 * width) ** 2 + 2 * width * (cells + 1) + 2 * width * wave + 2 * width * 2 * wave + 16 * 4 * wave
+    )
+    attention = 2 * 4 * width  # two blocks, for each pair of disks
+    assert matrix_operations(odd_model, np.array([3])) == 3 * of_disk + of_pattern + 9 * attention
+    assert matrix_operations(odd_model, np.array([3, 0])) == 3 * of_disk + 2 * of_pattern + 9 * attention
