@@ -17,7 +17,7 @@ from microinfer.models.inplane import ANGLES, ORDERS, STEP, waves_of_angle
 from microinfer.symmetry import zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens, TokenSpec
 
-CANDIDATES = 4
+CANDIDATES = 6
 """Modes that `PosteriorModel.candidates` gives."""
 LABEL_CELLS = 12
 """Cells around the label that the loss looks at."""
@@ -216,8 +216,8 @@ class PosteriorModel(OrientationModel):
 
 
 def as_candidates(modes: Modes, tokens: Tokens) -> Candidates:
-    """A posterior's modes as ranked answers."""
-    valid = tokens.valid & (modes.no_crystal < 0.5)
+    """A posterior's modes as ranked answers; none is valid where "no crystal" is more probable than all of them."""
+    valid = tokens.valid & (modes.no_crystal < modes.probability.sum(-1))
     # neighbouring peaks of a density may share grid points, which then count for both
     probability = modes.probability / modes.probability.sum(-1, keepdim=True).clamp(min=1.0)
     return Candidates(modes.matrix, modes.phase, probability, valid)
