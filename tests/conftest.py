@@ -40,7 +40,7 @@ def small_model() -> PosteriorModel:
     return model.eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scan() -> BraggPeaks:
     """Peaks of 13 x 7 positions: 0 to 13 disks and a direct beam each, radii that the small model knows."""
     rng = np.random.default_rng(11)

@@ -3,6 +3,7 @@
 import os
 import threading
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -142,6 +143,8 @@ def test_report_counts_what_was_mapped(scan, small_model, tmp_path):
     assert report.phase_counts == {"Cu": report.valid}
     assert report.mean_confidence == pytest.approx(omap.confidence[omap.valid].mean(), rel=1e-5)
     assert set(report.seconds) == {"read", "tokenize", "infer", "write"}
+    assert min(report.seconds.values()) > 0
+    assert report.seconds[report.bottleneck] == max(report.seconds.values())
     assert report.positions_per_second == pytest.approx(report.positions / report.elapsed)
 
 
@@ -184,17 +187,19 @@ class BrokenScan:
         return self.peaks.read_rows(start, stop)
 
 
-def reader_threads():
-    return [thread for thread in threading.enumerate() if "microinfer-reader" in thread.name]
+def stage_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("microinfer-")]
 
 
-def test_reader_error_reaches_the_caller_and_leaves_no_file(scan, small_model, tmp_path):
+def test_reader_error_reaches_the_caller_after_the_rows_before_it(scan, small_model, tmp_path):
     broken = BrokenScan(scan, good_rows=8)
     with pytest.raises(OSError, match="the disk fell out"):
         map_to_file(broken, small_model, tmp_path / "map.h5", device="cpu", block_rows=2)
     assert broken.rows_read == [0, 2, 4, 6]
-    assert os.listdir(tmp_path) == []
-    assert reader_threads() == []
+    assert os.listdir(tmp_path) == ["map.h5.part"]
+    assert stage_threads() == []
+    with h5py.File(tmp_path / "map.h5.part") as file:
+        np.testing.assert_array_equal(file["finished_blocks"][:, :2], [(0, 2), (2, 4), (4, 6), (6, 8)])
 
 
 def test_interruption_stops_the_reader_and_keeps_the_old_map(scan, small_model, tmp_path, monkeypatch):
@@ -211,7 +216,7 @@ def test_interruption_stops_the_reader_and_keeps_the_old_map(scan, small_model, 
     assert len(watched.rows_read) < scan.scan_shape[0]
     assert os.listdir(tmp_path) == ["map.h5"]
     assert path.read_text() == "an older map"
-    assert reader_threads() == []
+    assert stage_threads() == []
 
 
 def test_output_that_cannot_be_written_is_named_before_any_work(scan, small_model, tmp_path):

@@ -8,7 +8,7 @@ _T = TypeVar("_T")
 
 
 class ProgressBar:
-    """A bar with elapsed and remaining time and named values beside it; a context manager.
+    """A bar with elapsed and remaining time, rate and named values beside it; a context manager.
 
     Parameters
     ----------
@@ -18,9 +18,13 @@ class ProgressBar:
         Steps in all.
     visible : bool
         Without it nothing is shown, and rich is not imported.
+    done : int, default: 0
+        Steps that were done before.
+    unit : str, default: ""
+        What a step is, in the plural: shows their rate.
     """
 
-    def __init__(self, description: str, total: int, *, visible: bool) -> None:
+    def __init__(self, description: str, total: int, *, visible: bool, done: int = 0, unit: str = "") -> None:
         self._bar: Any = None
         if visible:
             from rich.console import Console
@@ -32,10 +36,11 @@ class ProgressBar:
                 TextColumn("{task.percentage:3.0f} %"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
+                *([_rate_column(unit)] if unit else []),
                 TextColumn("{task.fields[notes]}"),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task(description, total=total, notes="")
+            self._task = self._bar.add_task(description, total=total, completed=done, notes="")
         self._notes: dict[str, str] = {}
 
     def advance(self, steps: int, **notes: str) -> None:
@@ -63,3 +68,17 @@ def track(items: Iterable[_T], description: str, *, total: int, visible: bool) -
         for item in items:
             yield item
             bar.advance(1)
+
+
+def _rate_column(unit: str) -> Any:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Steps per second, over the last half minute."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f} {unit}/s")
+
+    return RateColumn()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from microinfer.cli.show import console, facts, histogram, map_summary, warnings_as_lines
+from microinfer.cli.show import console, errors, facts, histogram, map_summary, warnings_as_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,9 +62,21 @@ def map_scan(
     refine: Annotated[
         bool, typer.Option(help="Polish the answers against the measured disks and rank them again.")
     ] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Map on the workers of this Dask scheduler, e.g. tcp://host:8786."
+        ),
+    ] = None,
 ) -> None:
-    """Map crystal orientation and phase over a scan."""
+    """Map crystal orientation and phase over a scan.
+
+    After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
+    [bold]--resume[/] goes on from there.
+    """
     from microinfer.io import open_peaks
+    from microinfer.io.atomic import partial_path
     from microinfer.mapping import load_map, map_to_file
 
     selection = None if mask is None else np.load(mask, allow_pickle=False)
@@ -72,19 +84,31 @@ def map_scan(
         warnings_as_lines(),
         open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
     ):
-        report = map_to_file(
-            reader,
-            model,
-            out,
-            device=device,
-            progress=True,
-            block_rows=block_rows,
-            batch_size=batch_size,
-            min_disks=min_disks,
-            roi=roi,
-            mask=selection,
-            refine="kinematic" if refine else None,
-        )
+        try:
+            report = map_to_file(
+                reader,
+                model,
+                out,
+                resume=resume,
+                device=device,
+                progress=True,
+                block_rows=block_rows,
+                batch_size=batch_size,
+                min_disks=min_disks,
+                roi=roi,
+                mask=selection,
+                refine="kinematic" if refine else None,
+                cluster=cluster,
+            )
+        except KeyboardInterrupt:
+            kept = partial_path(out)
+            rows = (
+                f"the finished rows are in {kept}: go on with --resume"
+                if kept.exists()
+                else "no row was finished"
+            )
+            errors.print(f"Stopped; {rows}", soft_wrap=True)
+            raise typer.Exit(130) from None
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:
         omap = load_map(out)

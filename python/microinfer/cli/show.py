@@ -45,11 +45,14 @@ def facts(title: str, rows: dict[str, str]) -> None:
 
 def map_summary(report: "MapReport", title: str) -> None:
     """Print what a mapping did on one screen."""
-    rows = {"Positions": f"{report.positions:,}", "Valid": _share(report.valid, report.positions)}
+    rows = {"Positions": f"{report.positions:,}"}
+    if report.resumed:
+        rows["Done before"] = _share(report.resumed, report.positions)
+    rows["Valid"] = _share(report.valid, report.positions)
     for name, count in report.phase_counts.items():
         rows[f"Phase {name}"] = _share(count, report.positions)
     rows["Mean confidence"] = f"{report.mean_confidence:.3f}" if report.valid else "none"
-    rows["Seconds"] = ", ".join(f"{stage} {value:.2f}" for stage, value in report.seconds.items())
+    rows["Busy seconds"] = ", ".join(f"{stage} {value:.2f}" for stage, value in report.seconds.items())
     rows["Elapsed"] = f"{report.elapsed:.2f} s, {report.positions_per_second:,.0f} positions per second"
     facts(title, rows)
 

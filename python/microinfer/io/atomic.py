@@ -1,9 +1,10 @@
-"""Output files that appear complete or not at all."""
+"""Output files that appear complete or not at all; unfinished ones that wait under another name to be gone on with."""
 
 import errno
+import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from os import PathLike
@@ -86,10 +87,10 @@ class _Sink(FileIO):
 
 
 class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
-    """An HDF5 file open for writing through `atomic_hdf5`."""
+    """An HDF5 file open for writing through `atomic_hdf5` or `resumable_hdf5`."""
 
-    def __init__(self, sink: _Sink) -> None:
-        super().__init__(sink, "w")
+    def __init__(self, sink: _Sink, mode: str = "w") -> None:
+        super().__init__(sink, mode)
         self._sink = sink
 
     def require_written(self) -> None:
@@ -130,6 +131,92 @@ def atomic_hdf5(path: str | PathLike[str]) -> Iterator[OutputFile]:
                 raise
         if sink.error is not None:  # also behind an error that HDF5 met as it read back what was not written
             raise _cannot_write(sink.error, path) from sink.error
+
+
+def partial_path(path: str | PathLike[str]) -> Path:
+    """Name under which `resumable_hdf5` keeps unfinished work for `path`: beside it, with ``.part`` at the end."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f"{target.name}.part")
+
+
+@contextmanager
+def resumable_hdf5(
+    path: str | PathLike[str], *, resume: bool, worth_keeping: Callable[[], bool]
+) -> Iterator[OutputFile]:
+    """Give an HDF5 file, which takes the place of `path` when the block ends without an error, and else may stay.
+
+    Until then its name is `partial_path`. After an error, an interruption from the keyboard included, it stays
+    there where it is worth it, to be given again with `resume`. It is removed where writing itself failed.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write. A symbolic link is followed.
+    resume : bool
+        Go on with the file that stayed.
+    worth_keeping : callable
+        Asked after an error.
+
+    Yields
+    ------
+    OutputFile
+        Open for writing; closed by the end of the block.
+
+    Raises
+    ------
+    FileExistsError
+        Without `resume`, where an unfinished file is there.
+    FileNotFoundError
+        With `resume`, where there is none.
+    ValueError
+        With `resume`, where it is damaged.
+    OSError
+        As in `atomic_output`, and where another process writes the same file.
+    """
+    _require_writable(Path(os.path.realpath(path)), path)
+    partial = partial_path(path)
+    if resume and not partial.exists():
+        raise FileNotFoundError(errno.ENOENT, "nothing to resume", os.fspath(partial))
+    try:
+        flags = os.O_RDWR if resume else os.O_CREAT | os.O_EXCL | os.O_RDWR
+        sink = _Sink(os.open(partial, flags, 0o666), "r+")
+    except FileExistsError as error:
+        raise FileExistsError(
+            errno.EEXIST, "holds unfinished work: resume it, or remove the file", os.fspath(partial)
+        ) from error
+    except OSError as error:
+        raise _cannot_write(error, path) from error
+    keep = True
+    with sink:
+        try:
+            fcntl.flock(sink, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(errno.EBUSY, "another process is writing it", os.fspath(partial)) from error
+        try:
+            with _open_partial(sink, partial, resume) as file:
+                try:
+                    yield file
+                except BaseException:
+                    keep = worth_keeping()
+                    raise
+            if sink.error is None:
+                _flush_to_disk(partial)
+                os.replace(partial, os.path.realpath(path))
+        except Exception:
+            if sink.error is None:
+                raise
+        finally:
+            if sink.error is not None or not keep:
+                partial.unlink(missing_ok=True)
+        if sink.error is not None:
+            raise _cannot_write(sink.error, path) from sink.error
+
+
+def _open_partial(sink: _Sink, partial: Path, resume: bool) -> OutputFile:
+    try:
+        return OutputFile(sink, "r+" if resume else "w")
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of them for a damaged file
+        raise ValueError(f"{partial} is damaged, remove it and start anew: {error}") from error
 
 
 def _require_writable(target: Path, path: str | PathLike[str]) -> None:

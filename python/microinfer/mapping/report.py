@@ -1,6 +1,13 @@
 """What a mapping did, in numbers."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from microinfer.crystal import CrystalPhase
+
+STAGES = ("read", "tokenize", "infer", "write")
 
 
 @dataclass
@@ -10,7 +17,9 @@ class MapReport:
     Attributes
     ----------
     positions : int
-        Scan positions mapped: those within the region and the mask.
+        Scan positions of the map: those within the region and the mask.
+    resumed : int
+        How many of them an earlier, interrupted mapping had answered.
     valid : int
         Positions with an answer.
     phase_counts : dict of str to int
@@ -18,21 +27,39 @@ class MapReport:
     mean_confidence : float
         Of the valid positions; NaN where there are none.
     seconds : dict of str to float
-        Time in each stage: ``read`` and ``tokenize`` run in a thread beside ``infer`` and ``write``.
+        Busy time of each stage: ``read``, ``tokenize``, ``infer``, ``write``. They run beside each other: the
+        longest is the bottleneck. On a cluster it is the sum over the workers.
     elapsed : float
         Seconds from first to last.
     """
 
     positions: int
+    resumed: int = 0
     valid: int = 0
     phase_counts: dict[str, int] = field(default_factory=dict)
     mean_confidence: float = float("nan")
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"read": 0.0, "tokenize": 0.0, "infer": 0.0, "write": 0.0}
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     elapsed: float = 0.0
 
     @property
     def positions_per_second(self) -> float:
         """Positions mapped per second, reading and writing included."""
-        return self.positions / self.elapsed if self.elapsed > 0 else 0.0
+        return (self.positions - self.resumed) / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that was busy longest."""
+        return max(self.seconds, key=lambda stage: self.seconds[stage])
+
+    def count(self, arrays: dict[str, Any], phases: tuple[CrystalPhase, ...]) -> None:
+        """Add the answers for a block of scan positions."""
+        valid = arrays["valid"]
+        counts = np.bincount(arrays["phase"][valid], minlength=len(phases))
+        for phase, count in zip(phases, counts, strict=True):
+            self.phase_counts[phase.name] = self.phase_counts.get(phase.name, 0) + int(count)
+        new = int(counts.sum())
+        if new:
+            total = float(arrays["confidence"][valid].sum(dtype=np.float64))
+            total += self.mean_confidence * self.valid if self.valid else 0.0
+            self.valid += new
+            self.mean_confidence = total / self.valid

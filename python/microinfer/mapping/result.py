@@ -131,13 +131,18 @@ def checked_arrays(block: MapBlock, n_phases: int, first_row: int = 0) -> dict[s
 
 
 def _are_rotations(matrix: NDArray[np.float32]) -> NDArray[np.bool_]:
-    # float32 products of three terms: a rotation is orthonormal to a few 1e-7, a wrong matrix is not to 1e-3
+    rows = np.ascontiguousarray(
+        np.moveaxis(matrix, (-2, -1), (0, 1))
+    )  # (3, 3, Rx, Ry): whole arrays at a time
+    rotations = np.ones(matrix.shape[:-2], np.bool_)
     with np.errstate(invalid="ignore", over="ignore"):
-        gram = np.einsum("xyij,xykj->xyik", matrix, matrix)
-        orthonormal = (np.abs(gram - np.eye(3, dtype=np.float32)) < 1e-3).all(axis=(2, 3))
-        third = np.cross(matrix[..., 0, :], matrix[..., 1, :])
-        proper = np.einsum("xyi,xyi->xy", third, matrix[..., 2, :]) > 0
-    return np.asarray(orthonormal & proper)
+        for i in range(3):
+            for j in range(i, 3):
+                # float32 products of three terms: a rotation is orthonormal to a few 1e-7, a wrong matrix is
+                # not to 1e-3
+                rotations &= np.abs((rows[i] * rows[j]).sum(axis=0) - float(i == j)) < 1e-3
+        rotations &= (np.cross(rows[0], rows[1], axis=0) * rows[2]).sum(axis=0) > 0
+    return rotations
 
 
 def _are_shares(values: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -1,0 +1,159 @@
+"""Stages that overlap: each runs in a thread of its own, bounded queues between them."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+AHEAD = 2  # results that wait for the next stage
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+def relay(stage: Callable[[_T], _U], items: Iterable[_T], name: str) -> Generator[_U, None, None]:
+    """Run a stage in a thread, ahead of whoever iterates over its results by at most `AHEAD`.
+
+    Relays can be chained. Closing the last one ends them all: what a stage is just doing ends, the rest never
+    begins.
+
+    Parameters
+    ----------
+    stage : callable
+        Run on every item, in order.
+    items : iterable
+        Iterated over in the thread.
+    name : str
+        Of the thread, after ``microinfer-``.
+
+    Yields
+    ------
+    object
+        What `stage` returns, in order.
+
+    Raises
+    ------
+    BaseException
+        Whatever `stage` or `items` raised, after the results before it.
+    """
+    queue: _Queue[_U] = _Queue()
+
+    def work() -> None:
+        source = iter(items)
+        try:
+            for item in source:
+                if queue.abandoned:
+                    break
+                queue.put(stage(item))
+            queue.end()
+        except BaseException as error:
+            queue.end(error)
+        finally:
+            if isinstance(source, Generator):
+                source.close()
+
+    thread = threading.Thread(target=work, name=f"microinfer-{name}")
+    thread.start()
+    try:
+        yield from queue
+    finally:
+        queue.abandon()
+        thread.join()
+
+
+class Sink(Generic[_T]):
+    """A last stage in a thread: takes items while the caller goes on; a context manager.
+
+    The context ends when all items are worked off, after an error of the caller (Ctrl-C included) too.
+
+    Parameters
+    ----------
+    stage : callable
+        Run on every item, in order.
+    name : str
+        Of the thread, after ``microinfer-``.
+    """
+
+    def __init__(self, stage: Callable[[_T], Any], name: str) -> None:
+        self._stage = stage
+        self._queue: _Queue[_T] = _Queue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name=f"microinfer-{name}")
+
+    def put(self, item: _T) -> None:
+        """Hand over an item; waits while `AHEAD` of them wait.
+
+        Raises
+        ------
+        BaseException
+            Whatever the stage raised on an earlier item.
+        """
+        self._queue.put(item)
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            for item in self._queue:
+                self._stage(item)
+        except BaseException as error:
+            self._error = error
+            self._queue.abandon()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.end()
+        self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error
+
+
+class _Queue(Generic[_T]):
+    """A bounded queue that either side can close."""
+
+    def __init__(self) -> None:
+        self._items: deque[_T] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+        self.abandoned = False
+
+    def put(self, item: _T) -> None:
+        """Wait for room and add an item; once the queue is abandoned, drop it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.abandoned or len(self._items) < AHEAD)
+            if not self.abandoned:
+                self._items.append(item)
+                self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes, because of an error where there was one."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Say that nobody takes anything more."""
+        with self._changed:
+            self.abandoned = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[_T]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended)
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+            del item  # not kept while the next one is waited for
