@@ -23,6 +23,8 @@ Block = tuple[
 class PeakReader(ABC):
     """A file of Bragg peaks, read a block of scan rows at a time; a context manager.
 
+    A pickled reader opens its file again, under the same path, where it is unpickled.
+
     Attributes
     ----------
     path : pathlib.Path
@@ -43,10 +45,16 @@ class PeakReader(ABC):
     scan_units: str
     qr_calibrated: bool
     description: dict[str, Any]
+    options: dict[str, Any]
+    """The arguments of `microinfer.open_peaks` that it was opened with, beside the path."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
         self.path = Path(file.filename)
+        self.options = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.path.resolve()), self.options)
 
     @abstractmethod
     def _read_block(self, start: int, stop: int) -> Block:
@@ -131,3 +139,9 @@ def open_hdf5(path: str | PathLike[str]) -> h5py.File:
             "truncated" if "truncated" in str(error) else "damaged, or still open in a program that writes it"
         )
         raise OSError(f"{path} is {reason}: {error}") from error
+
+
+def _reopen(path: str, options: dict[str, Any]) -> PeakReader:
+    from microinfer.io import open_peaks
+
+    return open_peaks(path, **options)

@@ -246,7 +246,7 @@ class _Mapper:
         if self._cluster is not None:
             from microinfer.mapping.cluster import map_on_cluster
 
-            yield from map_on_cluster(self._cluster, self.job, self._options, blocks, advance)
+            yield from map_on_cluster(self._cluster, self.job, dict(self._options), blocks, advance)
             return
         with closing(relay(self.job.tokenize, relay(self.job.read, blocks, "reader"), "tokenizer")) as ready:
             for block in ready:

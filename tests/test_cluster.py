@@ -1,0 +1,133 @@
+"""Mapping on a Dask cluster: a real scheduler, real worker processes, and what happens when one is killed."""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import microinfer as mi
+from microinfer.mapping import map_to_file
+from microinfer.models import save_model
+
+distributed = pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Dask's own sockets and event loops
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+OPTIONS = {"device": "cpu", "block_rows": 1}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def files(scan, small_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    mi.write_peaks(folder / "scan.h5", scan)
+    save_model(folder / "small.safetensors", small_model)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(scan, small_model):
+    return mi.map_orientations(scan, small_model, **OPTIONS)
+
+
+def assert_same(omap, whole):
+    for name in ("matrix", "valid", "phase", "confidence", "score", "alternative_matrix"):
+        np.testing.assert_array_equal(getattr(omap, name), getattr(whole, name), name)
+    assert omap.model_card == whole.model_card
+
+
+def test_the_map_is_that_of_one_machine(cluster, files, whole, tmp_path):
+    report = map_to_file(
+        files / "scan.h5", files / "small.safetensors", tmp_path / "map.h5",
+        cluster=cluster.scheduler_address, **OPTIONS,
+    )  # fmt: skip
+    assert_same(mi.load_map(tmp_path / "map.h5"), whole)
+    assert report.valid == whole.valid.sum()
+    assert min(report.seconds.values()) > 0
+
+
+class DeadlyScan:
+    """A scan on whose fifth row the first worker that reads it dies at once."""
+
+    def __init__(self, peaks, flag):
+        self.peaks, self.flag = peaks, flag
+
+    scan_shape = property(lambda self: self.peaks.scan_shape)
+    scan_step = property(lambda self: self.peaks.scan_step)
+    scan_units = property(lambda self: self.peaks.scan_units)
+    qr_calibrated = property(lambda self: self.peaks.qr_calibrated)
+
+    def read_rows(self, start, stop):
+        if start == 5:
+            try:
+                self.flag.touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.peaks.read_rows(start, stop)
+
+
+def test_a_killed_worker_is_made_up_for(cluster, scan, small_model, whole, tmp_path):
+    flag = tmp_path / "killed"
+    omap = mi.map_orientations(
+        DeadlyScan(scan, flag), small_model, cluster=cluster.scheduler_address, **OPTIONS
+    )
+    assert flag.exists()
+    assert_same(omap, whole)
+
+
+def test_an_interrupted_mapping_goes_on_elsewhere(cluster, scan, files, whole, tmp_path):
+    class Broken(DeadlyScan):
+        def read_rows(self, start, stop):
+            if start == 6:
+                raise OSError("the network is gone")
+            return self.peaks.read_rows(start, stop)
+
+    path, model = tmp_path / "map.h5", files / "small.safetensors"
+    with pytest.raises(OSError, match="the network is gone"):
+        map_to_file(Broken(scan, None), model, path, **OPTIONS)
+    report = map_to_file(scan, model, path, resume=True, cluster=cluster.scheduler_address, **OPTIONS)
+    assert report.resumed == 6 * 7
+    assert_same(mi.load_map(path), whole)
+
+
+def test_errors_of_workers_reach_the_caller(cluster, scan, small_model, tmp_path):
+    mi.write_peaks(tmp_path / "scan.h5", scan)
+    with mi.open_peaks(tmp_path / "scan.h5") as reader:
+        (tmp_path / "scan.h5").unlink()
+        with pytest.raises(FileNotFoundError, match=r"scan\.h5"):
+            mi.map_orientations(reader, small_model, cluster=cluster.scheduler_address, **OPTIONS)
+
+
+def test_without_a_scheduler(scan, small_model, monkeypatch):
+    monkeypatch.setattr("microinfer.mapping.cluster.CONNECT_SECONDS", 0.5)
+    with pytest.raises(OSError, match=r"'tcp://127\.0\.0\.1:9': no Dask scheduler answers there"):
+        mi.map_orientations(scan, small_model, cluster="tcp://127.0.0.1:9", **OPTIONS)
+
+
+def test_without_dask(scan, small_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"a cluster needs Dask: pip install .*\[cluster\]"):
+        mi.map_orientations(scan, small_model, cluster="tcp://127.0.0.1:9", **OPTIONS)
+
+
+def test_a_reader_travels_with_its_options(files):
+    with mi.open_peaks(files / "scan.h5") as reader, pickle.loads(pickle.dumps(reader)) as again:
+        np.testing.assert_array_equal(again.read_rows(3, 5).qx, reader.read_rows(3, 5).qx)
+
+
+def test_no_thread_stays(cluster):
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("microinfer-")]
