@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from scans import equal, peaks_of_scans
+from scans import calibrated_vectors, equal, peaks_of_scans, save_vectors
 
 import microinfer as mi
-from microinfer.io import native
+from microinfer.io import convert_peaks, native
 from microinfer.peaks import BraggPeaks
 
 
@@ -133,3 +133,45 @@ def test_a_flipped_bit_is_found(native_file: Path) -> None:
 def test_arguments_for_other_files_are_refused(native_file: Path, argument: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(argument))} must not be given"):
         mi.open_peaks(native_file, **argument)
+
+
+# --- conversion ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def py4dstem_file(tmp_path: Path) -> Path:
+    return save_vectors(tmp_path / "scan.h5", calibrated_vectors((9, 4)))
+
+
+def test_a_converted_file_holds_the_same_peaks(
+    tmp_path: Path, py4dstem_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "microinfer.io._BLOCK_POSITIONS", 8
+    )  # two rows of 4 positions: the last block is shorter
+    done: list[int] = []
+    with mi.open_peaks(py4dstem_file, pixel_size=0.03) as reader:
+        convert_peaks(reader, tmp_path / "peaks.h5", done.append)
+    assert done == [8, 8, 8, 8, 4]
+    assert equal(mi.read_peaks(tmp_path / "peaks.h5"), mi.read_peaks(py4dstem_file, pixel_size=0.03))
+
+
+def test_a_copy_never_replaces_its_original(native_file: Path) -> None:
+    before = native_file.read_bytes()
+    with mi.open_peaks(native_file) as reader, pytest.raises(ValueError, match="would replace the scan"):
+        convert_peaks(reader, native_file)
+    assert native_file.read_bytes() == before
+
+
+def test_blocks_must_make_up_the_scan(tmp_path: Path, scan: BraggPeaks) -> None:
+    def write(*blocks: BraggPeaks) -> None:
+        with mi.io.PeakWriter(tmp_path / "peaks.h5", (5, 7)) as writer:
+            for block in blocks:
+                writer.write_rows(block)
+
+    three = scan.read_rows(0, 3)
+    with pytest.raises(ValueError, match=r"3 x 7 positions after 3 rows do not fit a scan of shape \(5, 7\)"):
+        write(three, three)
+    with pytest.raises(ValueError, match="only 3 of 5 scan rows were written"):
+        write(three)
+    assert list(tmp_path.iterdir()) == []

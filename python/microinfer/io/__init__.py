@@ -1,17 +1,19 @@
 """Files in and out: Bragg peaks from py4DSTEM and native HDF5, and outputs that appear whole."""
 
+from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
-from microinfer.io.native import NativeReader, is_native, write_peaks
+from microinfer.io.native import NativeReader, PeakWriter, is_native, write_peaks
 from microinfer.io.py4dstem import open_py4dstem
 from microinfer.io.reader import PeakReader, open_hdf5
 from microinfer.peaks import BraggPeaks
 
-__all__ = ["PeakReader", "open_peaks", "read_peaks", "write_peaks"]
+__all__ = ["PeakReader", "PeakWriter", "convert_peaks", "open_peaks", "read_peaks", "write_peaks"]
 
-_BLOCK_POSITIONS = 65536  # scan positions that read_peaks holds as records at a time
+_BLOCK_POSITIONS = 65536  # scan positions held as records at a time
 
 
 def open_peaks(
@@ -61,7 +63,9 @@ def open_peaks(
     file = open_hdf5(path)
     try:
         if not is_native(file):
-            return open_py4dstem(file, name, calibrated, pixel_size)
+            reader = open_py4dstem(file, name, calibrated, pixel_size)
+            reader.options = {"name": name, "calibrated": calibrated, "pixel_size": pixel_size}
+            return reader
         if name is not None or pixel_size is not None:
             given = "name" if name is not None else "pixel_size"
             raise ValueError(f"{path}: {given} must not be given for peaks that microinfer wrote")
@@ -115,3 +119,39 @@ def read_peaks(
             reader.scan_units,
             reader.qr_calibrated,
         )
+
+
+def convert_peaks(
+    reader: PeakReader, path: str | PathLike[str], advance: Callable[[int], None] = lambda positions: None
+) -> None:
+    """Copy a file of Bragg peaks to a native one, calibrated, in constant memory.
+
+    A map of the copy is the map of the original.
+
+    Parameters
+    ----------
+    reader : PeakReader
+        From `open_peaks`.
+    path : path-like
+        File to write; an existing one is replaced once the new one is complete.
+    advance : callable, optional
+        Told how many scan positions are done.
+
+    Raises
+    ------
+    ValueError
+        Where `path` is the file that is read, and as in `PeakReader.read_rows`.
+    OSError
+        Where a file cannot be read or written; nothing half-written stays.
+    """
+    if Path(path).exists() and Path(path).samefile(reader.path):
+        raise ValueError(f"{path}: the copy would replace the scan")
+    rows, columns = reader.scan_shape
+    step = max(1, _BLOCK_POSITIONS // columns)
+    with PeakWriter(
+        path, reader.scan_shape, reader.scan_step, reader.scan_units, reader.qr_calibrated
+    ) as writer:
+        for start in range(0, rows, step):
+            block = reader.read_rows(start, min(start + step, rows))
+            writer.write_rows(block)
+            advance(len(block))

@@ -200,7 +200,7 @@ def _values(items: dict[str, Any], key: str, scan_shape: tuple[int, ...]) -> Val
     if not finite.all():
         where = f" at scan position {tuple(int(i) for i in np.argwhere(~finite)[0])}" if array.ndim else ""
         raise ValueError(f"calibration {key} must be finite, got {array[~finite].flat[0]}{where}")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,8 @@
 """Bragg peaks in microinfer's own HDF5 form: calibrated, flat, chunked, with checksums."""
 
 from os import PathLike
+from types import TracebackType
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -17,11 +19,98 @@ CHUNK = 65536  # peaks: 256 KiB of float32
 _VALUES = ("qx", "qy", "intensity")
 
 
-def write_peaks(path: str | PathLike[str], peaks: BraggPeaks) -> None:
-    """Write Bragg peaks to a native HDF5 file.
+class PeakWriter:
+    """Write Bragg peaks block by block to a native HDF5 file, in constant memory; a context manager.
 
-    The root carries the attributes ``format``, ``format_version``, ``scan_shape``, ``scan_step``,
-    ``scan_units`` and ``qr_calibrated``; the datasets are `BraggPeaks`'s arrays by name, in 1/Angstrom.
+    The file appears under its name when the context ends well. The root carries the attributes ``format``,
+    ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``; the datasets are
+    `BraggPeaks`'s arrays by name, in 1/Angstrom.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; an existing one is replaced once the new one is complete.
+    scan_shape, scan_step, scan_units, qr_calibrated
+        As in `BraggPeaks`.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be written; nothing half-written stays.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        scan_shape: tuple[int, int],
+        scan_step: float = 1.0,
+        scan_units: str = "pixels",
+        qr_calibrated: bool = False,
+    ) -> None:
+        self.scan_shape = scan_shape
+        self._attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "scan_shape": scan_shape,
+            "scan_step": scan_step,
+            "scan_units": scan_units,
+            "qr_calibrated": qr_calibrated,
+        }
+        self._output = atomic_hdf5(path)
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._output.__enter__()
+        self._file.attrs.update(self._attributes)
+        for name in _VALUES:
+            # Positions and intensities hold noise: compression saves little and reading would wait for it.
+            self._create(name, np.float32)
+        self._file["qx"].attrs["units"] = self._file["qy"].attrs["units"] = "1/Angstrom"
+        self._create("offsets", np.int64, shuffle=True, compression="gzip", compression_opts=1)
+        self._append("offsets", np.zeros(1, np.int64))
+        return self
+
+    def _create(self, name: str, dtype: type, **filters: Any) -> None:
+        self._file.create_dataset(
+            name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), fletcher32=True, **filters
+        )
+
+    def _append(self, name: str, values: NDArray[Any]) -> None:
+        dataset = self._file[name]
+        dataset.resize(len(dataset) + len(values), axis=0)
+        dataset[len(dataset) - len(values) :] = values
+
+    def write_rows(self, peaks: BraggPeaks) -> None:
+        """Append the next scan rows.
+
+        Raises
+        ------
+        ValueError
+            Where the rows do not fit the scan.
+        """
+        rows, columns = peaks.scan_shape
+        if columns != self.scan_shape[1] or self._rows + rows > self.scan_shape[0]:
+            raise ValueError(
+                f"{rows} x {columns} positions after {self._rows} rows do not fit a scan of shape {self.scan_shape}"
+            )
+        self._append("offsets", peaks.offsets[1:] + len(self._file["qx"]))
+        for name in _VALUES:
+            self._append(name, getattr(peaks, name))
+        self._rows += rows
+        self._file.require_written()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._rows < self.scan_shape[0]:
+            missing = ValueError(f"only {self._rows} of {self.scan_shape[0]} scan rows were written")
+            self._output.__exit__(ValueError, missing, None)
+            raise missing
+        self._output.__exit__(kind, error, trace)
+
+
+def write_peaks(path: str | PathLike[str], peaks: BraggPeaks) -> None:
+    """Write Bragg peaks to a native HDF5 file, which `microinfer.read_peaks` opens.
 
     Parameters
     ----------
@@ -34,18 +123,8 @@ def write_peaks(path: str | PathLike[str], peaks: BraggPeaks) -> None:
     OSError
         Where the file cannot be written; nothing half-written stays.
     """
-    with atomic_hdf5(path) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["scan_shape"] = peaks.scan_shape
-        file.attrs["scan_step"] = peaks.scan_step
-        file.attrs["scan_units"] = peaks.scan_units
-        file.attrs["qr_calibrated"] = peaks.qr_calibrated
-        for name in ("offsets", *_VALUES):
-            values = getattr(peaks, name)
-            chunk = max(1, min(CHUNK, len(values)))
-            file.create_dataset(name, data=values, chunks=(chunk,), maxshape=(None,), fletcher32=True)
-        file["qx"].attrs["units"] = file["qy"].attrs["units"] = "1/Angstrom"
+    with PeakWriter(path, peaks.scan_shape, peaks.scan_step, peaks.scan_units, peaks.qr_calibrated) as writer:
+        writer.write_rows(peaks)
 
 
 def is_native(file: h5py.File) -> bool:

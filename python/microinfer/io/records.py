@@ -95,6 +95,7 @@ def _read_raw(library: _Library, dataset: h5py.Dataset, start: int, stop: int) -
     selection = dataset.id.get_space()
     selection.select_hyperslab((start, 0), shape)
     records = np.zeros((shape[0] * shape[1], 2), np.uint64)  # HDF5's hvl_t: size_t length, void *address
+    # The call lets other Python threads run, but none into HDF5: phil is held.
     # Not h5py's own DatasetID.read: it copies the lists once more and never frees what it copied from.
     with phil:
         status = library.read(dataset.id.id, peaks.id, block.id, selection.id, _DEFAULT, records.ctypes.data)
@@ -113,12 +114,12 @@ def _library() -> _Library | None:
     if ctypes.sizeof(ctypes.c_size_t) != 8 or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
     hid, address = ctypes.c_int64, ctypes.c_void_p
-    read_type = ctypes.PYFUNCTYPE(ctypes.c_int, hid, hid, hid, hid, hid, address)
-    reclaim_type = ctypes.PYFUNCTYPE(ctypes.c_int, hid, hid, hid, address)
+    read_type = ctypes.CFUNCTYPE(ctypes.c_int, hid, hid, hid, hid, hid, address)
+    reclaim_type = ctypes.CFUNCTYPE(ctypes.c_int, hid, hid, hid, address)
     with suppress(OSError, AttributeError):
         # Asked for a symbol, a loaded library also looks into those it was linked against: here h5py's
         # libhdf5, wherever a wheel, conda or the system has put it. No second one is ever loaded.
-        library = ctypes.PyDLL(h5py.h5d.__file__)
+        library = ctypes.CDLL(h5py.h5d.__file__)
         # H5Treclaim replaces H5Dvlen_reclaim from HDF5 1.12 on.
         name = "H5Treclaim" if hasattr(library, "H5Treclaim") else "H5Dvlen_reclaim"
         return _Library(read_type(("H5Dread", library)), reclaim_type((name, library)))
