@@ -6,14 +6,13 @@ The model maps the whole scan, reading included. Template matching takes a part 
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from microinfer.benchmark import template_matcher
 from microinfer.config import SimulationConfig
 from microinfer.mapping import map_orientations
 from microinfer.models import load_model, shipped_models
 from microinfer.peaks import BraggPeaks
-from microinfer.simulation import load_structure
 
 MATCHED = 32  # patterns
 
@@ -31,31 +30,11 @@ def test_map_microinfer(benchmark, scan: BraggPeaks, scan_file: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore:Converting `np.integer`:DeprecationWarning"
 )  # py4DSTEM's orientation plan
-def test_map_template_matching(benchmark, scan_file: Path) -> None:
-    import py4DSTEM
-
+def test_map_template_matching(benchmark, scan: BraggPeaks) -> None:
     config = SimulationConfig()
-    crystal = load_structure("Cu").to_py4dstem()
-    crystal.calculate_structure_factors(config.k_max)
-    crystal.orientation_plan(
-        zone_axis_range=np.array([[0, 1, 1], [1, 1, 1]]),  # the cubic cell: corners [001], [011], [111]
-        angle_step_zone_axis=2.0,
-        angle_step_in_plane=2.0,
-        accel_voltage=config.voltage,
-        progress_bar=False,
-    )
-    vectors = py4DSTEM.read(str(scan_file))
-
-    def match() -> list:
-        """The loop of `match_orientations`, on the first positions of the scan."""
-        calibration = {"center": True, "ellipse": False, "pixel": True, "rotate": False}
-        positions = [divmod(index, vectors.Rshape[1]) for index in range(MATCHED)]
-        return [
-            crystal.match_single_pattern(vectors.get_vectors(rx, ry, **calibration), num_matches_return=1)
-            for rx, ry in positions
-        ]
-
+    match = template_matcher("Cu", config.voltage, config.k_max)
+    positions = [divmod(index, scan.scan_shape[1]) for index in range(MATCHED)]
+    first = BraggPeaks.from_patterns([scan.pattern(*position) for position in positions], (1, MATCHED))
     benchmark.group = "map"
     benchmark.extra_info.update(side="ACOM", patterns=MATCHED)
-    matches = benchmark.pedantic(match, rounds=3, warmup_rounds=1)
-    assert any(match.corr[0] > 0 for match in matches)
+    assert benchmark.pedantic(match, (first,), rounds=3, warmup_rounds=1) > 0

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scans import bragg_vectors, random_points, save_vectors
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.models import load_model, save_model
 
-COMMANDS = ("map", "info", "demo", "train", "simulate", "evaluate", "models")
+COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
 
 
 @pytest.fixture
@@ -71,6 +72,33 @@ def test_map_options_reach_the_mapper(files, scan):
     np.testing.assert_array_equal(mi.load_map("part.h5").valid, expected)
 
 
+def test_map_of_a_converted_scan_is_that_of_the_scan(files):
+    rng = np.random.default_rng(4)
+    save_vectors(files / "py4dstem.h5", bragg_vectors(
+        (4, 5), random_points(rng, 20, most=20), origin=(32.0, 32.0), Q_pixel_size=0.04,
+        Q_pixel_units="A^-1", R_pixel_size=2.5, R_pixel_units="nm",
+    ))  # fmt: skip
+    assert call("convert", "py4dstem.h5", "--out", "peaks.h5").exit_code == 0
+    maps = []
+    for name in ("py4dstem.h5", "peaks.h5"):
+        result = call("map", name, "--model", "small.safetensors", "--out", f"map-{name}", "--device", "cpu")
+        assert result.exit_code == 0, result.output
+        maps.append(mi.load_map(f"map-{name}"))
+    assert maps[0].valid.any()
+    for field in ("matrix", "valid", "confidence", "score"):
+        np.testing.assert_array_equal(getattr(maps[0], field), getattr(maps[1], field))
+    assert (maps[1].scan_step, maps[1].scan_units) == (2.5, "nm")
+
+
+def test_benchmark_times_the_stages(files):
+    result = call(
+        "benchmark", "--model", "small.safetensors", "--shape", 6, 5, "--repeats", 2, "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    for text in ("mapping", "read, busy", "write, busy", "±", "6 x 5 positions", "weights", "per second"):
+        assert text in result.output
+
+
 def test_warning_is_one_line(files, scan):
     mi.write_peaks(
         "wide.h5", mi.BraggPeaks(scan.offsets, scan.qx * 1.4, scan.qy * 1.4, scan.intensity, (13, 7))
@@ -96,6 +124,9 @@ def test_warning_is_one_line(files, scan):
         (("train", "missing.toml"), "missing.toml"),
         (("train", "--cif", "missing.cif"), "missing.cif"),
         (("train", "notes.txt"), "notes.txt"),
+        (("convert", "scan.h5", "--out", "scan.h5"), "would replace the scan"),
+        (("map", "scan.h5", "--model", "small.safetensors", "--resume"), "map.h5.part: nothing to resume"),
+        (("benchmark", "--model", "small.safetensors", "--shape", 0, 5), "--shape must be"),
         (("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystal import CrystalPhase
-from microinfer.mapping.mapper import BLOCK_POSITIONS, PeakSource
+from microinfer.mapping.job import BLOCK_POSITIONS, PeakSource
 
 
 class Ring(NamedTuple):

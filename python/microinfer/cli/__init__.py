@@ -1,4 +1,4 @@
-"""The command line: ``microinfer map | info | demo | train | simulate | evaluate | models``."""
+"""The command line: ``microinfer map | info | demo | convert | benchmark | train | simulate | evaluate | models``."""
 
 from typing import Annotated, Any
 
@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from microinfer import __version__
 from microinfer.cli.accuracy import evaluate
+from microinfer.cli.benchmark import benchmark
+from microinfer.cli.convert import convert
 from microinfer.cli.make import models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors
@@ -35,6 +37,8 @@ app = typer.Typer(
 app.command("map")(map_scan)
 app.command("info")(info)
 app.command("demo")(demo)
+app.command("convert")(convert)
+app.command("benchmark")(benchmark)
 app.command("train")(train)
 app.command("simulate")(simulate)
 app.command("evaluate")(evaluate)

@@ -101,11 +101,12 @@ class TemplateMatcher:
         began = time.perf_counter()
         with ProgressBar("template matching", count, visible=progress) as bar:
             for row in range(count):
-                matrix[row], phase[row] = self._match(test.peaks.pattern(row, 0))
+                matrix[row], phase[row] = self.match(test.peaks.pattern(row, 0))
                 bar.advance(1)
         return Answers(method, test, matrix, phase, None, time.perf_counter() - began)
 
-    def _match(self, disks: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
+    def match(self, disks: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
+        """Match one pattern, (n, 3): orientation and index of the phase, NaN and -1 without a match."""
         from emdfile import PointList
 
         best = np.full((3, 3), np.nan), -1

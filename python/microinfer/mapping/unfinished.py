@@ -94,12 +94,11 @@ class UnfinishedMap(MapWriter):
         """Write a block; errors as `MapWriter.write_rows`."""
         assert self._file is not None
         self.write_rows(block.rows.start, MapBlock(**block.arrays))
-        self._file.flush()
+        self.flush()
         finished = self._file[BLOCKS]
         finished.resize(len(finished) + 1, axis=0)
         finished[-1] = (*block.rows, block.checksum)
-        self._file.flush()
-        self._file.require_written()
+        self.flush()
         self.done[slice(*block.rows)] = True
 
     def finished_blocks(self) -> Iterator[dict[str, Any]]:
