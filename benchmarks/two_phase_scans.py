@@ -89,6 +89,9 @@ def figures(scan: Scan, omap: mi.OrientationMap) -> dict[str, float]:
         "geodesic median (deg)": np.median(error[right]),
         "within 3 deg": np.mean(error[right] < 3.0),
         "background recognised": np.mean(~omap.valid[~crystal]),
+        "where it has 2 disks and more": np.mean(
+            ~omap.valid[~crystal & (scan.peaks.counts.reshape(SHAPE) >= 2)]
+        ),
     }
 
 
