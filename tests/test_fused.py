@@ -8,8 +8,8 @@ from example_phases import PHASES
 from microinfer import _core
 from microinfer.config import ModelConfig
 from microinfer.mapping.inference import Inference, multiplies_bfloat16
-from microinfer.models import PosteriorModel
-from microinfer.models.fused import FusedPosterior
+from microinfer.models import PosteriorModel, inplane
+from microinfer.models.fused import FusedPosterior, arrays_of
 from microinfer.models.operations import matrix_operations
 from microinfer.peaks import BraggPeaks
 from microinfer.tokens import Tokens, TokenSpec, tokenize
@@ -105,10 +105,35 @@ def test_wrong_arrays_are_named(odd_model):
     with pytest.raises(ValueError, match=r"count must lie between 0 and the length 4, got 5 at 0"):
         fused.candidates(tokens._replace(count=tokens.count + 2))
     with pytest.raises(ValueError, match=r"the model has no array norm.weight"):
-        _core.PosteriorNetwork(
-            {}, heads=1, orders=np.array([1]), top_cells=1, negligible=0.0, angles=8, peaks=1, window=1,
-            modes=1, mode_radius=0.1, confidence_radius=0.1, confidence_edge=0.1,
-        )  # fmt: skip
+        network_of({})
+
+
+def network_of(arrays, **changed):
+    """A core network of these arrays, with the odd model's settings but for those given."""
+    settings = {
+        "heads": 5, "orders": np.array(inplane.ORDERS), "top_cells": 1, "negligible": 0.0, "angles": 8, "peaks": 1,
+        "window": 1, "modes": 1, "mode_radius": 0.1, "confidence_radius": 0.1, "confidence_edge": 0.005,
+    }  # fmt: skip
+    return _core.PosteriorNetwork(arrays, **(settings | changed))
+
+
+@pytest.mark.parametrize("missing", ["blocks.1.attention.qkv.bias", "disk_waves.bias", "embedding.0.bias"])
+def test_a_missing_bias_is_named(odd_model, missing):
+    arrays = arrays_of(odd_model)
+    network_of(arrays)
+    del arrays[missing]
+    with pytest.raises(ValueError, match=f"the model has no array {missing}"):
+        network_of(arrays)
+
+
+def test_settings_that_the_core_cannot_follow_are_refused(odd_model):
+    arrays = arrays_of(odd_model)
+    with pytest.raises(ValueError, match="harmonics must not be negative, got -1"):
+        network_of(arrays | {"harmonics": arrays["harmonics"] - 1})
+    with pytest.raises(ValueError, match="orders must rise from 1 or more, got 1 at 1"):
+        network_of(arrays, orders=np.array([2, 1, 3, 4, 6]))
+    with pytest.raises(ValueError, match=r"mode_radius .* must end before 0.2"):
+        network_of(arrays, mode_radius=0.3)
 
 
 @pytest.mark.skipif(

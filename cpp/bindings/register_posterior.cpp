@@ -40,9 +40,13 @@ class Arrays {
 
     [[nodiscard]] LinearWeights linear(const std::string& name, py::ssize_t outputs,
                                        py::ssize_t inputs) const {
-        const bool biased = has(name + ".bias");
-        return {get<float>(name + ".weight", {outputs, inputs}),
-                biased ? get<float>(name + ".bias", {outputs}) : nullptr, outputs, inputs};
+        return {get<float>(name + ".weight", {outputs, inputs}), get<float>(name + ".bias", {outputs}),
+                outputs, inputs};
+    }
+
+    [[nodiscard]] LinearWeights linear_without_bias(const std::string& name, py::ssize_t outputs,
+                                                    py::ssize_t inputs) const {
+        return {get<float>(name + ".weight", {outputs, inputs}), nullptr, outputs, inputs};
     }
 
     [[nodiscard]] LayerNormWeights layer_norm(const std::string& name, py::ssize_t width) const {
@@ -93,7 +97,8 @@ std::unique_ptr<PosteriorNetwork> make_network(const std::map<std::string, py::a
     }
     std::vector<LinearWeights> cell_waves;
     for (py::ssize_t n = 0; n < order_count; ++n) {
-        cell_waves.push_back(arrays.linear("cell_waves." + std::to_string(n), 2 * cells, channels));
+        cell_waves.push_back(
+            arrays.linear_without_bias("cell_waves." + std::to_string(n), 2 * cells, channels));
     }
     const PosteriorWeights weights = {
         {arrays.linear("embedding.0", width, 64), arrays.linear("embedding.2", width, width)},
@@ -128,6 +133,17 @@ std::unique_ptr<PosteriorNetwork> make_network(const std::map<std::string, py::a
                                 mode_radius,
                                 confidence_radius,
                                 confidence_edge};
+    for (py::ssize_t n = 0; n < order_count; ++n) {
+        if (spec.orders[n] < 1 || (n > 0 && spec.orders[n] <= spec.orders[n - 1])) {
+            throw py::value_error("orders must rise from 1 or more, got " + std::to_string(spec.orders[n]) +
+                                  " at " + std::to_string(n));
+        }
+    }
+    for (py::ssize_t d = 0; d < width / heads / 2; ++d) {
+        if (spec.harmonics[d] < 0) {
+            throw py::value_error("harmonics must not be negative, got " + std::to_string(spec.harmonics[d]));
+        }
+    }
     for (py::ssize_t k = 0; k < cells; ++k) {
         if (spec.cell_phase[k] < 0 || spec.cell_phase[k] >= phases) {
             throw py::value_error("cell_phase must lie in [0, " + std::to_string(phases) + "), got " +

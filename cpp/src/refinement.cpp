@@ -21,6 +21,8 @@ constexpr double kWeakest = 0.01;
 constexpr double kPriorDisks = 1.0;
 /// Distance in 1/Angstrom at which a reflection no longer correlates with a disk (py4DSTEM's default kernel).
 constexpr double kCorrelationRadius = 0.08;
+/// Candidates that explain fewer disks less than this explain as many.
+constexpr double kAsMany = 0.2;
 /// Disks and reflections within this many match radii stay paired up while the orientation moves little.
 constexpr double kPairingReach = 3.5;
 /// A step shorter than this, in radians, ends the polishing.
@@ -425,8 +427,6 @@ void refine(const PaddedDisks& disks, const Reflections& reflections, const Cand
         std::vector<Refiner> refiners(static_cast<std::size_t>(count), Refiner(spec, pattern));
         for (std::int64_t i = begin; i < end; ++i) {
             pattern.read(disks, i, spec);
-            // The candidates are compared with one position error: the smallest that any of them leaves.
-            double position_error = std::numeric_limits<double>::infinity();
             double most_explained = 0.0;
             for (std::int64_t at = i * count; at < (i + 1) * count; ++at) {
                 if (!candidates.selected[at]) {
@@ -441,12 +441,14 @@ void refine(const PaddedDisks& disks, const Reflections& reflections, const Cand
                 refined.explained[at] = refiner.explained();
                 refined.score[at] = refiner.score();
                 refined.position_error[at] = refiner.position_error();
-                if (refiner.explained() > most_explained + 0.2) {
-                    most_explained = refiner.explained();
-                    position_error = refiner.position_error();
-                } else if (refiner.explained() > most_explained - 0.2) {
-                    most_explained = std::max(most_explained, refiner.explained());
-                    position_error = std::min(position_error, refiner.position_error());
+                most_explained = std::max(most_explained, refiner.explained());
+            }
+            // The candidates are compared with one position error: the smallest that any of those leaves
+            // which explain as many disks as the best one.
+            double position_error = std::numeric_limits<double>::infinity();
+            for (std::int64_t at = i * count; at < (i + 1) * count; ++at) {
+                if (candidates.selected[at] && refined.explained[at] > most_explained - kAsMany) {
+                    position_error = std::min(position_error, refined.position_error[at]);
                 }
             }
             for (std::int64_t at = i * count; at < (i + 1) * count; ++at) {

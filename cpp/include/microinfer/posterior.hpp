@@ -10,7 +10,8 @@
 
 namespace microinfer {
 
-/// A linear map's weights, (outputs, inputs), and its bias, (outputs,), or null. Not owning.
+/// A linear map's weights, (outputs, inputs), and its bias, (outputs,), null only in `cell_waves`. Not
+/// owning.
 struct LinearWeights {
     const float* weight;
     const float* bias;

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstddef>
 #include <numbers>
+#include <stdexcept>
+#include <string>
 
 namespace microinfer::posterior {
 namespace {
@@ -108,6 +110,10 @@ Decoder::Decoder(const PosteriorSpec& spec)
           spec.angles, 2 * spec.order_count,
           [&](std::int64_t o, std::int64_t i) { return density_of_wave(spec, i, o); },
           [](std::int64_t) { return 0.0F; }) {
+    if (std::max(mode_radius_, confidence_radius_ + 10.0 * confidence_edge_) > kFar) {
+        throw std::invalid_argument("mode_radius and confidence_radius must end before " +
+                                    std::to_string(kFar) + " radians");
+    }
     for (std::int64_t k = 0; k < cells_; ++k) {
         frames_.push_back(quaternion_of(load_matrix(spec.frames + 9 * k)));
     }

@@ -3,8 +3,11 @@
 `microinfer.models.posterior` stays the reference: training, GPUs and exported files use that one.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from microinfer import _core
 from microinfer.models import decode, inplane
@@ -23,17 +26,8 @@ class FusedPosterior:
     """
 
     def __init__(self, model: PosteriorModel) -> None:
-        arrays = {
-            name: value.detach().float().contiguous().numpy() for name, value in model.state_dict().items()
-        }
-        arrays |= {
-            "cells": model.cells.contiguous().numpy(),
-            "operators": model.operators.contiguous().numpy(),
-            "cell_phase": model.cell_phase.contiguous().numpy(),
-            "harmonics": model.get_buffer("blocks.0.attention.harmonics").long().numpy(),
-        }
         self._network = _core.PosteriorNetwork(
-            arrays,
+            arrays_of(model),
             heads=model.config.heads,
             orders=np.array(inplane.ORDERS),
             top_cells=decode.TOP_CELLS,
@@ -56,3 +50,16 @@ class FusedPosterior:
             np.ascontiguousarray(tokens.count.numpy()),
         )
         return as_candidates(decode.Modes(*map(torch.from_numpy, found)), tokens)
+
+
+def arrays_of(model: PosteriorModel) -> dict[str, NDArray[Any]]:
+    """The model's weights and geometry by the names that the core knows."""
+    arrays: dict[str, NDArray[Any]] = {
+        name: value.detach().float().contiguous().numpy() for name, value in model.state_dict().items()
+    }
+    return arrays | {
+        "cells": model.cells.contiguous().numpy(),
+        "operators": model.operators.contiguous().numpy(),
+        "cell_phase": model.cell_phase.contiguous().numpy(),
+        "harmonics": model.get_buffer("blocks.0.attention.harmonics").long().numpy(),
+    }
