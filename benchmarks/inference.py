@@ -13,7 +13,8 @@ import torch
 
 import microinfer as mi
 from microinfer import _core
-from microinfer.mapping.inference import Inference, multiplies_bfloat16
+from microinfer.device import multiplies_bfloat16
+from microinfer.mapping.inference import Inference
 from microinfer.models.operations import matrix_operations
 from microinfer.simulation import load_library
 

@@ -210,6 +210,8 @@ def test_the_central_answer_is_the_one_that_most_share():
     phase = np.zeros(3, int)
     lost = np.full_like(label, np.nan)
     chosen = central_answers([far, label, near, lost], [phase, phase, phase, phase - 1], (CU,))
+    with pytest.raises(ValueError, match="at least three models, got 2"):
+        central_answers([far, label], [phase, phase], (CU,))
     assert set(chosen) <= {1, 2}
 
 

@@ -1,7 +1,9 @@
 """The command line, as a user calls it."""
 
+import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import microinfer as mi
 from microinfer.analysis import phase_rings, radial_histogram
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
+from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model, save_model
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
@@ -118,7 +121,18 @@ def test_warning_is_one_line(files, scan):
         (("map", "scan.h5", "--model", "notes.txt"), "notes.txt"),
         (("map", "scan.h5", "--model", "small.safetensors", "--out", "no/map.h5"), "no/map.h5"),
         (("map", "scan.h5", "--model", "small.safetensors", "--roi", 0, 99, 0, 2), "roi must be"),
-        (("map", "scan.h5", "--model", "small.safetensors", "--mask", "notes.txt"), ""),
+        (("map", "scan.h5", "--model", "small.safetensors", "--mask", "notes.txt"), "notes.txt: not an .npy"),
+        (
+            ("map", "scan.h5", "--model", "small.safetensors", "--mask", "int.npy"),
+            "int.npy: expected a boolean .npy array, got int64",
+        ),
+        (
+            ("map", "scan.h5", "--model", "small.safetensors", "--mask", "two.npz"),
+            "two.npz: expected a boolean .npy array, got several arrays",
+        ),
+        (("map", "scan.h5", "--model", "small.safetensors", "--device", "gpu"), "got 'gpu'"),
+        (("train", "cu", "--device", "gpu"), "device must be 'auto' or one of torch's"),
+        (("train", "gold"), "gold: neither a configuration file nor a shipped recipe (cu,"),
         (("info", "missing.h5"), "missing.h5"),
         (("info", "scan.h5", "--phase", "Unobtainium"), "Unobtainium"),
         (("train", "missing.toml"), "missing.toml"),
@@ -132,6 +146,8 @@ def test_warning_is_one_line(files, scan):
 )
 def test_expected_errors_are_one_line(files, arguments, message):
     (files / "notes.txt").write_text("not what was asked for")
+    np.save("int.npy", np.ones((13, 7), np.int64))
+    np.savez("two.npz", np.ones(2), np.ones(3))
     before = sorted(files.iterdir())
     result = call(*arguments)
     assert result.exit_code == 1
@@ -161,6 +177,23 @@ samples = 128
 batch_size = 32
 """
 
+NICKEL = """data_Ni
+_cell_length_a 3.524
+_cell_length_b 3.524
+_cell_length_c 3.524
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Ni 0 0 0
+"""
+
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # py4DSTEM's own
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
@@ -168,11 +201,36 @@ def test_train_says_how_long_it_takes_and_writes_a_model(files):
     (files / "tiny.toml").write_text(TINY)
     result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "The pattern library will take about" in result.output
-    assert "The training will take about" in result.output
+    lengths = re.findall(r"The (?:pattern library|training) will take about (.+)\.", result.output)
+    assert len(lengths) == 2
+    assert not any("hour" in length for length in lengths)  # it takes seconds
     assert load_model("run/tiny.safetensors").card["name"] == "tiny"
     result = call("map", "scan.h5", "--model", "run/tiny.safetensors", "--device", "cpu")
     assert result.exit_code == 0, result.output
+    result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "run: holds a training; --resume goes on with it" in result.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # py4DSTEM's own
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+def test_a_model_for_another_crystal_is_named_after_it(files):
+    (files / "tiny.toml").write_text(TINY)
+    (files / "Ni.cif").write_text(NICKEL)
+    result = call("train", "tiny.toml", "--cif", "Ni.cif", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert load_model("runs/ni/ni.safetensors").phases[0].name == "Ni"
+
+
+def test_warnings_are_printed_before_an_error_too(capsys):
+    def warn_and_fail() -> None:
+        with warnings_as_lines():
+            warnings.warn("look here", UserWarning, stacklevel=1)
+            raise ValueError("failed")
+
+    with pytest.raises(ValueError, match="failed"):
+        warn_and_fail()
+    assert "Warning: look here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [("train",), ("map",), ("simulate", "a.toml")])

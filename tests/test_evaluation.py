@@ -134,13 +134,13 @@ def test_evaluation_of_the_shipped_model(folder, libraries, monkeypatch):
     monkeypatch.setattr(template_matching, "GRID", {"corr_kernel_size": (0.04,)})
     result = call("evaluate", "cu.safetensors", "--test", libraries / "clean.h5", "--test", libraries / "noisy.h5",
                   "--out", "report.md", "--template-matching", 10, "--tuning", 4, "--ceiling", 8,
-                  "--ensemble", "cu", "--write-card")  # fmt: skip
+                  "--ensemble", "cu", "--ensemble", "cu", "--write-card")  # fmt: skip
     assert result.exit_code == 0, result.output
     report = (folder / "report.md").read_text()
     for library in (load_library(libraries / "clean.h5"), load_library(libraries / "noisy.h5")):
         assert f"{COUNT} patterns" in report
         assert pattern_hash(library) in report
-    for row in ("| cu |", "| cu, without refinement |", "| untrained |", "| ensemble of 2 |", "| cu, first 10 |",
+    for row in ("| cu |", "| cu, without refinement |", "| untrained |", "| ensemble of 3 |", "| cu, first 10 |",
                 "| template matching, defaults, first 10 |",
                 "| template matching, tuned on 4 patterns, first 10 |"):  # fmt: skip
         assert report.count(f"{row} {10 if 'first' in row else COUNT} |") == 2, row
@@ -171,10 +171,18 @@ def test_a_model_without_a_confidence(sets, tmp_path):
         torch.manual_seed(1)
         config = ModelConfig(kind="reference", width=32, blocks=1, heads=4)
         model = build_model(config, phases, TokenSpec(), {"voltage": 300e3, "k_max": 2.0992}).eval()
-    test = labelled_set("noisy", sets.noisy, phases).first(20)
-    found = evaluate(model, [test], name="random", device="cpu", ambiguity_patterns=1)
+    tests = [
+        labelled_set(name, sets.noisy, phases).first(20) for name in ("noisy", "very-noisy", "very noisy")
+    ]
+    found = evaluate(model, tests, name="random", device="cpu", ensemble=[model], ambiguity_patterns=1)
     write_report(found, tmp_path / "report.md")
     report = (tmp_path / "report.md").read_text()
+    pictures = re.findall(r"\]\((report_figures/\w+\.png)\)", report)
+    assert len(set(pictures)) == len(pictures) == len(list((tmp_path / "report_figures").iterdir()))
+    # two members agree or not, but neither answers for both
+    assert report.count("All zone axes lie within 3° of their mean in 100.0 % of the patterns.") == 3
+    assert "ensemble of" not in report
+    assert "the ensemble is right" not in report
     assert "The model gives no confidence." in report
     assert "reliability" not in report
     figures = card_figures(found)["noisy"]

@@ -7,8 +7,9 @@ from example_phases import PHASES
 
 from microinfer import _core
 from microinfer.config import ModelConfig
-from microinfer.mapping.inference import Inference, multiplies_bfloat16
-from microinfer.models import PosteriorModel, inplane
+from microinfer.device import multiplies_bfloat16
+from microinfer.mapping.inference import Inference
+from microinfer.models import PosteriorModel, build_model, inplane
 from microinfer.models.fused import FusedPosterior, arrays_of
 from microinfer.models.operations import matrix_operations
 from microinfer.peaks import BraggPeaks
@@ -151,6 +152,8 @@ def test_bfloat16_is_near_float32(small_model):
 
 def test_only_posterior_models_on_cpus_are_fused(small_model):
     assert Inference(small_model, None, 8).fused is not None
+    config = ModelConfig(kind="reference", width=32, blocks=1, heads=4)
+    assert Inference(build_model(config, small_model.phases, TokenSpec()), None, 8).fused is None
 
 
 def test_matrix_operations_are_those_of_the_layers(odd_model):

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import math
+import sys
 from itertools import takewhile
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from microinfer.config import (
     AugmentationConfig,
@@ -17,8 +20,9 @@ from microinfer.config import (
     SimulationConfig,
     TrainingConfig,
 )
+from microinfer.mapping import map_orientations
 from microinfer.models import load_model
-from microinfer.models.base import NO_CRYSTAL
+from microinfer.models.base import NO_CRYSTAL, log_odds
 from microinfer.simulation import PatternLibrary, simulate_library
 from microinfer.tokens import Tokens, TokenSpec
 from microinfer.training import train, trainer
@@ -232,6 +236,28 @@ def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):
     assert load_model(path).card["validation"]["samples_seen"] in samples
 
 
+def test_a_training_is_not_overwritten(trained, library):
+    folder, checkpoint = trained
+    before = (folder / "log.jsonl").read_bytes(), checkpoint.read_bytes()
+    with pytest.raises(FileExistsError, match="holds a training; --resume goes on with it; move it away"):
+        train(CONFIG, folder, library=library, device="cpu")
+    assert ((folder / "log.jsonl").read_bytes(), checkpoint.read_bytes()) == before
+
+
+def test_a_reference_model_stays_without_confidence(library, tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        model=ModelConfig(kind="reference", width=32, blocks=1, heads=4),
+        training=dataclasses.replace(CONFIG.training, samples=400),
+    )
+    model = load_model(train(config, tmp_path, library=library, device="cpu"))
+    assert model.calibration == (1.0, 0.0)
+    for refine in (None, "kinematic"):
+        omap = map_orientations(library.peaks, model, device="cpu", refine=refine)
+        assert omap.valid.any()
+        assert (omap.confidence[omap.valid] == 0.0).all()
+
+
 def test_resume_refuses_another_configuration(trained, library):
     folder, _ = trained
     other = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, learning_rate=1e-3))
@@ -257,6 +283,47 @@ def test_library_of_another_crystal_is_refused(library, tmp_path):
         train(CONFIG.for_structure("Cu2O"), tmp_path, device="cpu")
 
 
+def test_names_of_crystals_are_compared_without_the_packages_of_the_simulation(
+    library, tmp_path, monkeypatch
+):
+    library.save(tmp_path / "library.h5")
+    monkeypatch.setitem(sys.modules, "diffpy.structure.spacegroups", None)
+    assert trainer.read_library(CONFIG, tmp_path) is not None
+    with pytest.raises(ValueError, match=r"library\.h5: holds patterns of Cu, not of Cu2O"):
+        trainer.read_library(CONFIG.for_structure("Cu2O"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("lattice", lambda phase: (3.7, *phase.lattice[1:])),
+        ("operators", lambda phase: phase.operators[:12]),
+        ("reflections", lambda phase: phase.reflections * [1.0, 1.0, 1.0, 1.1]),  # as of other atoms
+    ],
+)
+def test_library_of_a_namesake_is_refused(library, tmp_path, what, other):
+    assert trainer.read_library(CONFIG, tmp_path) is None
+    library.save(tmp_path / "library.h5")
+    assert len(trainer.read_library(CONFIG, tmp_path)) == len(library)
+    phase = dataclasses.replace(library.phases[0], **{what: other(library.phases[0])})
+    dataclasses.replace(library, phases=(phase,)).save(tmp_path / "library.h5")
+    with pytest.raises(ValueError, match=rf"library\.h5: the {what} of Cu are not those of the configured"):
+        trainer.read_library(CONFIG, tmp_path)
+
+
+def test_a_library_without_usable_patterns_is_refused(library, everything):
+    spec = TokenSpec(min_disks=70)
+    with pytest.raises(ValueError, match=r"0 of 512 patterns .* hold the 70 disks"):
+        next(training_batches(library, everything, spec, QUIET, 8, seed=0))
+
+
+def test_some_zone_axes_must_be_left_to_train_with(library):
+    with pytest.raises(
+        ValueError, match=r"validation_share 0\.999 leaves none of the library's 60 zone axes"
+    ):
+        trainer._split(library, TrainingConfig(validation_share=0.999))
+
+
 def test_log_odds_are_recovered():
     rng = np.random.default_rng(8)
     probability = rng.random(40_000)
@@ -265,9 +332,53 @@ def test_log_odds_are_recovered():
     np.testing.assert_allclose(fit_log_odds(probability, right), (1.7, -0.4), atol=0.06)
 
 
+@given(seed=st.integers(0, 10**6), certain=st.floats(0.0, 0.9), wrong=st.floats(0.0, 0.3))
+@settings(max_examples=30)
+def test_calibration_is_no_worse_than_none_where_many_answers_are_certain(seed, certain, wrong):
+    rng = np.random.default_rng(seed)
+    probability = rng.random(12_000)
+    right = rng.random(12_000) < probability
+    sure = rng.random(12_000) < certain
+    probability[sure], right[sure] = 1.0, rng.random(sure.sum()) >= wrong
+    odds = log_odds(torch.from_numpy(probability)).numpy()
+
+    def negative_log_likelihood(slope, offset):
+        logit = slope * odds + offset
+        return (np.logaddexp(0.0, logit) - right * logit).sum()
+
+    slope, offset = fit_log_odds(probability, right)
+    assert 0.0 < slope < 2.0
+    assert negative_log_likelihood(slope, offset) <= negative_log_likelihood(1.0, 0.0)
+    for other in (
+        (slope + 0.01, offset),
+        (slope - 0.01, offset),
+        (slope, offset + 0.03),
+        (slope, offset - 0.03),
+    ):
+        assert negative_log_likelihood(slope, offset) < negative_log_likelihood(*other) + 0.1
+
+
+def test_confidence_is_bounded_as_the_fit_is(small_model):
+    certain = torch.tensor([0.0, 1e-9, 1e-6, 1.0 - 1e-6, 1.0], dtype=torch.float64)
+    small_model.calibration = (0.3, -0.1)
+    found = small_model.calibrated(certain)
+    small_model.calibration = (1.0, 0.0)
+    low, high = (1 / (1 + math.exp(0.1 - 0.3 * sign * math.log(1e6 - 1))) for sign in (-1, 1))
+    assert found.tolist() == pytest.approx([0.0, low, low, high, high], rel=1e-12)
+    assert found[0] == 0.0
+
+
+def test_probabilities_that_mislead_are_refused():
+    rng = np.random.default_rng(2)
+    probability = rng.random(1000)
+    with pytest.raises(ValueError, match="more probable answers are not right more often"):
+        fit_log_odds(probability, rng.random(1000) > probability)
+
+
 def test_certain_answers_and_none_do_not_break_the_calibration():
     assert np.isfinite(fit_log_odds(np.array([0.0, 1.0, 1.0]), np.array([True, False, True]))).all()
-    assert fit_log_odds(np.zeros(0), np.zeros(0, bool)) == pytest.approx((1.0, 0.0))
+    assert fit_log_odds(np.zeros(0), np.zeros(0, bool)) == (1.0, 0.0)
+    assert fit_log_odds(np.zeros(9), np.ones(9, bool)) == (1.0, 0.0)
 
 
 def test_training_calibrates_the_confidence(trained):

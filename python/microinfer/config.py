@@ -6,7 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from microinfer.ranges import (
+    INNER_SHARE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RISING,
+    RISING_ABOVE_0,
+    SHARE,
+    SPACING,
+    at_least,
+    one_of,
+    require,
+)
 from microinfer.tokens import TokenSpec
+
+TEST_SEEDS = 20_000_000
+"""Seeds from here on are those of test sets, smaller ones those of libraries to train with.
+
+Libraries draw from generators of [seed, phase index], test sets from those of a seed alone, but that does not keep them
+apart: to NumPy a seed is its 32-bit words, and zeros at their end change nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -16,6 +35,11 @@ class PhaseConfig:
     structure: str
     name: str = ""
     symmetry: str = "laue"
+
+    @property
+    def display_name(self) -> str:
+        """The name in maps: its own, or the built-in structure's, or the CIF file's without the ending."""
+        return self.name or Path(self.structure).stem
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,7 @@ class SimulationConfig:
     intensity_min : float
         Disks weaker than this share of the strongest one are dropped.
     seed : int
-        Seed of zone axes and thicknesses.
+        Seed of zone axes and thicknesses, below `TEST_SEEDS`.
     """
 
     sampling: str = "random"
@@ -76,25 +100,19 @@ class SimulationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in ("bloch", "kinematic"):
-            raise ValueError(f"simulation.method must be 'bloch' or 'kinematic', got {self.method!r}")
-        if self.sampling not in ("random", "standard_triangle"):
+        require(self, "simulation", one_of("bloch", "kinematic"), "method")
+        require(self, "simulation", one_of("random", "standard_triangle"), "sampling")
+        require(self, "simulation", one_of("uniform", "logarithmic"), "thickness_sampling")
+        require(self, "simulation", SPACING, "zone_axis_step")
+        require(self, "simulation", at_least(2), "zone_axes")
+        require(self, "simulation", at_least(1), "thicknesses")
+        require(self, "simulation", RISING_ABOVE_0, "thickness_range")
+        require(self, "simulation", POSITIVE, "voltage", "k_max", "excitation_error_sigma")
+        if not 0 <= self.seed < TEST_SEEDS:
             raise ValueError(
-                f"simulation.sampling must be 'random' or 'standard_triangle', got {self.sampling!r}"
+                f"simulation.seed must lie between 0 and {TEST_SEEDS - 1}, got {self.seed}: larger seeds make test "
+                "sets, whose orientations no training may have seen"
             )
-        if not 0.1 <= self.zone_axis_step <= 30:
-            raise ValueError(
-                f"simulation.zone_axis_step must lie between 0.1 and 30 degrees, got {self.zone_axis_step}"
-            )
-        if self.thickness_sampling not in ("uniform", "logarithmic"):
-            raise ValueError(
-                "simulation.thickness_sampling must be 'uniform' or 'logarithmic', "
-                f"got {self.thickness_sampling!r}"
-            )
-        if self.zone_axes < 2 or self.thicknesses < 1:
-            raise ValueError("simulation needs at least two zone axes and one thickness")
-        if not 0 < self.thickness_range[0] <= self.thickness_range[1]:
-            raise ValueError(f"simulation.thickness_range must rise from above 0, got {self.thickness_range}")
 
 
 @dataclass(frozen=True)
@@ -124,8 +142,10 @@ class ModelConfig:
     label_sigma: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.kind not in ("posterior", "reference"):
-            raise ValueError(f"model.kind must be 'posterior' or 'reference', got {self.kind!r}")
+        require(self, "model", one_of("posterior", "reference"), "kind")
+        require(self, "model", at_least(1), "width", "blocks", "heads", "channels")
+        require(self, "model", SPACING, "zone_axis_spacing")
+        require(self, "model", POSITIVE, "label_sigma")
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"model.width ({self.width}) must be a multiple of twice the heads ({self.heads})"
@@ -190,6 +210,16 @@ class AugmentationConfig:
     no_crystal: float = 0.03
     no_crystal_disks: tuple[float, float] = (1.0, 10.0)
 
+    def __post_init__(self) -> None:
+        # fmt: off
+        shares = ("compress", "flatten", "lose_weak", "lose_weak_threshold", "cropped", "beam_stop", "no_crystal")
+        # fmt: on
+        ranges = ("edge_range", "no_crystal_disks")
+        amounts = {entry.name for entry in dataclasses.fields(self)} - {*shares, *ranges}
+        require(self, "augmentation", SHARE, *shares)
+        require(self, "augmentation", NOT_NEGATIVE, *sorted(amounts))
+        require(self, "augmentation", RISING, *ranges)
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -225,10 +255,12 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.validation_split not in ("zone_axes", "patterns"):
-            raise ValueError(
-                f"training.validation_split must be 'zone_axes' or 'patterns', got {self.validation_split!r}"
-            )
+        require(self, "training", at_least(1), "samples", "warmup_steps")
+        require(self, "training", at_least(2), "batch_size")
+        require(self, "training", POSITIVE, "learning_rate", "clip_norm")
+        require(self, "training", NOT_NEGATIVE, "weight_decay", "seed")
+        require(self, "training", INNER_SHARE, "validation_share")
+        require(self, "training", one_of("zone_axes", "patterns"), "validation_split")
 
 
 @dataclass(frozen=True)
@@ -282,6 +314,8 @@ class Config:
     def for_structure(self, structure: str | Path) -> "Config":
         """Return these settings for another crystal, a CIF file or a built-in name, in place of the only phase.
 
+        Configuration and phase are named after it.
+
         Raises
         ------
         ValueError
@@ -291,8 +325,8 @@ class Config:
             raise ValueError(
                 f"{self.name}: has {len(self.phases)} phases; a structure can take the place of one only"
             )
-        phase = dataclasses.replace(self.phases[0], structure=str(structure))
-        return dataclasses.replace(self, phases=(phase,))
+        phase = PhaseConfig(str(structure), symmetry=self.phases[0].symmetry)
+        return dataclasses.replace(self, name=_name_of(structure), phases=(phase,))
 
 
 def load_config(path: str | Path) -> Config:
@@ -301,14 +335,21 @@ def load_config(path: str | Path) -> Config:
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file, or the name of a shipped recipe.
 
     Raises
     ------
+    FileNotFoundError
+        If there is neither such a file nor such a recipe.
     ValueError, OSError
         If the file cannot be read or holds a wrong entry.
     """
-    path = Path(path)
+    recipes = shipped_recipes()
+    path = recipes.get(str(path), Path(path))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: neither a configuration file nor a shipped recipe ({', '.join(recipes)})"
+        )
     with path.open("rb") as file:
         try:
             values = tomllib.load(file)
@@ -324,9 +365,19 @@ def load_config(path: str | Path) -> Config:
     return dataclasses.replace(config, phases=phases)
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """Names and files of the configurations inside the package."""
+    folder = Path(__file__).parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 def default_config(structure: str | Path) -> Config:
     """Sensible defaults for one crystal, given as a CIF file or a built-in name."""
-    return Config(Path(structure).stem.lower(), (PhaseConfig(str(structure)),))
+    return Config(_name_of(structure), (PhaseConfig(str(structure)),))
+
+
+def _name_of(structure: str | Path) -> str:
+    return Path(structure).stem.lower()
 
 
 _T = TypeVar("_T")

@@ -34,7 +34,7 @@ def zone_axis_deviation(
     models, count = axes.shape[:2]
     best = np.full((models, count), np.nan)
     for reference in axes:
-        near = np.empty_like(axes)
+        near = np.full_like(axes, np.nan)
         height = np.full((models, count), -np.inf)
         for operator in np.concatenate([operators, -operators]):
             turned = axes @ operator.T
@@ -70,7 +70,14 @@ def central_answers(
     -------
     ndarray of int64, shape (N,)
         Index of a model, the lowest where several are equally central.
+
+    Raises
+    ------
+    ValueError
+        For fewer than three models: of two, none is more central.
     """
+    if len(matrices) < 3:
+        raise ValueError(f"a central answer needs at least three models, got {len(matrices)}")
     total = np.zeros((len(matrices), len(matrices[0])))
     for first, (matrix, phase) in enumerate(zip(matrices, answered_phases, strict=True)):
         for other, other_phase in zip(matrices, answered_phases, strict=True):

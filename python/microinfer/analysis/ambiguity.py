@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from microinfer.analysis.errors import RIGHT
 from microinfer.crystal import CrystalPhase
 from microinfer.diffraction import electron_wavelength, excitation_errors
 from microinfer.models import Candidates
@@ -19,8 +20,6 @@ from microinfer.refinement import Refinement, RefinementSettings
 from microinfer.symmetry import misorientation, zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens
 
-RIGHT = 3.0
-"""Degrees within which two orientations count as the same answer."""
 _HOPELESS = 10.0
 """Nats behind the true orientation at which a candidate is not polished a second time."""
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from microinfer.crystal import CrystalPhase
 from microinfer.symmetry import misorientation
 
+RIGHT = 3.0
+"""Degrees within which an answer is right, and two orientations are the same answer."""
 INVALID_ERROR = 45.0
 """Degrees that an invalid answer, or one of the wrong phase, counts as wrong."""
 _QUANTILES = 512

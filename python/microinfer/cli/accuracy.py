@@ -158,8 +158,7 @@ def _phases(recipe: "Config", cif: list[str] | None) -> "tuple[PhaseConfig, ...]
             raise ValueError(f"--cif: the model has {len(recipe.phases)} phases, got {len(cif)} structures")
         named = zip(recipe.phases, cif, strict=True)
         return tuple(
-            replace(phase, structure=structure, name=phase.name or Path(phase.structure).stem)
-            for phase, structure in named
+            replace(phase, structure=structure, name=phase.display_name) for phase, structure in named
         )
     for phase in recipe.phases:
         try:

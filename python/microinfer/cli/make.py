@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="A TOML configuration.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="A TOML configuration, or a shipped recipe's name."),
+    ] = None,
     cif: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A CIF file: the crystal, in place of the configuration's."),
@@ -44,8 +47,8 @@ def train(
 
     with warnings_as_lines():
         if not resume:
-            simulation, training = estimate(settings, device=device)
-            if not (folder / "library.h5").is_file():
+            simulation, training = estimate(settings, folder, device=device)
+            if simulation:
                 console.print(f"The pattern library will take about {duration(simulation)}.")
             console.print(f"The training will take about {duration(training)}.")
         checkpoint = run(settings, folder, resume=resume, device=device, progress=True)
@@ -55,7 +58,9 @@ def train(
 
 
 def simulate(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML configuration.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A TOML configuration, or a shipped recipe's name.")
+    ],
     out: Annotated[Path, typer.Option(metavar="LIB.h5", help="The pattern library to write.")],
 ) -> None:
     """Simulate a library of diffraction patterns for training."""

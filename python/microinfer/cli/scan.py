@@ -79,7 +79,7 @@ def map_scan(
     from microinfer.io.atomic import partial_path
     from microinfer.mapping import load_map, map_to_file
 
-    selection = None if mask is None else np.load(mask, allow_pickle=False)
+    selection = None if mask is None else _load_mask(mask)
     with (
         warnings_as_lines(),
         open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
@@ -201,27 +201,34 @@ def compare_with_truth(
     dict of str to str
         Rows to print. Inside grains an invalid answer counts as 45 degrees wrong.
     """
-    import torch
+    from microinfer.analysis.errors import RIGHT, orientation_errors
 
-    from microinfer.losses import symmetry_min_geodesic
-
-    error = np.full(omap.scan_shape, 45.0)
-    known = omap.valid & np.isfinite(matrix).all(axis=(2, 3))
-    angle = symmetry_min_geodesic(
-        torch.from_numpy(omap.matrix[known]).double(),
-        torch.from_numpy(np.asarray(matrix[known], np.float64)),
-        torch.from_numpy(omap.phases[0].operators),
-    )
-    error[known] = np.rad2deg(angle.numpy())
     vacuum = np.isnan(matrix).all(axis=(2, 3))
-    inside = error[interior]
+    inside = orientation_errors(
+        omap.matrix[interior],
+        omap.phase[interior],
+        matrix[interior],
+        np.zeros(interior.sum(), int),
+        omap.phases,
+    )
     rows = {
         "Median misorientation": f"{np.median(inside):.2f} degrees, inside grains",
-        "Within 3 degrees": f"{np.mean(inside <= 3.0):.1%}, inside grains",
+        "Within 3 degrees": f"{np.mean(inside < RIGHT):.1%}, inside grains",
     }
     if vacuum.any():
         rows["Valid in vacuum"] = f"{omap.valid[vacuum].mean():.1%} of {vacuum.sum():,} positions"
     return rows
+
+
+def _load_mask(path: Path) -> "NDArray[np.bool_]":
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not an .npy array: {error}") from error
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        held = mask.dtype if isinstance(mask, np.ndarray) else "several arrays"
+        raise ValueError(f"{path}: expected a boolean .npy array, got {held}")
+    return mask
 
 
 def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[CrystalPhase, ...]":

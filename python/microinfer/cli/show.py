@@ -25,12 +25,14 @@ EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Print the warnings raised inside as lines of their own, once the work is done."""
+    """Print the warnings raised inside as lines of their own, once the work is done or has failed."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        errors.print(f"[bold yellow]Warning:[/] {escape(message)}", soft_wrap=True)
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(warning.message) for warning in caught):
+                errors.print(f"[bold yellow]Warning:[/] {escape(message)}", soft_wrap=True)
 
 
 def facts(title: str, rows: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from microinfer.analysis.agreement import central_answers
 from microinfer.analysis.errors import (
+    RIGHT,
     answered,
     axis_misalignment,
     density_mode,
@@ -24,8 +25,6 @@ from microinfer.simulation import PatternLibrary, pattern_hash
 
 WITHIN = (1, 2, 3, 5)
 """Degrees for which the share of answers is reported."""
-RIGHT = 3.0
-"""Degrees within which an answer is right."""
 _WARM_UP = 64
 
 
@@ -44,7 +43,7 @@ class LabelledSet(NamedTuple):
     phases: tuple[CrystalPhase, ...]
     """The model's."""
     hash: str
-    """Of positions and labels."""
+    """Of disk positions and orientations."""
 
     def first(self, count: int) -> "LabelledSet":
         """Return the first patterns; all, where there are fewer."""

@@ -44,9 +44,10 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
     with atomic_output(path) as temporary:
         folder.mkdir(exist_ok=True)
         parts = [_head(evaluation)]
-        for found in evaluation.tests:
-            prefix = re.sub(r"\W+", "_", found.test.name)
-            files = draw_figures(found, folder, prefix)
+        for number, found in enumerate(evaluation.tests, start=1):
+            # numbered: names may differ in signs alone
+            name = re.sub(r"\W+", "_", found.test.name)
+            files = draw_figures(found, folder, f"{number}_{name}")
             parts.append(
                 _section(found, {name: f"{folder.name}/{file.name}" for name, file in files.items()})
             )
@@ -148,12 +149,11 @@ def _high_loss(found: SetEvaluation) -> str:
 
 def _spread(found: SetEvaluation) -> str:
     assert found.deviation is not None
-    assert found.ensemble is not None
     close = found.deviation < SPREAD_LIMIT
     everywhere = close.all(axis=0)
     parts = [f"All zone axes lie within 3° of their mean in {percent(everywhere.mean())} of the patterns."]
     for name, rows in (("There", everywhere), ("Elsewhere", ~everywhere)):
-        if rows.any():
+        if rows.any() and found.ensemble is not None:
             parts.append(
                 f"{name} the ensemble is right to 3° in {percent(found.ensemble.right[rows].mean())}."
             )

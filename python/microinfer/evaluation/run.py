@@ -70,6 +70,7 @@ class SetEvaluation:
     members: list[Answers] = field(default_factory=list)
     """Of an ensemble."""
     ensemble: Answers | None = None
+    """Of three members or more."""
     deviation: NDArray[np.float64] | None = None
     """(M, N) angle of each member's zone axis to their mean in radians, NaN where phases differ."""
 
@@ -180,7 +181,8 @@ def _evaluate_on(
                 for index, member in enumerate(ensemble, start=2)
             ),
         ]
-        result.ensemble = ensemble_answers(result.members)
+        if len(result.members) > 2:  # of two, neither is more central
+            result.ensemble = ensemble_answers(result.members)
         result.deviation = spread(result.members)
     return result
 

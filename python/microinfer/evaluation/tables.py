@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.analysis.ambiguity import ceiling
+from microinfer.analysis.errors import RIGHT
 from microinfer.analysis.reliability import reliability
 from microinfer.evaluation.answers import WITHIN, Answers
 from microinfer.evaluation.run import SetEvaluation
@@ -15,7 +16,7 @@ DISK_GROUPS: tuple[tuple[int, int | None], ...] = ((0, 1), (2, 4), (5, 8), (9, 1
 """Numbers of disks, both ends included."""
 THICKNESS_GROUPS = 8
 CONFIDENT = 0.9
-SPREAD_LIMIT = np.radians(3.0)
+SPREAD_LIMIT = np.radians(RIGHT)
 
 
 def methods(found: SetEvaluation) -> Iterator[tuple[str, Answers]]:

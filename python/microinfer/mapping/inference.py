@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from microinfer.device import multiplies_bfloat16
 from microinfer.mapping.result import ALTERNATIVES, blank_arrays
 from microinfer.models import Candidates, OrientationModel, PosteriorModel
 from microinfer.models.fused import FusedPosterior
@@ -101,13 +102,6 @@ class Inference:
         if self.refinement is not None:
             candidates, score = self.refinement(tokens, candidates)
         return candidates.valid.cpu().numpy(), _arrays(self.model, candidates, score)
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16 matrices."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _arrays(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
+from microinfer.device import torch_device
 from microinfer.mapping.inference import Inference
 from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
@@ -245,16 +246,7 @@ def _digest(model: OrientationModel) -> str:
 
 
 def _model(model: OrientationModel | str | PathLike[str], device: str | torch.device) -> OrientationModel:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device must be 'auto' or one of torch's, such as 'cpu' or 'cuda', got {device!r}"
-        ) from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: torch finds no CUDA GPU here")
+    target = torch_device(device)
     if not isinstance(model, OrientationModel):
         model = load_model(str(model))
     return model.to(target).eval()

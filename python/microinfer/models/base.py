@@ -11,6 +11,8 @@ from microinfer.tokens import Tokens, TokenSpec
 
 NO_CRYSTAL = -1
 """Phase label of a pattern without a crystal."""
+CERTAIN = 1e-6
+"""Probabilities nearer to 0 or 1 than this have the log-odds of this one."""
 
 
 class Candidates(NamedTuple):
@@ -154,4 +156,10 @@ class OrientationModel(nn.Module):
             Of the same shape; 0 stays 0.
         """
         slope, offset = self.calibration
-        return torch.sigmoid(slope * probability.logit() + offset)
+        confidence = torch.sigmoid(slope * log_odds(probability) + offset).to(probability.dtype)
+        return confidence.where(probability > 0.0, 0.0)
+
+
+def log_odds(probability: Tensor) -> Tensor:
+    """Log-odds of probabilities, of the same shape, in float64 and bounded by those of `CERTAIN`."""
+    return probability.double().logit(CERTAIN)

@@ -29,7 +29,12 @@ BLOCK = 25  # zone axes in one parallel task
 
 
 def simulate_library(
-    config: Config, path: str | Path | None = None, *, processes: int | None = None, progress: bool = False
+    config: Config,
+    path: str | Path | None = None,
+    *,
+    tasks: "list[SimulationTask] | None" = None,
+    processes: int | None = None,
+    progress: bool = False,
 ) -> PatternLibrary:
     """Simulate the library that a configuration describes.
 
@@ -41,6 +46,8 @@ def simulate_library(
         Phases and simulation.
     path : str or Path, optional
         Where to write the library.
+    tasks : list of SimulationTask, optional
+        Its zone axes; by default all `library_tasks`.
     processes : int, optional
         Worker processes; by default one for each core, 1 stays in this process.
     progress : bool
@@ -51,12 +58,9 @@ def simulate_library(
     PatternLibrary
     """
     simulation = config.simulation
-    structures = [load_structure(phase.structure, phase.name) for phase in config.phases]
-    tasks = [
-        task
-        for index, (structure, phase) in enumerate(zip(structures, config.phases, strict=True))
-        for task in _tasks(index, structure.operators(phase.symmetry), structure, simulation)
-    ]
+    structures = _structures(config)
+    if tasks is None:
+        tasks = library_tasks(config)
     blocks = simulate_tasks(structures, simulation, tasks, processes=processes, progress=progress)
     simulated = [(task.phase, zone) for task, zones in zip(tasks, blocks, strict=True) for zone in zones]
     counts = [len(zone.patterns) for _, zone in simulated]
@@ -90,6 +94,26 @@ class SimulationTask(NamedTuple):
     thicknesses: NDArray[np.float64] | None
     """(n, T) in Angstrom; None where the zone axes lie on the standard triangle and choose for themselves."""
 
+    def split(self) -> "list[SimulationTask]":
+        """Return a task for each zone axis."""
+        return [
+            SimulationTask(
+                self.phase,
+                self.orientations[row : row + 1],
+                None if self.thicknesses is None else self.thicknesses[row : row + 1],
+            )
+            for row in range(len(self.orientations))
+        ]
+
+
+def library_tasks(config: Config) -> list[SimulationTask]:
+    """All zone axes of the library that a configuration describes, equally many for each phase."""
+    return [
+        task
+        for index, (structure, phase) in enumerate(zip(_structures(config), config.phases, strict=True))
+        for task in _tasks(index, structure.operators(phase.symmetry), structure, config.simulation)
+    ]
+
 
 def simulate_tasks(
     structures: list[Structure],
@@ -102,6 +126,10 @@ def simulate_tasks(
     """Yield the patterns of each task in turn; other parameters as of `simulate_library`."""
     blocks = _run(_Worker(structures, simulation), tasks, processes)
     return track(blocks, "simulating", total=len(tasks), visible=progress)
+
+
+def _structures(config: Config) -> list[Structure]:
+    return [load_structure(phase.structure, phase.name) for phase in config.phases]
 
 
 def _tasks(

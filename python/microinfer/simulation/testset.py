@@ -1,4 +1,4 @@
-"""Test sets: random orientations of a model's crystals, clean and noisy, from seeds that no training draws."""
+"""Test sets: random orientations of a model's crystals, clean and noisy, from seeds that no library is made with."""
 
 import hashlib
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from microinfer.simulation.structure import load_structure
 from microinfer.symmetry import random_orientations
 
 TEST_SEED = 20_261_124
-"""Libraries to train with use lists [seed, phase index], test sets this number plus the phase index alone."""
+"""Of the reported figures, plus the phase index; see `microinfer.config.TEST_SEEDS`."""
 
 
 class TestSets(NamedTuple):
@@ -49,7 +49,7 @@ def simulate_test_sets(
     count : int
         Patterns in each set.
     seed : int
-        Seed of everything random.
+        Seed of everything random, from `microinfer.config.TEST_SEEDS` on, so that no library was made with it.
     processes : int, optional
         Worker processes; by default one for each core, 1 stays in this process.
     progress : bool
@@ -132,7 +132,7 @@ def add_noise(pattern: NDArray[np.float32], k_max: float, rng: np.random.Generat
 
 
 def pattern_hash(library: PatternLibrary) -> str:
-    """A hash of disk positions (to 1e-4 1/Angstrom) and labels, the same on machines that round alike."""
+    """A hash of disk positions (to 1e-4 1/Angstrom) and orientations, the same on machines that round alike."""
     digest = hashlib.sha256()
     for values in (library.peaks.offsets, library.orientation, library.peaks.qx, library.peaks.qy):
         digest.update(np.round(np.asarray(values, np.float64), 4).tobytes())

@@ -64,6 +64,11 @@ def training_batches(
         Patterns in a batch; their numbers of disks are as equal as a chunk allows.
     seed, first_chunk : int
         Where the stream begins.
+
+    Raises
+    ------
+    ValueError
+        If hardly any pattern has enough disks.
     """
     chunk = first_chunk
     while True:
@@ -71,6 +76,11 @@ def training_batches(
         drawn = rng.choice(members, CHUNK_BATCHES * batch_size)
         batch = augmented(library, drawn, spec, augmentation, rng)
         usable = batch.tokens.valid.nonzero()[:, 0]
+        if len(usable) < 2:
+            raise ValueError(
+                f"{len(usable)} of {len(drawn):,} patterns drawn from the library hold the {spec.min_disks} disks "
+                "that tokens.min_disks asks for, within the ranges of [tokens]: there is nothing to train with"
+            )
         by_length = usable[torch.argsort(batch.tokens.count[usable], dim=0, stable=True)]
         parts = torch.split(by_length, batch_size)
         for index in rng.permutation(len(parts)):

@@ -1,22 +1,23 @@
 """Calibration: how often answers of a given probability are right, on patterns that were not trained on."""
 
-import math
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from microinfer.analysis.errors import RIGHT, orientation_errors
 from microinfer.models import OrientationModel
+from microinfer.models.base import log_odds
 from microinfer.refinement import Refinement
-from microinfer.symmetry import misorientation
 from microinfer.tokens import Tokens
 from microinfer.training.augmentation import Batch
 
-RIGHT = math.radians(3.0)
-"""An answer is right within this misorientation."""
 BATCH = 256
-ITERATIONS = 30
+ITERATIONS = 100
+NO_GAIN = 1e-8
+"""Twice the gain in log-likelihood, in nats, that a last Newton step promises."""
 
 
 def calibrate(model: OrientationModel, batch: Batch, *, voltage: float) -> tuple[float, float]:
@@ -34,7 +35,12 @@ def calibrate(model: OrientationModel, batch: Batch, *, voltage: float) -> tuple
     Returns
     -------
     slope, offset : float
-        Of the log-odds.
+        Of the log-odds; 1 and 0, which change nothing, for a model that gives no probabilities.
+
+    Warns
+    -----
+    UserWarning
+        Where the probabilities do not rise with being right; then 1 and 0 too.
     """
     refine = Refinement(model.phases, voltage)
     probability, right = [], []
@@ -43,15 +49,21 @@ def calibrate(model: OrientationModel, batch: Batch, *, voltage: float) -> tuple
         tokens = Tokens(*(value[rows].to(model.operators.device) for value in batch.tokens))
         with torch.inference_mode():
             answer, _ = refine(tokens, model.candidates(tokens))
-        label, phase = batch.orientation[rows], batch.phase[rows]
-        good = torch.zeros(len(phase), dtype=torch.bool)
-        for index, crystal in enumerate(model.phases):
-            same = ((answer.phase[:, 0] == index) & (phase == index)).nonzero()[:, 0]
-            error = misorientation(answer.matrix[same, 0].numpy(), label[same].numpy(), crystal.operators)
-            good[same] = torch.from_numpy(error < RIGHT)
-        probability.append(answer.probability[answer.valid, 0].numpy())
-        right.append(good[answer.valid].numpy())
-    return fit_log_odds(np.concatenate(probability), np.concatenate(right))
+        error = orientation_errors(
+            answer.matrix[:, 0].numpy(),
+            answer.phase[:, 0].numpy(),
+            batch.orientation[rows].numpy(),
+            batch.phase[rows].numpy(),
+            model.phases,
+        )
+        valid = answer.valid.numpy()
+        probability.append(answer.probability[:, 0].numpy()[valid])
+        right.append(error[valid] < RIGHT)
+    try:
+        return fit_log_odds(np.concatenate(probability), np.concatenate(right))
+    except ValueError as problem:
+        warnings.warn(f"the confidence stays uncalibrated: {problem}", UserWarning, stacklevel=2)
+        return 1.0, 0.0
 
 
 def fit_log_odds(probability: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> tuple[float, float]:
@@ -60,7 +72,7 @@ def fit_log_odds(probability: NDArray[np.floating[Any]], right: NDArray[np.bool_
     Parameters
     ----------
     probability : ndarray, shape (N,)
-        In [0, 1].
+        In [0, 1]; answers of probability 0 are left out, as their confidence stays 0.
     right : ndarray of bool, shape (N,)
         Whether the answer was right.
 
@@ -68,14 +80,37 @@ def fit_log_odds(probability: NDArray[np.floating[Any]], right: NDArray[np.bool_
     -------
     slope, offset : float
         Those with the largest likelihood, drawn to 1 and 0 as by one pattern's worth of evidence.
+
+    Raises
+    ------
+    ValueError
+        If the slope is not positive: the more probable answers are not right more often.
+    RuntimeError
+        If the fit does not converge.
     """
-    clipped = np.clip(probability.astype(np.float64), 1e-6, 1.0 - 1e-6)
-    features = np.stack([np.log(clipped) - np.log1p(-clipped), np.ones(len(clipped))], axis=-1)
+    positive = probability > 0.0
+    odds, right = log_odds(torch.from_numpy(probability[positive])).numpy(), right[positive]
+    features = np.stack([odds, np.ones(len(odds))], axis=-1)
     start = np.array([1.0, 0.0])
-    found = start.copy()
+
+    def log_likelihood(at: NDArray[np.float64]) -> float:
+        logit = features @ at
+        return float((right * logit - np.logaddexp(0.0, logit)).sum() - 0.5 * ((at - start) ** 2).sum())
+
+    found: NDArray[np.float64] = start
     for _ in range(ITERATIONS):
-        share = 1.0 / (1.0 + np.exp(-np.clip(features @ found, -30.0, 30.0)))
+        share = np.exp(-np.logaddexp(0.0, -features @ found))
         slope = features.T @ (right - share) - (found - start)
         curvature = (features * (share * (1.0 - share))[:, None]).T @ features + np.eye(2)
-        found = found + np.linalg.solve(curvature, slope)
+        step = np.linalg.solve(curvature, slope)
+        if step @ slope < NO_GAIN:
+            break
+        # a whole step overshoots where nearly all answers are certain: the curvature is that of one point
+        while log_likelihood(found + step) < log_likelihood(found):
+            step = 0.5 * step
+        found = found + step
+    else:
+        raise RuntimeError(f"the calibration did not converge in {ITERATIONS} steps, it stands at {found}")
+    if found[0] <= 0.0:
+        raise ValueError(f"more probable answers are not right more often (slope {found[0]:.3g})")
     return float(found[0]), float(found[1])

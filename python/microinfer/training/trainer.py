@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from microinfer import __version__
+from microinfer.analysis.errors import RIGHT, orientation_errors
 from microinfer.config import Config, TrainingConfig
+from microinfer.device import multiplies_bfloat16, torch_device
 from microinfer.io.atomic import atomic_output
 from microinfer.models import build_model, load_model, save_model
+from microinfer.models.base import NO_CRYSTAL
 from microinfer.progress import ProgressBar
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.simulate import simulate_library
 from microinfer.simulation.structure import load_structure
-from microinfer.symmetry import misorientation
 from microinfer.tokens import Tokens
 from microinfer.training.augmentation import Batch, augmented, joined, training_batches, turned
 from microinfer.training.calibration import calibrate
@@ -28,6 +30,8 @@ from microinfer.training.calibration import calibrate
 VALIDATION_PATTERNS = 2048
 VALIDATIONS = 20
 """Validations in a training."""
+LIBRARY, STATE = "library.h5", "state.pt"
+"""Files in the folder of a training."""
 CALIBRATION_PATTERNS = 6000
 """Draws from the held-out patterns, each once clean and once augmented."""
 
@@ -67,15 +71,21 @@ def train(
     Raises
     ------
     ValueError
-        If the state in `out` belongs to another configuration.
+        If the library or the state in `out` belongs to another configuration, or hardly any pattern can be used.
     FileNotFoundError
         If there is nothing to resume.
+    FileExistsError
+        If there is, without `resume`.
     """
-    folder = Path(out)
+    folder, target = Path(out), torch_device(device)
+    if not resume:
+        require_no_training(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if library is None:
-        library = _library(config, folder / "library.h5", progress)
-    run = Run(config, folder, library, device)
+        library = read_library(config, folder)
+    if library is None:
+        library = simulate_library(config, folder / LIBRARY, progress=progress)
+    run = Run(config, folder, library, target)
     if resume:
         run.restore()
     run.go(progress)
@@ -85,13 +95,13 @@ def train(
 class Run:
     """One training in progress; parameters as of `train`."""
 
-    def __init__(self, config: Config, folder: Path, library: PatternLibrary, device: str) -> None:
-        self.config, self.library, self.device = config, library, _device(device)
+    def __init__(self, config: Config, folder: Path, library: PatternLibrary, device: torch.device) -> None:
+        self.config, self.library, self.device = config, library, device
         torch.manual_seed(config.training.seed)
         self.model = build_model(config.model, library.phases, config.tokens, _card(config, library))
         self.model.to(self.device)
         self.checkpoint = folder / f"{config.name}.safetensors"
-        self.state_file = folder / "state.pt"
+        self.state_file = folder / STATE
         self.log_file = folder / "log.jsonl"
         training = config.training
         self.optimizer = torch.optim.AdamW(
@@ -159,12 +169,11 @@ class Run:
         return loss.item()
 
     def _autocast(self) -> torch.autocast:
-        fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=multiplies_bfloat16(self.device))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Loss and errors on the held-out zone axes; an invalid answer counts as 45 degrees wrong."""
+        """Loss on the held-out patterns, and errors as `orientation_errors` counts them."""
         self.model.eval()
         losses, errors, confidences = [], [], []
         for start in range(0, len(self.validation.phase), 256):
@@ -173,28 +182,26 @@ class Run:
             batch = _to(
                 Batch(rows, self.validation.orientation[part], self.validation.phase[part]), self.device
             )
-            usable = batch.tokens.valid
             output = self.model(batch.tokens)
             loss = self.model.loss(output, batch.orientation, batch.phase)
             prediction = self.model.predict(batch.tokens)
-            error = np.full(len(batch.phase), math.radians(45.0))
-            for index, crystal in enumerate(self.library.phases):
-                right = prediction.valid & (prediction.phase == index) & (batch.phase == index) & usable
-                rows_right = right.nonzero()[:, 0].cpu()
-                error[rows_right.numpy()] = misorientation(
-                    prediction.matrix.cpu()[rows_right].numpy(),
-                    batch.orientation.cpu()[rows_right].numpy(),
-                    crystal.operators,
-                )
+            phase = prediction.phase.where(prediction.valid, NO_CRYSTAL)
+            error = orientation_errors(
+                prediction.matrix.cpu().numpy(),
+                phase.cpu().numpy(),
+                self.validation.orientation[part].numpy(),
+                self.validation.phase[part].numpy(),
+                self.library.phases,
+            )
             losses.append(float(loss) * len(error))
-            errors.append(np.degrees(error))
+            errors.append(error)
             confidences.append(prediction.confidence.cpu().numpy())
         error = np.concatenate(errors)
         return {
             "validation_loss": sum(losses) / len(error),
             "mean_error_deg": float(error.mean()),
             "median_error_deg": float(np.median(error)),
-            "within_3_deg": float((error < 3.0).mean()),
+            "within_3_deg": float((error < RIGHT).mean()),
             "mean_confidence": float(np.concatenate(confidences).mean()),
         }
 
@@ -246,29 +253,52 @@ class Run:
             self.model.card.update(load_model(self.checkpoint).card)
 
 
-def _library(config: Config, path: Path, progress: bool) -> PatternLibrary:
-    if path.is_file():
-        library = load_library(path)
-        if library.simulation != config.simulation:
-            raise ValueError(f"{path}: was simulated with other settings; move it away or use another folder")
-        _check_crystals(library, config, path)
-        return library
-    return simulate_library(config, path, progress=progress)
+def require_no_training(folder: Path) -> None:
+    """Refuse a folder in which a training stands that a new one would overwrite."""
+    if (folder / STATE).exists():
+        raise FileExistsError(
+            f"{folder}: holds a training; --resume goes on with it; move it away or use another folder"
+        )
+
+
+def read_library(config: Config, folder: Path) -> PatternLibrary | None:
+    """Read the library of a training's folder; None where there is none, ValueError for that of other settings."""
+    path = folder / LIBRARY
+    if not path.is_file():
+        return None
+    library = load_library(path)
+    if library.simulation != config.simulation:
+        raise ValueError(f"{path}: was simulated with other settings; move it away or use another folder")
+    _check_crystals(library, config, path)
+    return library
 
 
 def _check_crystals(library: PatternLibrary, config: Config, path: Path) -> None:
-    """Refuse a library of other crystals, where the simulation's packages are here to read the structures."""
+    """Refuse a library of other crystals; but for their names only where the simulation's packages are here."""
+    held, wanted = [phase.name for phase in library.phases], [phase.display_name for phase in config.phases]
+    if held != wanted:
+        raise ValueError(
+            f"{path}: holds patterns of {', '.join(held)}, not of {', '.join(wanted)} as configured; "
+            "move it away or use another folder"
+        )
     try:
-        wanted = [load_structure(phase.structure, phase.name) for phase in config.phases]
+        crystals = [
+            load_structure(phase.structure, phase.name).phase(config.simulation.k_max, phase.symmetry)
+            for phase in config.phases
+        ]
     except ImportError:
         return
-    if [(crystal.name, crystal.lattice) for crystal in wanted] != [
-        (phase.name, phase.lattice) for phase in library.phases
-    ]:
-        raise ValueError(
-            f"{path}: holds patterns of {', '.join(phase.name for phase in library.phases)}, not of "
-            f"{', '.join(crystal.name for crystal in wanted)} as configured; move it away or use another folder"
-        )
+    for phase, crystal in zip(library.phases, crystals, strict=True):
+        for what in ("lattice", "operators", "reflections"):
+            if not _alike(getattr(phase, what), getattr(crystal, what)):
+                raise ValueError(
+                    f"{path}: the {what} of {phase.name} are not those of the configured structure and symmetry; "
+                    "move it away or use another folder"
+                )
+
+
+def _alike(first: ArrayLike, second: ArrayLike) -> bool:
+    return np.shape(first) == np.shape(second) and np.allclose(first, second, rtol=1e-4, atol=1e-6)
 
 
 def _split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -277,6 +307,11 @@ def _split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[n
     units = np.unique(unit)
     rng = np.random.default_rng([training.seed, 1])
     held_out = rng.permutation(units)[: max(1, round(training.validation_share * len(units)))]
+    if len(held_out) == len(units):
+        raise ValueError(
+            f"training.validation_share {training.validation_share} leaves none of the library's {len(units)} "
+            f"{training.validation_split.replace('_', ' ')} to train with"
+        )
     is_held_out = np.isin(unit, held_out)
     validation = rng.permutation(np.flatnonzero(is_held_out))[:VALIDATION_PATTERNS]
     return np.flatnonzero(~is_held_out), np.sort(validation)
@@ -291,12 +326,6 @@ def _card(config: Config, library: PatternLibrary) -> dict[str, Any]:
         "recipe": config.to_dict(),
         "library_patterns": len(library),
     }
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
