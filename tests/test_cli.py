@@ -128,7 +128,7 @@ def test_warning_is_one_line(files, scan):
         ),
         (
             ("map", "scan.h5", "--model", "small.safetensors", "--mask", "two.npz"),
-            "two.npz: expected a boolean .npy array, got several arrays",
+            "two.npz: not an .npy array",
         ),
         (("map", "scan.h5", "--model", "small.safetensors", "--device", "gpu"), "got 'gpu'"),
         (("train", "cu", "--device", "gpu"), "device must be 'auto' or one of torch's"),

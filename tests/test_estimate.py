@@ -1,6 +1,7 @@
 """The estimate of a training's length, on a clock that counts the work instead of the seconds."""
 
 import dataclasses
+import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -41,8 +42,9 @@ def work(monkeypatch):
     monkeypatch.setattr(PatternSimulator, "patterns", counted_patterns)
     monkeypatch.setattr(trainer.Run, "update", counted_update)
     clock = SimpleNamespace(perf_counter=lambda: float(done.zone_axes + done.samples))
-    monkeypatch.setattr("microinfer.training.estimate.time", clock)
-    monkeypatch.setattr("microinfer.training.estimate.default_processes", lambda: 1)
+    module = importlib.import_module("microinfer.training.estimate")  # the package's name is the function
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "default_processes", lambda: 1)
     return done
 
 

@@ -368,7 +368,7 @@ def load_config(path: str | Path) -> Config:
 def shipped_recipes() -> dict[str, Path]:
     """Names and files of the configurations inside the package."""
     folder = Path(__file__).parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def default_config(structure: str | Path) -> Config:

@@ -221,13 +221,13 @@ def compare_with_truth(
 
 
 def _load_mask(path: Path) -> "NDArray[np.bool_]":
-    try:
-        mask = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not an .npy array: {error}") from error
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-        held = mask.dtype if isinstance(mask, np.ndarray) else "several arrays"
-        raise ValueError(f"{path}: expected a boolean .npy array, got {held}")
+    with path.open("rb") as file:
+        try:
+            mask: NDArray[np.bool_] = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(f"{path}: not an .npy array: {error}") from error
+    if mask.dtype != np.bool_:
+        raise ValueError(f"{path}: expected a boolean .npy array, got {mask.dtype}")
     return mask
 
 

@@ -113,4 +113,4 @@ def model_path(name: str | Path) -> Path:
 def shipped_models() -> dict[str, Path]:
     """Names and files of the models inside the package."""
     folder = Path(__file__).parents[1] / "data" / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"), key=lambda path: path.stem)}
