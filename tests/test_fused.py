@@ -1,10 +1,13 @@
 """The posterior model in the C++ core against the plain torch model."""
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
 from example_phases import PHASES
 
+import microinfer as mi
 from microinfer import _core
 from microinfer.config import ModelConfig
 from microinfer.device import multiplies_bfloat16
@@ -47,13 +50,21 @@ def odd_model():
     return model.eval()
 
 
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def instructions(request):
+    """Each instruction set that this CPU has."""
+    if request.param not in _core.instruction_sets():
+        pytest.skip(f"this CPU has no {request.param}")
+    return request.param
+
+
 @pytest.mark.parametrize("name", ["small_model", "odd_model"])
-def test_fused_answers_are_those_of_torch(name, request):
+def test_fused_answers_are_those_of_torch(name, instructions, request):
     model = request.getfixturevalue(name)
     tokens = tokens_of_lengths(1, LENGTHS * 4)
     with torch.inference_mode():
         plain = model.candidates(tokens)
-    fused = FusedPosterior(model).candidates(tokens)
+    fused = FusedPosterior(model, instructions).candidates(tokens)
     torch.testing.assert_close(fused.probability, plain.probability, atol=2e-3, rtol=0)
     assert torch.equal(fused.valid, plain.valid)
     assert plain.valid.any()
@@ -65,8 +76,31 @@ def test_fused_answers_are_those_of_torch(name, request):
     assert (fused.matrix[clear, 0] - plain.matrix[clear, 0]).abs().median() < 2e-5
 
 
-def test_an_answer_depends_on_its_own_pattern_alone(odd_model):
-    fused, tokens = FusedPosterior(odd_model), tokens_of_lengths(2, LENGTHS)
+def test_all_candidates_of_the_shipped_model_are_those_of_torch(instructions):
+    model = mi.load_model("cu")
+    tokens = tokenize(mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5"), model.spec)
+    tokens = part_of(tokens, list(range(0, 48 * 48, 36)))
+    with torch.inference_mode():
+        plain = model.candidates(tokens)
+    fused = FusedPosterior(model, instructions).candidates(tokens)
+    assert torch.equal(fused.valid, plain.valid)
+    assert plain.valid.any()
+    assert (tokens.valid & ~plain.valid).any()  # "no crystal" decides
+    torch.testing.assert_close(fused.probability, plain.probability, atol=2e-4, rtol=0)
+    present = plain.probability > 1e-3
+    assert present[:, 1:].any()
+    assert torch.equal(fused.phase[present], plain.phase[present])
+    torch.testing.assert_close(fused.matrix[present], plain.matrix[present], atol=1e-4, rtol=0)
+
+
+def test_an_instruction_set_that_the_cpu_lacks_is_refused(small_model):
+    present = ", ".join(["auto", *_core.instruction_sets()])
+    with pytest.raises(ValueError, match=f"instructions must be one of .*, {present}, got 'neon'"):
+        FusedPosterior(small_model, "neon")
+
+
+def test_an_answer_depends_on_its_own_pattern_alone(odd_model, instructions):
+    fused, tokens = FusedPosterior(odd_model, instructions), tokens_of_lengths(2, LENGTHS)
     whole = fused.candidates(tokens)
     order = np.random.default_rng(4).permutation(len(LENGTHS)).tolist()
     for index in (order, [6], [10, 0, 3]):

@@ -70,7 +70,7 @@ std::unique_ptr<PosteriorNetwork> make_network(const std::map<std::string, py::a
                                                std::int64_t top_cells, double negligible, std::int64_t angles,
                                                std::int64_t peaks, std::int64_t window, std::int64_t modes,
                                                double mode_radius, double confidence_radius,
-                                               double confidence_edge) {
+                                               double confidence_edge, const std::string& instructions) {
     const Arrays arrays(named);
     const py::ssize_t width = arrays.size("norm.weight", 0);
     const py::ssize_t cells = arrays.size("cells", 0);
@@ -150,7 +150,7 @@ std::unique_ptr<PosteriorNetwork> make_network(const std::map<std::string, py::a
                                   std::to_string(spec.cell_phase[k]));
         }
     }
-    return std::make_unique<PosteriorNetwork>(weights, spec);
+    return std::make_unique<PosteriorNetwork>(weights, spec, instructions);
 }
 
 py::tuple find_modes_of(const PosteriorNetwork& network, const py::array& radius, const py::array& angle,
@@ -173,11 +173,13 @@ py::tuple find_modes_of(const PosteriorNetwork& network, const py::array& radius
 }  // namespace
 
 void register_posterior(py::module_& module) {
+    module.def("instruction_sets", &instruction_sets,
+               "The instruction sets that a PosteriorNetwork may use on this machine, the fastest last.");
     py::class_<PosteriorNetwork>(module, "PosteriorNetwork", "A posterior model, packed for this machine.")
         .def(py::init(&make_network), py::arg("arrays"), py::kw_only(), py::arg("heads"), py::arg("orders"),
              py::arg("top_cells"), py::arg("negligible"), py::arg("angles"), py::arg("peaks"),
              py::arg("window"), py::arg("modes"), py::arg("mode_radius"), py::arg("confidence_radius"),
-             py::arg("confidence_edge"))
+             py::arg("confidence_edge"), py::arg("instructions") = "auto")
         .def("find_modes", &find_modes_of, py::arg("radius"), py::arg("angle"), py::arg("intensity"),
              py::arg("count"),
              "Matrices (N, M, 3, 3), phases and probabilities (N, M) of the modes; probability of no crystal "

@@ -30,6 +30,8 @@ def set_num_threads(count: int) -> None: ...
 def cuda_is_built() -> bool: ...
 
 # --- posterior
+def instruction_sets() -> list[str]: ...
+
 class PosteriorNetwork:
     def __init__(
         self,
@@ -46,6 +48,7 @@ class PosteriorNetwork:
         mode_radius: float,
         confidence_radius: float,
         confidence_edge: float,
+        instructions: str = "auto",
     ) -> None: ...
     def find_modes(
         self,

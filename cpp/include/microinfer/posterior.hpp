@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace microinfer {
 
@@ -97,11 +99,16 @@ struct PosteriorModes {
     float* no_crystal;
 };
 
+/// The instruction sets that this machine has of those that the loops are compiled for, the fastest last.
+std::vector<std::string> instruction_sets();
+
 /// A posterior model, its weights packed for this machine.
 class PosteriorNetwork {
   public:
-    /// Copies what it needs of the weights.
-    PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec);
+    /// Copies what it needs of the weights. `instructions` is one of `instruction_sets`, or "auto" for the
+    /// fastest; std::invalid_argument names those that there are.
+    PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec,
+                     const std::string& instructions = "auto");
     ~PosteriorNetwork();
     PosteriorNetwork(const PosteriorNetwork&) = delete;
     PosteriorNetwork& operator=(const PosteriorNetwork&) = delete;

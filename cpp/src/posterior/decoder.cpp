@@ -91,8 +91,9 @@ float density_of_wave(const PosteriorSpec& spec, std::int64_t wave, std::int64_t
 
 }  // namespace
 
-Decoder::Decoder(const PosteriorSpec& spec)
-    : cells_(spec.cells),
+Decoder::Decoder(const Kernels& kernels, const PosteriorSpec& spec)
+    : kernels_(kernels),
+      cells_(spec.cells),
       top_cells_(std::min(spec.top_cells, spec.cells)),
       angles_(spec.angles),
       peaks_(spec.peaks),
@@ -107,7 +108,7 @@ Decoder::Decoder(const PosteriorSpec& spec)
       orders_(spec.orders, spec.orders + spec.order_count),
       phases_(spec.cell_phase, spec.cell_phase + spec.cells),
       density_(
-          spec.angles, 2 * spec.order_count,
+          kernels, spec.angles, 2 * spec.order_count,
           [&](std::int64_t o, std::int64_t i) { return density_of_wave(spec, i, o); },
           [](std::int64_t) { return 0.0F; }) {
     if (std::max(mode_radius_, confidence_radius_ + 10.0 * confidence_edge_) > kFar) {
@@ -128,10 +129,10 @@ Decoder::Scratch::Scratch(const Decoder& decoder)
       waves(size(decoder.top_cells_) * 2 * decoder.orders_.size()),
       density(size(decoder.top_cells_ * decoder.density_.columns())),
       angle(size(decoder.top_cells_)),
-      centre_parts(size(4 * padded(decoder.group_, kernels().panel))) {}
+      centre_parts(size(4 * padded(decoder.group_, decoder.kernels_.panel))) {}
 
 float Decoder::choose_cells(const float* logits, Scratch& scratch) const {
-    const float total = kernels().log_sum_exp(logits, cells_ + 1);
+    const float total = kernels_.log_sum_exp(logits, cells_ + 1);
     // The best so far, falling; of equals the first.
     std::int64_t found = 0;
     for (std::int64_t k = 0; k < cells_; ++k) {
@@ -235,7 +236,7 @@ void Decoder::find_candidates(Scratch& scratch) const {
         std::stable_sort(scratch.peak.begin(), scratch.peak.end(),
                          [&](std::int64_t a, std::int64_t b) { return density[a] > density[b]; });
         scratch.peak.resize(std::min(scratch.peak.size(), size(peaks_)));
-        const float total = kernels().log_sum_exp(density, angles_);
+        const float total = kernels_.log_sum_exp(density, angles_);
         const std::int64_t cell = scratch.cell[size(c)];
         for (const std::int64_t peak : scratch.peak) {
             // A peak between two grid points is little higher than the nearer one.
@@ -274,7 +275,7 @@ float Decoder::mass(const float* waves, float angle, float total) const {
 /// Lays the candidates' quaternions out for `measure`.
 void Decoder::lay_out(Scratch& scratch) const {
     const auto count = static_cast<std::int64_t>(scratch.candidate.size());
-    const std::size_t stride = size(padded(count, kernels().panel));
+    const std::size_t stride = size(padded(count, kernels_.panel));
     scratch.parts.assign(4 * stride, 0.0F);
     scratch.cosine.resize(stride);
     scratch.nearest.resize(stride);
@@ -289,7 +290,7 @@ void Decoder::lay_out(Scratch& scratch) const {
 
 /// How far each candidate is from the centre, equivalents taken together.
 void Decoder::measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const {
-    const std::size_t group = size(padded(group_, kernels().panel));
+    const std::size_t group = size(padded(group_, kernels_.panel));
     for (std::int64_t g = 0; g < group_; ++g) {
         const Quaternion q = multiply(conjugate(operators_[size(phase * group_ + g)]), centre);
         const double part[4] = {q.w, q.x, q.y, q.z};
@@ -302,8 +303,8 @@ void Decoder::measure(Scratch& scratch, const Quaternion& centre, std::int64_t p
         const std::size_t stride = parts.size() / 4;
         return QuaternionsView{{p, p + stride, p + 2 * stride, p + 3 * stride}, count};
     };
-    kernels().nearest(view(scratch.parts, static_cast<std::int64_t>(scratch.candidate.size())),
-                      view(scratch.centre_parts, group_), scratch.cosine.data(), scratch.nearest.data());
+    kernels_.nearest(view(scratch.parts, static_cast<std::int64_t>(scratch.candidate.size())),
+                     view(scratch.centre_parts, group_), scratch.cosine.data(), scratch.nearest.data());
 }
 
 void Decoder::find_modes(Scratch& scratch, float* matrix, std::int64_t* phase, float* probability) const {

@@ -33,7 +33,7 @@ struct Mode {
 /// Decodes one pattern at a time.
 class Decoder {
   public:
-    explicit Decoder(const PosteriorSpec& spec);
+    Decoder(const Kernels& kernels, const PosteriorSpec& spec);
 
     /// Buffers of one thread.
     struct Scratch {
@@ -70,6 +70,7 @@ class Decoder {
     void turn(float* waves, float angle) const;
     [[nodiscard]] float climb(const float* waves, float start) const;
 
+    const Kernels& kernels_;
     std::int64_t cells_;
     std::int64_t top_cells_;
     std::int64_t angles_;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace microinfer::posterior {
 
@@ -40,6 +41,7 @@ struct QuaternionsView {
 
 /// One instruction set's loops.
 struct Kernels {
+    const char* name;
     std::int64_t panel;       ///< columns that a linear map computes at a time
     std::int64_t head_lanes;  ///< heads that attention computes at a time
     /// y (rows, panels * panel) from x (rows, inputs); `Epilogue::add` adds to what y holds.
@@ -62,7 +64,8 @@ struct Kernels {
                     std::int32_t* which);
 };
 
-/// The loops for this machine's instruction set.
-const Kernels& kernels();
+/// The loops for one of `instruction_sets`, or for the fastest, "auto". Throws std::invalid_argument for
+/// others.
+const Kernels& kernels(const std::string& instructions);
 
 }  // namespace microinfer::posterior

@@ -355,7 +355,7 @@ void nearest(const QuaternionsView& rotations, const QuaternionsView& others, fl
 }  // namespace
 
 extern const Kernels MICROINFER_KERNELS;
-const Kernels MICROINFER_KERNELS = {kPanel,   kHeadLanes,  linear,      layer_norm, attend,
-                                    sum_rows, log_sum_exp, complex_dot, nearest};
+const Kernels MICROINFER_KERNELS = {MICROINFER_NAME, kPanel,   kHeadLanes,  linear,      layer_norm,
+                                    attend,          sum_rows, log_sum_exp, complex_dot, nearest};
 
 }  // namespace microinfer::posterior

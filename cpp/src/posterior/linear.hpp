@@ -20,12 +20,14 @@ class Linear {
   public:
     /// Weight and bias as functions of their indices.
     template <typename Weight, typename Bias>
-    Linear(std::int64_t outputs, std::int64_t inputs, const Weight& weight, const Bias& bias)
-        : inputs_(inputs),
-          columns_(padded(outputs, kernels().panel)),
+    Linear(const Kernels& kernels, std::int64_t outputs, std::int64_t inputs, const Weight& weight,
+           const Bias& bias)
+        : kernels_(&kernels),
+          inputs_(inputs),
+          columns_(padded(outputs, kernels.panel)),
           weight_(static_cast<std::size_t>(columns_ * inputs), 0.0F),
           bias_(static_cast<std::size_t>(columns_), 0.0F) {
-        const std::int64_t panel = kernels().panel;
+        const std::int64_t panel = kernels.panel;
         for (std::int64_t o = 0; o < outputs; ++o) {
             bias_[static_cast<std::size_t>(o)] = bias(o);
             for (std::int64_t i = 0; i < inputs; ++i) {
@@ -35,9 +37,9 @@ class Linear {
         }
     }
 
-    explicit Linear(const LinearWeights& of)
+    Linear(const Kernels& kernels, const LinearWeights& of)
         : Linear(
-              of.outputs, of.inputs,
+              kernels, of.outputs, of.inputs,
               [&](std::int64_t o, std::int64_t i) { return of.weight[o * of.inputs + i]; },
               [&](std::int64_t o) { return of.bias == nullptr ? 0.0F : of.bias[o]; }) {}
 
@@ -46,11 +48,12 @@ class Linear {
 
     void operator()(const float* x, std::int64_t x_stride, std::int64_t rows, float* y, std::int64_t y_stride,
                     Epilogue epilogue = Epilogue::none) const {
-        const LinearView view = {weight_.data(), bias_.data(), inputs_, columns_ / kernels().panel};
-        kernels().linear(x, x_stride, rows, view, y, y_stride, epilogue);
+        const LinearView view = {weight_.data(), bias_.data(), inputs_, columns_ / kernels_->panel};
+        kernels_->linear(x, x_stride, rows, view, y, y_stride, epilogue);
     }
 
   private:
+    const Kernels* kernels_;
     std::int64_t inputs_;
     std::int64_t columns_;
     std::vector<float> weight_;

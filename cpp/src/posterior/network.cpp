@@ -1,3 +1,4 @@
+#include "block.hpp"
 #include "decoder.hpp"
 #include "kernels.hpp"
 #include "linear.hpp"
@@ -11,14 +12,18 @@
 #include <limits>
 #include <memory>
 #include <numbers>
+#include <string>
 #include <vector>
 
 namespace microinfer {
 namespace {
 
+using posterior::Block;
 using posterior::Decoder;
 using posterior::Epilogue;
-using posterior::kernels;
+using posterior::Heads;
+using posterior::Kernels;
+using posterior::LayerNorm;
 using posterior::Linear;
 using posterior::padded;
 
@@ -48,96 +53,34 @@ void powers(double angle, std::int64_t count, double* cosine, double* sine) {
     }
 }
 
-struct LayerNorm {
-    std::vector<float> scale;
-    std::vector<float> shift;
-
-    LayerNorm(const LayerNormWeights& of, std::int64_t width)
-        : scale(of.scale, of.scale + width), shift(of.shift, of.shift + width) {}
-
-    void operator()(const float* x, std::int64_t x_stride, std::int64_t rows, float* y,
-                    std::int64_t y_stride) const {
-        kernels().layer_norm(x, x_stride, rows, static_cast<std::int64_t>(scale.size()), scale.data(),
-                             shift.data(), y, y_stride);
-    }
-};
-
-/// The shape of a block's attention: its heads lie beside each other, filled up to whole vectors.
-struct Heads {
-    std::int64_t heads;
-    std::int64_t channels;
-    std::int64_t lanes;  // heads, filled up
-
-    Heads(std::int64_t width, std::int64_t count)
-        : heads(count), channels(width / count), lanes(padded(count, kernels().head_lanes)) {}
-
-    [[nodiscard]] std::int64_t part() const { return channels * lanes; }
-
-    /// The model's index of an element of queries, keys, values or of the result; -1 in the filling.
-    [[nodiscard]] std::int64_t index(std::int64_t element) const {
-        const std::int64_t head = element % lanes;
-        const std::int64_t channel = element / lanes % channels;
-        const std::int64_t which = element / part();
-        return head < heads ? (which * heads + head) * channels + channel : -1;
-    }
-};
-
-struct Block {
-    LayerNorm norm1;
-    Linear qkv;
-    Linear out;
-    LayerNorm norm2;
-    Linear up;
-    Linear down;
-
-    Block(const BlockWeights& of, std::int64_t width, const Heads& heads)
-        : norm1(of.norm1, width),
-          qkv(
-              3 * heads.part(), width,
-              [&](std::int64_t o, std::int64_t i) {
-                  const std::int64_t row = heads.index(o);
-                  return row < 0 ? 0.0F : of.qkv.weight[row * width + i];
-              },
-              [&](std::int64_t o) { return heads.index(o) < 0 ? 0.0F : of.qkv.bias[heads.index(o)]; }),
-          out(
-              width, heads.part(),
-              [&](std::int64_t o, std::int64_t i) {
-                  const std::int64_t column = heads.index(i);
-                  return column < 0 ? 0.0F : of.out.weight[o * width + column];
-              },
-              [&](std::int64_t o) { return of.out.bias[o]; }),
-          norm2(of.norm2, width),
-          up(of.up),
-          down(of.down) {}
-};
-
 }  // namespace
 
 class PosteriorNetwork::Implementation {
   public:
-    Implementation(const PosteriorWeights& weights, const PosteriorSpec& spec)
-        : width_(spec.width),
+    Implementation(const Kernels& kernels, const PosteriorWeights& weights, const PosteriorSpec& spec)
+        : kernels_(kernels),
+          width_(spec.width),
           channels_(spec.channels),
           cells_(spec.cells),
           modes_(spec.modes),
           orders_(spec.orders, spec.orders + spec.order_count),
-          heads_(spec.width, spec.heads),
+          heads_(kernels, spec.width, spec.heads),
           harmonics_(spec.harmonics, spec.harmonics + heads_.channels / 2),
-          embedding1_(weights.embedding[0]),
-          embedding2_(weights.embedding[1]),
-          norm_(weights.norm, spec.width),
-          cell_head1_(weights.cell_head[0]),
-          cell_head2_(weights.cell_head[1]),
-          wave_gate_(weights.wave_gate),
-          decoder_(spec) {
+          embedding1_(kernels, weights.embedding[0]),
+          embedding2_(kernels, weights.embedding[1]),
+          norm_(kernels, weights.norm, spec.width),
+          cell_head1_(kernels, weights.cell_head[0]),
+          cell_head2_(kernels, weights.cell_head[1]),
+          wave_gate_(kernels, weights.wave_gate),
+          decoder_(kernels, spec) {
         for (std::int64_t b = 0; b < weights.block_count; ++b) {
-            blocks_.emplace_back(weights.blocks[b], width_, heads_);
+            blocks_.emplace_back(kernels, weights.blocks[b], width_, heads_);
         }
         const LinearWeights& disk = weights.disk_waves;
         for (std::size_t n = 0; n < orders_.size(); ++n) {
             const std::int64_t first = static_cast<std::int64_t>(n) * 2 * channels_;
             disk_waves_.emplace_back(
-                2 * channels_, width_ + 1,
+                kernels, 2 * channels_, width_ + 1,
                 [&](std::int64_t o, std::int64_t i) {  // the bias turns with its disk too
                     return i < width_ ? disk.weight[(first + o) * width_ + i] : disk.bias[first + o];
                 },
@@ -172,8 +115,9 @@ class PosteriorNetwork::Implementation {
     void embed(const PaddedDisks& disks, Features& f) const;
     void encode(Features& f) const;
     void pool(Features& f) const;
-    void read_out(Features& f, const PaddedDisks& disks, const PosteriorModes& to) const;
+    void read_out(const Features& f, const PosteriorModes& to) const;
 
+    const Kernels& kernels_;
     std::int64_t width_;
     std::int64_t channels_;
     std::int64_t cells_;
@@ -272,10 +216,10 @@ void PosteriorNetwork::Implementation::encode(Features& f) const {
         for (std::int64_t p = 0; p < f.patterns; ++p) {
             const std::int64_t first = f.first[size(p)];
             const std::int64_t pairs = heads_.channels / 2;
-            kernels().attend({qkv.get() + first * row, row, f.cosine.get() + first * pairs,
-                              f.sine.get() + first * pairs, scores.get(),
-                              attended.get() + first * heads_.part(), f.first[size(p + 1)] - first,
-                              heads_.channels, heads_.lanes});
+            kernels_.attend({qkv.get() + first * row, row, f.cosine.get() + first * pairs,
+                             f.sine.get() + first * pairs, scores.get(),
+                             attended.get() + first * heads_.part(), f.first[size(p + 1)] - first,
+                             heads_.channels, heads_.lanes});
         }
         block.out(attended.get(), heads_.part(), f.disks, f.x.get(), f.stride, Epilogue::add);
         block.norm2(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
@@ -297,8 +241,8 @@ void PosteriorNetwork::Implementation::pool(Features& f) const {
         const std::int64_t length = f.first[size(p + 1)] - first;
         const float* const x = f.normed.get() + first * f.normed_stride;
         float* const summed = f.summed.get() + p * f.sums * f.normed_stride;
-        kernels().sum_rows(x, f.normed_stride, length, f.normed_stride, f.weight.get() + first * f.sums,
-                           f.sums, summed);
+        kernels_.sum_rows(x, f.normed_stride, length, f.normed_stride, f.weight.get() + first * f.sums,
+                          f.sums, summed);
         float* const mean = f.pooled.get() + p * 2 * width_;
         float* const largest = mean + width_;
         std::copy_n(summed + (f.sums - 1) * f.normed_stride, width_, mean);
@@ -312,9 +256,7 @@ void PosteriorNetwork::Implementation::pool(Features& f) const {
     }
 }
 
-void PosteriorNetwork::Implementation::read_out(Features& f, const PaddedDisks& disks,
-                                                const PosteriorModes& to) const {
-    (void)disks;
+void PosteriorNetwork::Implementation::read_out(const Features& f, const PosteriorModes& to) const {
     const std::int64_t two = 2 * width_;
     const std::int64_t logit_columns = cell_head2_.columns();
     const std::int64_t gate_columns = wave_gate_.columns();
@@ -357,8 +299,8 @@ void PosteriorNetwork::Implementation::read_out(Features& f, const PaddedDisks& 
             float* const waves = scratch.waves.data() + 2 * orders * k;
             for (std::int64_t n = 0; n < orders; ++n) {
                 const float* const a = cell_weights(scratch.cell[size(k)], size(n));
-                kernels().complex_dot(x.data() + n * channels_, y.data() + n * channels_, a, a + channels_,
-                                      channels_, waves + n, waves + orders + n);
+                kernels_.complex_dot(x.data() + n * channels_, y.data() + n * channels_, a, a + channels_,
+                                     channels_, waves + n, waves + orders + n);
             }
         }
         decoder_.find_modes(scratch, to.matrix + 9 * modes_ * at, to.phase + modes_ * at,
@@ -377,7 +319,7 @@ void PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_
     }
     f.disks = f.first.back();
     f.stride = embedding2_.columns();
-    f.normed_stride = padded(width_ + 1, kernels().panel);
+    f.normed_stride = padded(width_ + 1, kernels_.panel);
     f.sums = 2 * static_cast<std::int64_t>(orders_.size()) + 1;
     f.x = buffer(f.disks * f.stride);
     f.normed = buffer(f.disks * f.normed_stride);
@@ -389,11 +331,13 @@ void PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_
     embed(disks, f);
     encode(f);
     pool(f);
-    read_out(f, disks, to);
+    read_out(f, to);
 }
 
-PosteriorNetwork::PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec)
-    : implementation_(std::make_unique<const Implementation>(weights, spec)) {}
+PosteriorNetwork::PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec,
+                                   const std::string& instructions)
+    : implementation_(
+          std::make_unique<const Implementation>(posterior::kernels(instructions), weights, spec)) {}
 
 PosteriorNetwork::~PosteriorNetwork() = default;
 

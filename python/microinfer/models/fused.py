@@ -23,9 +23,11 @@ class FusedPosterior:
     ----------
     model : PosteriorModel
         On the CPU; its weights are copied.
+    instructions : str, default: "auto"
+        One of `_core.instruction_sets()`; the fastest by default.
     """
 
-    def __init__(self, model: PosteriorModel) -> None:
+    def __init__(self, model: PosteriorModel, instructions: str = "auto") -> None:
         self._network = _core.PosteriorNetwork(
             arrays_of(model),
             heads=model.config.heads,
@@ -39,6 +41,7 @@ class FusedPosterior:
             mode_radius=decode.MODE_RADIUS,
             confidence_radius=decode.CONFIDENCE_RADIUS,
             confidence_edge=decode.CONFIDENCE_EDGE,
+            instructions=instructions,
         )
 
     def candidates(self, tokens: Tokens) -> Candidates:
