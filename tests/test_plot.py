@@ -8,9 +8,9 @@ from matplotlib.image import imread
 from scipy.spatial.transform import Rotation
 
 from microinfer.diffraction import diffracted_beams
+from microinfer.ipf import INVALID_GREY, ipf_colors
 from microinfer.mapping.result import OrientationMap
 from microinfer.peaks import BraggPeaks
-from microinfer.plot import INVALID_GREY, ipf_colors
 
 
 def grain_map(*names, shape=(12, 9), qr_calibrated=True, **kwargs):
