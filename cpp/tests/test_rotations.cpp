@@ -1,9 +1,9 @@
-#include "harness.hpp"
-
 #include <microinfer/geodesic.hpp>
 #include <microinfer/matrix3.hpp>
 #include <microinfer/procrustes.hpp>
 #include <microinfer/procrustes_math.hpp>
+
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
@@ -14,7 +14,6 @@
 #include <vector>
 
 using namespace microinfer;
-using namespace microinfer::tests;
 
 namespace {
 
@@ -37,7 +36,7 @@ std::vector<double> random_matrices(std::size_t count) {
 
 }  // namespace
 
-MICROINFER_TEST(the_nearest_operator_is_found) {
+TEST(Rotations, TheNearestOperatorIsFound) {
     std::vector<double> operators;
     for (int i = 0; i < 4; ++i) {
         const auto turn = about_z(i * std::acos(0.0));
@@ -51,12 +50,13 @@ MICROINFER_TEST(the_nearest_operator_is_found) {
         symmetry_min_geodesic<double>({predicted.data(), kIdentity.data(), operators.data(), 1, 4}, &found,
                                       &index);
         const double expected = std::abs(std::remainder(angle, pi / 2));
-        expect(std::abs(found - expected) < 1e-15 + 1e-12 * expected, "angle for " + std::to_string(angle));
-        expect_equal(index, std::lround(angle / (pi / 2) + 4) % 4, "operator for " + std::to_string(angle));
+        EXPECT_TRUE(std::abs(found - expected) < 1e-15 + 1e-12 * expected)
+            << "angle for " + std::to_string(angle);
+        EXPECT_EQ(index, std::lround(angle / (pi / 2) + 4) % 4) << "operator for " + std::to_string(angle);
     }
 }
 
-MICROINFER_TEST(the_loss_gradient_is_that_of_differences) {
+TEST(Rotations, TheLossGradientIsThatOfDifferences) {
     std::vector<double> pair = random_matrices(2);
     const auto angle = [&] {
         double found = 0.0;
@@ -77,12 +77,12 @@ MICROINFER_TEST(the_loss_gradient_is_that_of_differences) {
         const double below = angle();
         pair[k] += step;
         const double expected = (above - below) / (2 * step);
-        expect(std::abs(gradient[k] - expected) < 1e-5 * (1 + std::abs(expected)),
-               "gradient element " + std::to_string(k));
+        EXPECT_TRUE(std::abs(gradient[k] - expected) < 1e-5 * (1 + std::abs(expected)))
+            << "gradient element " + std::to_string(k);
     }
 }
 
-MICROINFER_TEST(projections_are_rotations_with_symmetric_factors) {
+TEST(Rotations, ProjectionsAreRotationsWithSymmetricFactors) {
     const std::vector<double> matrices = random_matrices(1000);
     std::vector<double> rotations(matrices.size());
     project_to_so3(matrices.data(), 1000, rotations.data());
@@ -93,10 +93,10 @@ MICROINFER_TEST(projections_are_rotations_with_symmetric_factors) {
         const auto h = multiply(transposed(r), m);
         const auto skew = skew_vector(h);
         for (int k = 0; k < 9; ++k) {
-            expect(std::abs(unit.m[k / 3][k % 3] - kIdentity[static_cast<std::size_t>(k)]) < 1e-14,
-                   "R^T R is the identity");
+            EXPECT_TRUE(std::abs(unit.m[k / 3][k % 3] - kIdentity[static_cast<std::size_t>(k)]) < 1e-14)
+                << "R^T R is the identity";
         }
-        expect(std::sqrt(dot(skew, skew)) < 1e-12, "R^T M is symmetric");
-        expect(dot(column(r, 0), cross(column(r, 1), column(r, 2))) > 0.5, "det R is 1");
+        EXPECT_TRUE(std::sqrt(dot(skew, skew)) < 1e-12) << "R^T M is symmetric";
+        EXPECT_TRUE(dot(column(r, 0), cross(column(r, 1), column(r, 2))) > 0.5) << "det R is 1";
     }
 }

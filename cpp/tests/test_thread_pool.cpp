@@ -1,7 +1,8 @@
-#include "harness.hpp"
+#include "throws.hpp"
 
 #include <microinfer/thread_pool.hpp>
 
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +17,7 @@
 using microinfer::num_threads;
 using microinfer::parallel_for;
 using microinfer::set_num_threads;
-using namespace microinfer::tests;
+using microinfer::tests::expect_throws;
 
 namespace {
 
@@ -33,7 +34,7 @@ std::vector<int> visits(std::int64_t size, std::int64_t block) {
 
 void expect_each_once(std::int64_t size, std::int64_t block) {
     for (const int count : visits(size, block)) {
-        expect_equal(count, 1, "calls of an index");
+        EXPECT_EQ(count, 1) << "calls of an index";
     }
 }
 
@@ -46,8 +47,8 @@ void expect_in_child(const Test& test) {
         _exit(test() ? 0 : 1);
     }
     int status = 0;
-    expect(waitpid(child, &status, 0) == child, "the child could not be waited for");
-    expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the forked child failed or hung");
+    EXPECT_TRUE(waitpid(child, &status, 0) == child) << "the child could not be waited for";
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "the forked child failed or hung";
 }
 
 bool child_counts_right() {
@@ -57,10 +58,10 @@ bool child_counts_right() {
 
 }  // namespace
 
-MICROINFER_TEST(every_index_is_visited_once) {
+TEST(ThreadPool, EveryIndexIsVisitedOnce) {
     for (const int threads : {1, 2, 5}) {
         set_num_threads(threads);
-        expect_equal(num_threads(), threads, "number of threads");
+        EXPECT_EQ(num_threads(), threads) << "number of threads";
         for (const std::int64_t size : {0, 1, 63, 64, 65, 10000}) {
             expect_each_once(size, 64);
             expect_each_once(size, 1);
@@ -68,7 +69,7 @@ MICROINFER_TEST(every_index_is_visited_once) {
     }
 }
 
-MICROINFER_TEST(blocks_run_on_several_threads) {
+TEST(ThreadPool, BlocksRunOnSeveralThreads) {
     set_num_threads(4);
     // Each block waits for the others: with fewer than four threads this would not end but by giving up.
     std::atomic<int> arrived{0};
@@ -77,11 +78,11 @@ MICROINFER_TEST(blocks_run_on_several_threads) {
         for (int tries = 0; arrived < 4 && tries < 20000; ++tries) {
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
-        expect_equal(arrived.load(), 4, "blocks at work at once");
+        EXPECT_EQ(arrived.load(), 4) << "blocks at work at once";
     });
 }
 
-MICROINFER_TEST(exceptions_reach_the_caller_and_the_pool_goes_on) {
+TEST(ThreadPool, ExceptionsReachTheCallerAndThePoolGoesOn) {
     for (const int threads : {1, 4}) {
         set_num_threads(threads);
         for (int round = 0; round < 50; ++round) {
@@ -99,17 +100,17 @@ MICROINFER_TEST(exceptions_reach_the_caller_and_the_pool_goes_on) {
     }
 }
 
-MICROINFER_TEST(loops_inside_loops_run) {
+TEST(ThreadPool, LoopsInsideLoopsRun) {
     set_num_threads(4);
     std::atomic<int> total{0};
     parallel_for(20, 1, [&](std::int64_t, std::int64_t) {
         parallel_for(30, 2,
                      [&](std::int64_t begin, std::int64_t end) { total += static_cast<int>(end - begin); });
     });
-    expect_equal(total.load(), 600, "calls of the inner bodies");
+    EXPECT_EQ(total.load(), 600) << "calls of the inner bodies";
 }
 
-MICROINFER_TEST(loops_of_several_callers_run_while_the_size_changes) {
+TEST(ThreadPool, LoopsOfSeveralCallersRunWhileTheSizeChanges) {
     std::vector<std::thread> callers;
     std::atomic<int> wrong{0};
     for (int caller = 0; caller < 4; ++caller) {
@@ -126,10 +127,10 @@ MICROINFER_TEST(loops_of_several_callers_run_while_the_size_changes) {
     for (std::thread& caller : callers) {
         caller.join();
     }
-    expect_equal(wrong.load(), 0, "loops that missed an index");
+    EXPECT_EQ(wrong.load(), 0) << "loops that missed an index";
 }
 
-MICROINFER_TEST(a_forked_child_makes_its_own_pool) {
+TEST(ThreadPool, AForkedChildMakesItsOwnPool) {
     set_num_threads(4);
     expect_each_once(10000, 7);  // the parent's pool exists now
     for (int round = 0; round < 20; ++round) {
@@ -138,7 +139,7 @@ MICROINFER_TEST(a_forked_child_makes_its_own_pool) {
     expect_each_once(10000, 7);
 }
 
-MICROINFER_TEST(a_child_forked_while_loops_run_makes_its_own_pool) {
+TEST(ThreadPool, AChildForkedWhileLoopsRunMakesItsOwnPool) {
     set_num_threads(3);
     std::atomic<bool> stop{false};
     std::thread busy([&] {
@@ -159,7 +160,7 @@ MICROINFER_TEST(a_child_forked_while_loops_run_makes_its_own_pool) {
     busy.join();
 }
 
-MICROINFER_TEST(numbers_of_threads_below_one_are_refused) {
+TEST(ThreadPool, NumbersOfThreadsBelowOneAreRefused) {
     expect_throws<std::invalid_argument>([] { set_num_threads(0); }, "at least 1, got 0");
     expect_throws<std::invalid_argument>([] { parallel_for(1, 0, [](std::int64_t, std::int64_t) {}); },
                                          "at least 1, got 0");

@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from microinfer.export import export_model
     from microinfer.io import open_peaks, read_peaks, write_peaks
     from microinfer.losses import symmetry_min_geodesic
     from microinfer.mapping import OrientationMap, load_map, map_orientations
@@ -19,6 +20,7 @@ _MODULES = {
     "BraggPeaks": "microinfer.peaks",
     "OrientationMap": "microinfer.mapping",
     "TokenSpec": "microinfer.tokens",
+    "export_model": "microinfer.export",
     "load_map": "microinfer.mapping",
     "load_model": "microinfer.models",
     "map_orientations": "microinfer.mapping",
@@ -34,6 +36,7 @@ __all__ = [
     "OrientationMap",
     "TokenSpec",
     "__version__",
+    "export_model",
     "load_map",
     "load_model",
     "map_orientations",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import _core
 from ._torch import device_and_stream, refuse_gradient, register_gradient, register_operator
+from .procrustes import nearest_rotation, operators_are_portable
 
 
 def symmetry_min_geodesic(predicted: Tensor, label: Tensor, operators: Tensor) -> Tensor:
@@ -96,6 +97,8 @@ def project_to_so3(matrix: Tensor) -> Tensor:
     ----------
     Levinson et al., "An Analysis of SVD for Deep Rotation Estimation", NeurIPS 2020.
     """
+    if operators_are_portable():
+        return nearest_rotation(matrix)
     rotation: Tensor = torch.ops.microinfer.project_to_so3(matrix)
     return rotation
 

@@ -1,5 +1,9 @@
-"""The command line: ``microinfer map | info | demo | convert | benchmark | train | simulate | evaluate | models``."""
+"""The command line.
 
+``microinfer map | info | demo | convert | benchmark | train | simulate | evaluate | export | models``.
+"""
+
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +13,7 @@ from microinfer import __version__
 from microinfer.cli.accuracy import evaluate
 from microinfer.cli.benchmark import benchmark
 from microinfer.cli.convert import convert
-from microinfer.cli.make import models, simulate, train
+from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors
 
@@ -42,6 +46,7 @@ app.command("benchmark")(benchmark)
 app.command("train")(train)
 app.command("simulate")(simulate)
 app.command("evaluate")(evaluate)
+app.command("export")(export)
 app.command("models")(models)
 
 
@@ -51,10 +56,27 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_cmake_dir(wanted: bool) -> None:
+    if wanted:
+        from microinfer import _core
+
+        typer.echo(Path(_core.__file__).parent / "lib" / "cmake" / "microinfer")
+        raise typer.Exit
+
+
 @app.callback()
 def _microinfer(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+    cmake_dir: Annotated[
+        bool,
+        typer.Option(
+            "--cmake-dir",
+            callback=_print_cmake_dir,
+            is_eager=True,
+            help="Show the folder of the C++ package, for CMAKE_PREFIX_PATH.",
+        ),
     ] = False,
 ) -> None:
     """From the Bragg peaks of a 4D-STEM scan to a map of crystal orientation and phase."""

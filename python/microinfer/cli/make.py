@@ -1,4 +1,4 @@
-"""The commands that make models: simulate, train, and the list of those that exist."""
+"""The commands that make models: simulate, train, export, and the list of those that exist."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,6 +75,27 @@ def simulate(
         f"Pattern library written to {out}",
         {"Patterns": f"{len(library):,}", "Phases": ", ".join(phase.name for phase in library.phases)},
     )
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or a checkpoint's path.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
+    file_format: Annotated[str, typer.Option("--format", help="torchscript, pt2 or aoti.")] = "torchscript",
+    dtype: Annotated[
+        str, typer.Option(help="float32 or bfloat16: of the network's matrix products.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="Where the file will run: cpu or cuda.")] = "cpu",
+) -> None:
+    """Write a model as one file that other programs load, C++ acquisition tools among them.
+
+    The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity. [bold]torchscript[/]
+    files run in whatever loads TorchScript, [bold]aoti[/] files are compiled for this machine, which takes minutes
+    and a C++ compiler, and [bold]pt2[/] files are for torch.export.load.
+    """
+    from microinfer.export import export_model
+
+    export_model(model, out, format=file_format, dtype=dtype, device=device)
+    console.print(f"Wrote {out}", soft_wrap=True)
 
 
 def models() -> None:

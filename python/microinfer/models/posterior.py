@@ -99,7 +99,7 @@ class PosteriorModel(OrientationModel):
         A disk's weights c_n are linear in its features, so the features are summed, turned by exp(i n theta), and
         the linear map comes after.
         """
-        batch = len(x)
+        batch = x.shape[0]
         gate = 1.0 + self.wave_gate(pooled).float().view(batch, len(ORDERS), -1)
         turned = tokens.angle[:, None] * torch.tensor(ORDERS, device=x.device)[:, None]  # (B, N, L)
         scale = tokens.mask / tokens.mask.sum(1, keepdim=True).clamp(min=1).sqrt()

@@ -91,7 +91,7 @@ class ReferenceModel(OrientationModel):
 
     def decode(self, output: ReferenceOutput, tokens: Tokens) -> Candidates:
         """The one answer for each tokenized pattern."""
-        confidence = torch.zeros(len(output.matrix), 1, device=output.matrix.device)
+        confidence = output.matrix.new_zeros(output.matrix.shape[0], 1)
         phase = output.phase_logits.argmax(-1, keepdim=True)
         return Candidates(output.matrix[:, None], phase, confidence, tokens.valid)
 

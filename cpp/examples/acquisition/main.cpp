@@ -1,0 +1,180 @@
+// Maps the Bragg peaks of a scan row by row, as they would come from an acquisition.
+//
+//   acquisition MODEL PEAKS.csv [--no-refine] > orientations.csv
+//
+// PEAKS.csv has a line for every peak, `row,column,qx,qy,intensity`, in 1/Angstrom from the direct beam, the
+// scan positions in order; a position without peaks may be left out. The orientations go to standard output,
+// what the model is and how long rows took to standard error.
+#include <microinfer/mapper.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <exception>
+#include <fstream>
+#include <future>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// The peaks of a scan: rows of scan positions.
+using Scan = std::vector<std::vector<std::vector<microinfer::Peak>>>;
+
+/// Reads a number and the character behind it.
+double field(const char*& at, char end, const std::string& where) {
+    char* stop = nullptr;
+    const double value = std::strtod(at, &stop);
+    if (stop == at || *stop != end) {
+        throw std::runtime_error(where + ": expected row,column,qx,qy,intensity");
+    }
+    at = end == '\0' ? stop : stop + 1;
+    return value;
+}
+
+Scan read_scan(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) {
+        throw std::runtime_error(path + ": cannot be read");
+    }
+    Scan scan;
+    std::size_t columns = 0;
+    std::string line;
+    std::getline(file, line);  // the names of the columns
+    for (int number = 2; std::getline(file, line); ++number) {
+        const std::string where = path + ", line " + std::to_string(number);
+        const char* at = line.c_str();
+        const double row = field(at, ',', where);
+        const double column = field(at, ',', where);
+        if (!(row >= 0 && row < 1e6 && column >= 0 && column < 1e6)) {
+            throw std::runtime_error(where + ": no such scan position");
+        }
+        const double qx = field(at, ',', where);
+        const double qy = field(at, ',', where);
+        const double intensity = field(at, '\0', where);
+        const auto i = static_cast<std::size_t>(row);
+        const auto j = static_cast<std::size_t>(column);
+        columns = std::max(columns, j + 1);
+        scan.resize(std::max(scan.size(), i + 1));
+        scan[i].resize(std::max(scan[i].size(), j + 1));
+        scan[i][j].push_back({static_cast<float>(qx), static_cast<float>(qy), static_cast<float>(intensity)});
+    }
+    for (auto& row : scan) {
+        row.resize(columns);
+    }
+    return scan;
+}
+
+microinfer::PeakList peaks_of(const std::vector<std::vector<microinfer::Peak>>& row) {
+    microinfer::PeakList peaks;
+    for (const auto& position : row) {
+        peaks.add(position);
+    }
+    return peaks;
+}
+
+void print(std::size_t row, const std::vector<microinfer::Answer>& answers,
+           const microinfer::ModelInfo& model) {
+    for (std::size_t column = 0; column < answers.size(); ++column) {
+        const microinfer::Answer& answer = answers[column];
+        std::printf("%zu,%zu,%d,%s", row, column, answer.valid ? 1 : 0,
+                    answer.valid ? model.phases[static_cast<std::size_t>(answer.phase)].name.c_str() : "");
+        std::printf(",%.9g,%.9g", answer.confidence, answer.score);
+        for (const auto& line : answer.matrix.m) {
+            std::printf(",%.9g,%.9g,%.9g", line[0], line[1], line[2]);
+        }
+        std::printf("\n");
+    }
+}
+
+double milliseconds_since(Clock::time_point began) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - began).count();
+}
+
+void report(const char* what, std::vector<double> times) {
+    if (times.empty()) {
+        return;
+    }
+    std::sort(times.begin(), times.end());
+    const auto quantile = [&](double share) {
+        return times[static_cast<std::size_t>(share * static_cast<double>(times.size() - 1))];
+    };
+    std::fprintf(stderr, "%-12s median %.2f ms, 90 %% %.2f ms, 99 %% %.2f ms, longest %.2f ms\n", what,
+                 quantile(0.5), quantile(0.9), quantile(0.99), times.back());
+}
+
+int run(const std::string& model_path, const std::string& peaks_path, bool refine) {
+    const Scan scan = read_scan(peaks_path);
+    const auto began = Clock::now();
+    microinfer::Mapper mapper(model_path, {.refine = refine});
+    const microinfer::ModelInfo& model = mapper.model();
+    std::fprintf(stderr, "model %s (%s, %s), loaded in %.0f ms; scan of %zu rows\n", model.name.c_str(),
+                 model.format.c_str(), model.dtype.c_str(), milliseconds_since(began), scan.size());
+
+    // A model's first calls are slow. Here the first row stands for them.
+    for (int call = 0; call < 3 && !scan.empty(); ++call) {
+        const auto start = Clock::now();
+        (void)mapper.map(peaks_of(scan.front()));
+        std::fprintf(stderr, "warm-up      %.2f ms\n", milliseconds_since(start));
+    }
+
+    // One row at a time: how long a row waits for its answers.
+    std::vector<double> latency;
+    for (const auto& row : scan) {
+        const microinfer::PeakList peaks = peaks_of(row);
+        const auto start = Clock::now();
+        (void)mapper.map(peaks);
+        latency.push_back(milliseconds_since(start));
+    }
+    report("row", latency);
+
+    // A stream: rows are submitted as they are scanned, and collected as they are done.
+    std::printf("row,column,valid,phase,confidence,score,m00,m01,m02,m10,m11,m12,m20,m21,m22\n");
+    std::deque<std::future<std::vector<microinfer::Answer>>> waiting;
+    std::size_t collected = 0;
+    const auto collect = [&] {
+        print(collected++, waiting.front().get(), model);
+        waiting.pop_front();
+    };
+    const auto start = Clock::now();
+    for (const auto& row : scan) {
+        waiting.push_back(mapper.submit(peaks_of(row)));
+        while (!waiting.empty() &&
+               waiting.front().wait_for(std::chrono::seconds(0)) == std::future_status::ready) {
+            collect();
+        }
+    }
+    while (!waiting.empty()) {
+        collect();
+    }
+    std::size_t positions = 0;
+    for (const auto& row : scan) {
+        positions += row.size();
+    }
+    const double seconds = milliseconds_since(start) / 1e3;
+    std::fprintf(stderr, "stream       %zu positions in %.3f s, %.0f per second\n", positions, seconds,
+                 static_cast<double>(positions) / seconds);
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    const bool refine = arguments.size() < 3 || arguments[2] != "--no-refine";
+    if (arguments.size() < 2 || arguments.size() > 3 || (arguments.size() == 3 && refine)) {
+        std::fprintf(stderr, "usage: acquisition MODEL PEAKS.csv [--no-refine] > orientations.csv\n");
+        return 2;
+    }
+    try {
+        return run(arguments[0], arguments[1], refine);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,61 @@
+#include "batches.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+
+namespace microinfer::runtime {
+namespace {
+
+/// What a call of the model costs beside the peaks it is given, in peaks: measured, and not critical.
+constexpr std::int64_t kCall = 200;
+/// Most patterns in a batch.
+constexpr std::int64_t kLargest = 1024;
+
+}  // namespace
+
+std::vector<Batch> batches(const std::int64_t* offsets, std::int64_t patterns) {
+    const auto count = [&](std::int64_t i) { return offsets[i + 1] - offsets[i]; };
+    std::vector<std::int64_t> order(static_cast<std::size_t>(patterns));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return count(a) < count(b); });
+
+    // Where the runs of equal length end; a batch is some runs in a row.
+    std::vector<std::size_t> ends{0};
+    for (std::size_t i = 1; i <= order.size(); ++i) {
+        if (i == order.size() || count(order[i]) != count(order[i - 1])) {
+            ends.push_back(i);
+        }
+    }
+    // cheapest[j]: the least cost of the runs before j; from[j]: where the last of their batches begins.
+    std::vector<std::int64_t> cheapest(ends.size(), std::numeric_limits<std::int64_t>::max());
+    std::vector<std::size_t> from(ends.size(), 0);
+    cheapest[0] = 0;
+    for (std::size_t j = 1; j < ends.size(); ++j) {
+        const std::int64_t length = count(order[ends[j] - 1]);
+        for (std::size_t i = 0; i < j; ++i) {
+            const auto size = static_cast<std::int64_t>(ends[j] - ends[i]);
+            const std::int64_t cost = cheapest[i] + kCall + size * length;
+            if (cost < cheapest[j]) {
+                cheapest[j] = cost;
+                from[j] = i;
+            }
+        }
+    }
+    std::vector<Batch> result;
+    for (std::size_t j = ends.size() - 1; j > 0; j = from[j]) {
+        const std::int64_t length = count(order[ends[j] - 1]);
+        for (std::size_t first = ends[from[j]]; first < ends[j];) {
+            const std::size_t last = std::min(ends[j], first + static_cast<std::size_t>(kLargest));
+            result.push_back({{order.begin() + static_cast<std::ptrdiff_t>(first),
+                               order.begin() + static_cast<std::ptrdiff_t>(last)},
+                              length});
+            first = last;
+        }
+    }
+    return result;
+}
+
+}  // namespace microinfer::runtime

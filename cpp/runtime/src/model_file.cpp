@@ -1,0 +1,104 @@
+#include "model_file.hpp"
+
+#include "json.hpp"
+
+#include <numbers>
+
+namespace microinfer::runtime {
+namespace {
+
+Matrix3<double> matrix_of(const Json& rows) {
+    Matrix3<double> matrix{};
+    for (std::size_t i = 0; i < 3; ++i) {
+        for (std::size_t j = 0; j < 3; ++j) {
+            matrix.m[i][j] = rows.array().at(i).array().at(j).number();
+        }
+    }
+    return matrix;
+}
+
+Phase phase_of(const Json& json) {
+    Phase phase{json["name"].string(), json["space_group"].string(), json["point_group"].string(), {}, {}};
+    for (std::size_t i = 0; i < 6; ++i) {
+        phase.lattice[i] = json["lattice"].array().at(i).number();
+    }
+    for (const Json& operation : json["operators"].array()) {
+        phase.operators.push_back(matrix_of(operation));
+    }
+    return phase;
+}
+
+TokenSpec spec_of(const Json& json) {
+    const auto real = [&](const char* name) { return static_cast<float>(json[name].number()); };
+    const auto whole = [&](const char* name) { return static_cast<std::int32_t>(json[name].number()); };
+    return {real("radius_max"),      whole("radius_bins"),       whole("angle_bins"), real("intensity_min"),
+            whole("intensity_bins"), real("direct_beam_radius"), whole("max_disks"),  whole("min_disks")};
+}
+
+/// Appends a phase's reflections; h, k, l and |F| become vectors in 1/Angstrom and |F|.
+void add_reflections(const Json& phase, RefinementFacts& facts) {
+    const Matrix3<double> reciprocal = matrix_of(phase["reciprocal"]);  // rows a*, b*, c*
+    for (const Json& reflection : phase["reflections"].array()) {
+        const Json::Array& values = reflection.array();
+        const double h = values.at(0).number();
+        const double k = values.at(1).number();
+        const double l = values.at(2).number();
+        for (std::size_t i = 0; i < 3; ++i) {
+            facts.vectors.push_back(h * reciprocal.m[0][i] + k * reciprocal.m[1][i] + l * reciprocal.m[2][i]);
+        }
+        facts.vectors.push_back(values.at(3).number());
+    }
+    facts.offsets.push_back(static_cast<std::int64_t>(facts.vectors.size() / 4));
+}
+
+std::optional<RefinementFacts> refinement_of(const Json& json, const Json::Array& phases) {
+    if (json.is_null()) {
+        return std::nullopt;
+    }
+    constexpr double degree = std::numbers::pi / 180.0;
+    RefinementFacts facts{
+        {json["wavelength"].number(), json["match_radius"].number(), json["position_error"].number(),
+         json["excitation_error"].number(), json["excitation_slope"].number(),
+         json["tilt_error"].number() * degree, json["in_plane_error"].number() * degree,
+         json["false_share"].number(), static_cast<std::int32_t>(json["steps"].number())},
+        json["least_probability"].number(),
+        json["evidence"].number(),
+        json["margin"].number(),
+        {},
+        {0}};
+    for (const Json& phase : phases) {
+        add_reflections(phase, facts);
+        if (facts.offsets.back() == facts.offsets[facts.offsets.size() - 2]) {
+            return std::nullopt;
+        }
+    }
+    return facts;
+}
+
+}  // namespace
+
+ModelFacts parse_metadata(const std::string& text) {
+    const Json json = Json::parse(text);
+    const Json::Array& phases = json["phases"].array();
+    const Json& voltage = json["voltage"];
+    ModelFacts facts{{json["name"].string(),
+                      json["format"].string(),
+                      json["device"].string(),
+                      json["dtype"].string(),
+                      json["microinfer"].string(),
+                      voltage.is_null() ? 0.0 : voltage.number(),
+                      json["k_max"].number(),
+                      spec_of(json["tokens"]),
+                      {}},
+                     json["kind"].string(),
+                     json["processor"].string(),
+                     json["calibration"].array().at(0).number(),
+                     json["calibration"].array().at(1).number(),
+                     refinement_of(json["refinement"], phases)};
+    for (const Json& phase : phases) {
+        facts.info.phases.push_back(phase_of(phase));
+    }
+    return facts;
+}
+
+}  // namespace microinfer::runtime

@@ -1,0 +1,66 @@
+"""Patterns that an exported model must answer as the mapper does, and the comparison."""
+
+import numpy as np
+import torch
+
+import microinfer as mi
+from microinfer.models import OrientationModel
+from microinfer.peaks import BraggPeaks
+from microinfer.symmetry import misorientation
+
+
+def awkward_patterns(count: int, seed: int) -> list[np.ndarray]:
+    """Random patterns, (n, 3) each: of every ten one is empty, one has one disk, one 76 to 120 and one a NaN."""
+    rng = np.random.default_rng(seed)
+    patterns = []
+    for index in range(count):
+        size = {1: 0, 3: 1, 5: int(rng.integers(76, 121))}.get(index % 10, int(rng.integers(2, 35)))
+        radius, angle = rng.uniform(0.3, 1.9, size), rng.uniform(-np.pi, np.pi, size)
+        # equal intensities now and then: their order is by position
+        intensity = np.round(rng.uniform(0.01, 1.0, size), int(rng.integers(1, 6)))
+        pattern = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), intensity])
+        if index % 4 > 1:
+            pattern = np.vstack([pattern, [0.001, 0.0, 50.0]])  # the direct beam
+        if index % 10 == 7:
+            pattern[rng.integers(len(pattern)), rng.integers(3)] = np.nan
+        patterns.append(pattern.astype(np.float32))
+    return patterns
+
+
+def scan_of(patterns: list[np.ndarray]) -> BraggPeaks:
+    """The patterns as a scan; it may hold no NaN, so those patterns are empty, and as invalid."""
+    clean = [pattern if np.isfinite(pattern).all() else pattern[:0] for pattern in patterns]
+    return BraggPeaks.from_patterns(clean, (len(clean), 1))
+
+
+def ragged(patterns: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    offsets = np.cumsum([0, *map(len, patterns)], dtype=np.int64)
+    return torch.from_numpy(np.concatenate(patterns)), torch.from_numpy(offsets)
+
+
+def padded(patterns: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padded with NaN, which no one should look at."""
+    count = torch.tensor([len(pattern) for pattern in patterns])
+    result = torch.full((len(patterns), int(count.max()), 3), torch.nan)
+    for row, pattern in zip(result, patterns, strict=True):
+        row[: len(pattern)] = torch.from_numpy(pattern)
+    return result, count
+
+
+def check_answers(
+    answers: tuple[np.ndarray | torch.Tensor, ...],
+    patterns: list[np.ndarray],
+    model: OrientationModel,
+    refine: str | None = None,
+) -> None:
+    """Compare matrix, phase, confidence and valid with those of the mapper."""
+    matrix, phase, confidence, valid = (np.asarray(part) for part in answers)
+    omap = mi.map_orientations(scan_of(patterns), model, device="cpu", refine=refine)
+    expected = omap.valid.ravel()
+    np.testing.assert_array_equal(valid, expected)
+    np.testing.assert_array_equal(phase, omap.phase.ravel())
+    np.testing.assert_allclose(confidence, omap.confidence.ravel(), atol=2e-4)
+    assert np.isnan(matrix[~expected]).all()
+    angle = misorientation(matrix[expected], omap.matrix.reshape(-1, 3, 3)[expected], np.eye(3)[None])
+    assert expected.sum() > len(expected) / 3
+    assert angle.max() <= 1e-4

@@ -1,0 +1,190 @@
+"""The C++ example, built against the installed package and torch as a user would build it, and what it answers."""
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exporting import awkward_patterns, check_answers
+
+from microinfer import _core
+from microinfer.export import export_model
+from microinfer.export.seal import seal
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "cpp" / "examples" / "acquisition"
+CONCURRENCY = ROOT / "cpp" / "tests" / "concurrency"
+# libtorch's headers take minutes to compile on a slow machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # AOTInductor's own
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def run(*command: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=environment, check=False)
+    assert done.returncode == code, f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the example and the test of concurrency are built, on one runtime."""
+    build = tmp_path_factory.mktemp("acquisition")
+    package = run(sys.executable, "-m", "microinfer", "--cmake-dir").stdout.strip()
+    assert Path(package) == Path(_core.__file__).parent / "lib" / "cmake" / "microinfer"
+    prefixes = f"-DCMAKE_PREFIX_PATH={package};{torch.utils.cmake_prefix_path}"
+    run("cmake", "-S", CONCURRENCY, "-B", build, prefixes, "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
+    run("cmake", "--build", build, "--parallel", str(os.cpu_count()))
+    return build
+
+
+@pytest.fixture(scope="session")
+def acquisition(build: Path) -> Path:
+    """The example's program."""
+    return build / "acquisition" / "acquisition"
+
+
+@pytest.fixture(scope="module", params=["torchscript", "aoti"])
+def model_file(request: pytest.FixtureRequest, small_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp(request.param) / "small.model"
+    export_model(small_model, path, format=request.param)
+    return path
+
+
+def write_csv(path: Path, patterns: list[np.ndarray], columns: int) -> None:
+    lines = ["row,column,qx,qy,intensity"]
+    for index, pattern in enumerate(patterns):
+        row, column = divmod(index, columns)
+        lines += [f"{row},{column},{x:.9g},{y:.9g},{i:.9g}" for x, y, i in pattern]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def answers_of(program: Path, model: Path, peaks: Path, *options: str) -> tuple[np.ndarray, ...]:
+    done = run(program, model, peaks, *options)
+    assert re.search(r"row +median [0-9.]+ ms, 90 % [0-9.]+ ms, 99 % ", done.stderr)
+    table = np.genfromtxt(
+        done.stdout.splitlines(), delimiter=",", skip_header=1, dtype=None, encoding="utf-8"
+    )
+    matrix = np.stack([table[f"f{k}"] for k in range(6, 15)], -1).reshape(-1, 3, 3)
+    valid = table["f2"].astype(bool)
+    return matrix, np.where(valid, 0, -1), table["f4"], valid
+
+
+def test_example_answers_ten_thousand_patterns_as_python_does(
+    acquisition, model_file, small_model, tmp_path
+) -> None:
+    patterns = awkward_patterns(10_000, seed=8)
+    write_csv(tmp_path / "peaks.csv", patterns, 250)
+    found = answers_of(acquisition, model_file, tmp_path / "peaks.csv", "--no-refine")
+    check_answers(found, patterns, small_model)
+
+
+def test_example_refines_as_python_does(acquisition, small_model, tmp_path) -> None:
+    export_model(small_model, tmp_path / "small.ts")
+    patterns = awkward_patterns(1000, seed=9)
+    write_csv(tmp_path / "peaks.csv", patterns, 100)
+    found = answers_of(acquisition, tmp_path / "small.ts", tmp_path / "peaks.csv")
+    check_answers(found, patterns, small_model, refine="kinematic")
+
+
+def test_example_maps_its_own_peaks(acquisition, tmp_path) -> None:
+    export_model("cu", tmp_path / "cu.ts")
+    matrix, _, confidence, valid = answers_of(acquisition, tmp_path / "cu.ts", EXAMPLE / "peaks.csv")
+    assert valid.mean() > 0.3
+    assert confidence[valid].mean() > 0.3
+    np.testing.assert_allclose(matrix[valid] @ matrix[valid].transpose(0, 2, 1), np.eye(3)[None], atol=1e-5)
+
+
+class TestRefusals:
+    """Files that the runtime must refuse with their name and the reason."""
+
+    @pytest.fixture
+    def file(self, model_file, tmp_path) -> Path:
+        return Path(shutil.copy(model_file, tmp_path / "model.bin"))
+
+    def refusal(self, program: Path, file: Path) -> str:
+        message = run(program, file, EXAMPLE / "peaks.csv", code=1).stderr
+        assert f"error: {file}: " in message
+        return message
+
+    def test_damaged(self, acquisition, file) -> None:
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        assert "damaged: its checksum differs" in self.refusal(acquisition, file)
+
+    def test_cut_short(self, acquisition, file) -> None:
+        file.write_bytes(file.read_bytes()[:-1000])
+        assert "no seal at its end" in self.refusal(acquisition, file)
+
+    def test_foreign(self, acquisition, file) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("data.pkl", b"something else")
+        assert "not written by `microinfer export`" in self.refusal(acquisition, file)
+        seal(file, "torchscript")  # as if it were ours
+        assert "torch cannot load it" in self.refusal(acquisition, file)
+
+    def test_newer(self, acquisition, file) -> None:
+        data = file.read_bytes()
+        file.write_bytes(data.replace(b"microinfer export 1 ", b"microinfer export 2 "))
+        assert "a file of version 2, this library reads up to 1" in self.refusal(acquisition, file)
+
+    def test_missing(self, acquisition, tmp_path) -> None:
+        assert "No such file" in self.refusal(acquisition, tmp_path / "nowhere.pt2")
+
+    def test_not_for_cpp(self, acquisition, file) -> None:
+        data = file.read_bytes()
+        end = data.rindex(b"PK\x05\x06")
+        file.write_bytes(data[: end + 20] + struct.pack("<H", 0))
+        seal(file, "pt2")
+        assert "export the model with --format aoti or --format torchscript" in self.refusal(
+            acquisition, file
+        )
+
+    def test_compiled_for_another_processor(self, acquisition, model_file, tmp_path) -> None:
+        file = tmp_path / "other.pt2"
+        with zipfile.ZipFile(model_file) as old, zipfile.ZipFile(file, "w") as new:
+            for entry in old.infolist():
+                data = old.read(entry)
+                if entry.filename.endswith("microinfer.json"):
+                    facts = json.loads(data)
+                    facts["processor"] = "AVX1024"
+                    data = json.dumps(facts).encode()
+                new.writestr(entry.filename, data)
+        seal(file, "aoti")
+        assert "compiled for a processor with AVX1024" in self.refusal(acquisition, file)
+
+
+def test_example_names_a_bad_line(acquisition, small_model, tmp_path) -> None:
+    export_model(small_model, tmp_path / "small.ts")
+    peaks = tmp_path / "peaks.csv"
+    peaks.write_text("row,column,qx,qy,intensity\n0,0,0.1,0.2,1\n0,0,0.1,x,1\n")
+    message = run(acquisition, tmp_path / "small.ts", peaks, code=1).stderr
+    assert f"{peaks}, line 3: expected row,column,qx,qy,intensity" in message
+
+
+def test_model_without_voltage_needs_no_refinement(acquisition, small_model, tmp_path) -> None:
+    from microinfer.models import PosteriorModel
+
+    model = PosteriorModel(small_model.config, small_model.phases, small_model.spec).eval()
+    export_model(model, tmp_path / "plain.ts")
+    message = run(acquisition, tmp_path / "plain.ts", EXAMPLE / "peaks.csv", code=1).stderr
+    assert "set MapperOptions::refine to false" in message
+    run(acquisition, tmp_path / "plain.ts", EXAMPLE / "peaks.csv", "--no-refine")
+
+
+def test_threads_that_map_and_submit_at_once_get_the_answers_of_one(build, small_model, tmp_path) -> None:
+    export_model(small_model, tmp_path / "small.ts")
+    assert run(build / "concurrency", tmp_path / "small.ts").stdout == "96 of 96 rows agree\n"

@@ -1,0 +1,312 @@
+"""Exported models: tokens, answers, operators and metadata against the package's own."""
+
+import copy
+import hashlib
+import json
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from example_phases import PHASES
+from exporting import awkward_patterns, check_answers, padded, ragged, scan_of
+from hypothesis import given, settings
+from test_tokens import SMALL, flat, scans
+
+import microinfer as mi
+from microinfer.config import ModelConfig
+from microinfer.export import export_model
+from microinfer.export.program import Program
+from microinfer.export.tokenizer import pad_ragged, tokenize_padded
+from microinfer.export.writer import exported_programs
+from microinfer.losses import project_to_so3
+from microinfer.models import OrientationModel, ReferenceModel, save_model
+from microinfer.procrustes import nearest_rotation, portable_operators
+from microinfer.tokens import TokenSpec, tokenize_arrays
+
+
+@pytest.fixture(scope="module")
+def reference_model() -> ReferenceModel:
+    config = ModelConfig("reference", width=32, blocks=1, heads=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return ReferenceModel(config, (PHASES["Cu"], PHASES["Ti"]), TokenSpec(), {"name": "r"}).eval()
+
+
+@pytest.fixture(scope="module")
+def calibrated_model(small_model: OrientationModel) -> OrientationModel:
+    model = copy.deepcopy(small_model)
+    model.calibration = (1.3, -0.4)
+    return model
+
+
+@pytest.fixture(params=["calibrated_model", "reference_model"])
+def model(request: pytest.FixtureRequest) -> OrientationModel:
+    return request.getfixturevalue(request.param)
+
+
+def load_script(path: Path, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.load's own
+        return torch.jit.load(path, **options)
+
+
+@pytest.fixture(scope="module")
+def script_file(calibrated_model: OrientationModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "small.ts"
+    export_model(calibrated_model, path)
+    return path
+
+
+# tokens
+
+
+def check_tokens(arrays: tuple[torch.Tensor, ...], spec: TokenSpec) -> None:
+    qx, qy, intensity, offsets = arrays
+    expected = tokenize_arrays(*arrays, spec)
+    found = tokenize_padded(*pad_ragged(torch.stack([qx, qy, intensity], -1), offsets), spec)
+    length = expected.radius.shape[1]
+    for name in ("radius", "angle", "intensity", "radius_bin", "angle_bin", "intensity_bin"):
+        values = getattr(found, name)
+        assert values.dtype == getattr(expected, name).dtype
+        torch.testing.assert_close(values[:, :length], getattr(expected, name), rtol=2e-7, atol=0)
+        assert not values[:, length:].any()
+    assert torch.equal(found.count, expected.count)
+    assert torch.equal(found.valid, expected.valid)
+    shown = expected.mask | ((expected.count == 0)[:, None] & (torch.arange(length) == 0))
+    assert torch.equal(found.mask[:, :length], shown)
+
+
+@given(scans)
+def test_tokens_are_the_cores(scan) -> None:
+    patterns = [np.array(p, np.float32).reshape(-1, 3) for p in scan]
+    if patterns:
+        check_tokens(flat(patterns), SMALL)
+
+
+def test_tokens_of_awkward_patterns_are_the_cores() -> None:
+    check_tokens(flat(awkward_patterns(300, seed=1)), TokenSpec())
+
+
+def test_tokens_at_bin_edges_are_the_cores() -> None:
+    spec = TokenSpec(radius_max=2.0, direct_beam_radius=0.0, max_disks=300)
+    radii = np.array([[q, 0.0, 1.0] for q in np.arange(257) / 128], np.float32)
+    compass = np.array([[x, y, 1.0] for x in (-1, -0.0, 0.0, 1) for y in (-1, -0.0, 0.0, 1)], np.float32)
+    strengths = np.array([[1.0, k / 64, (k + 1) / 64] for k in range(64)], np.float32)
+    edge = np.float32(1e-3)
+    weak = np.array([[1, 0, 1], [1, 0.5, edge], [1, 0.6, np.nextafter(edge, np.float32(0))]], np.float32)
+    for limits in (spec, TokenSpec()):
+        check_tokens(flat([radii, compass, strengths, weak]), limits)
+
+
+@settings(max_examples=20)
+@given(scans)
+def test_what_lies_behind_the_count_is_not_looked_at(scan) -> None:
+    patterns = [np.array(p, np.float32).reshape(-1, 3) for p in scan]
+    if not patterns:
+        return
+    qx, qy, intensity, offsets = flat(patterns)
+    peaks, count = pad_ragged(torch.stack([qx, qy, intensity], -1), offsets)
+    behind = torch.arange(peaks.shape[1]) >= count[:, None]
+    spoiled = torch.where(behind[..., None], torch.nan, peaks)
+    for one, two in zip(
+        tokenize_padded(peaks, count, SMALL), tokenize_padded(spoiled, count, SMALL), strict=True
+    ):
+        assert torch.equal(one, two)
+
+
+def test_nearest_rotation_is_the_cores() -> None:
+    generator = torch.Generator().manual_seed(5)
+    matrix = torch.randn(5000, 3, 3, generator=generator, dtype=torch.float64)
+    # where the two nearest rotations differ by little, so do the digits: leave these few out
+    _, s, _ = torch.linalg.svd(matrix)
+    clear = s[:, 1] + torch.linalg.det(matrix).sign() * s[:, 2] > 0.01
+    torch.testing.assert_close(
+        nearest_rotation(matrix)[clear], project_to_so3(matrix)[clear], atol=1e-9, rtol=0
+    )
+    single = matrix.float()
+    torch.testing.assert_close(nearest_rotation(single), nearest_rotation(single.double()).float())
+    assert nearest_rotation(torch.zeros(2, 3, 3)).isfinite().all()
+
+
+# TorchScript
+
+
+def test_script_answers_as_the_mapper_does(model, tmp_path) -> None:
+    path = tmp_path / "model.ts"
+    export_model(model, path, format="torchscript")
+    patterns = awkward_patterns(400, seed=2)
+    loaded = load_script(path)
+    check_answers(loaded(*padded(patterns)), patterns, model)
+    check_answers(loaded.ragged(*ragged(patterns)), patterns, model)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (1, 7), (1, 1), (2, 0), (5, 200)])
+def test_script_takes_any_numbers_of_patterns_and_peaks(script_file, shape) -> None:
+    loaded = load_script(script_file)
+    generator = torch.Generator().manual_seed(0)
+    peaks = torch.randn(*shape, 3, generator=generator)
+    count = torch.full(shape[:1], shape[1])
+    answers = loaded(peaks, count)
+    offsets = torch.arange(shape[0] + 1) * shape[1]
+    for one, two in zip(answers, loaded.ragged(peaks.reshape(-1, 3), offsets), strict=True):
+        torch.testing.assert_close(one, two, equal_nan=True, atol=1e-4, rtol=0)
+    assert [tuple(part.shape[1:]) for part in answers] == [(3, 3), (), (), ()]
+    assert [part.dtype for part in answers] == [torch.float32, torch.int64, torch.float32, torch.bool]
+
+
+def test_script_uses_atens_operators_alone(script_file) -> None:
+    loaded = load_script(script_file)
+    for entry in ("forward", "ragged", "candidates"):
+        kinds = {node.kind() for node in getattr(loaded, entry).inlined_graph.nodes()}
+        assert "aten::softmax" in kinds
+        assert {kind for kind in kinds if not kind.startswith(("aten::", "prim::"))} == set()
+
+
+def test_script_in_bfloat16_rounds_the_networks_products(small_model, tmp_path) -> None:
+    export_model(small_model, tmp_path / "half.ts", dtype="bfloat16")
+    loaded = load_script(tmp_path / "half.ts")
+    bfloat16 = 15  # c10::ScalarType's number
+    assert str(loaded.inlined_graph).count(f"value={bfloat16}]") > 0
+    if torch.cpu._is_avx512_bf16_supported():
+        patterns = awkward_patterns(50, seed=4)
+        assert np.array_equal(
+            loaded(*padded(patterns))[3], mi.map_orientations(scan_of(patterns), small_model).valid.ravel()
+        )
+    # the model that was given is as it was
+    assert "forward" not in vars(small_model)
+
+
+# what is in a file
+
+
+def test_file_describes_itself(script_file, calibrated_model) -> None:
+    extra = {"microinfer.json": ""}
+    load_script(script_file, _extra_files=extra)
+    facts = json.loads(extra["microinfer.json"])
+    assert facts["version"] == 1
+    assert facts["microinfer"] == mi.__version__
+    assert (facts["format"], facts["dtype"], facts["device"]) == ("torchscript", "float32", "cpu")
+    assert facts["calibration"] == [1.3, -0.4]
+    assert facts["phases"][0]["name"] == "Cu"
+    np.testing.assert_allclose(facts["phases"][0]["operators"], calibrated_model.phases[0].operators)
+    assert facts["tokens"] == calibrated_model.spec.to_dict()
+    assert facts["ranges"]["radius"] == [0.05, 2.0]
+    assert facts["units"]["qx"].startswith("1/Angstrom")
+    assert facts["refinement"]["wavelength"] == pytest.approx(0.0197, abs=1e-4)
+    with zipfile.ZipFile(script_file) as archive:
+        assert any(name.endswith("extra/microinfer.json") for name in archive.namelist())
+
+
+def test_file_ends_with_its_seal(script_file) -> None:
+    whole = script_file.read_bytes()
+    seal = re.fullmatch(rb".*microinfer export 1 torchscript sha256 ([0-9a-f]{64})", whole, re.DOTALL)
+    assert seal is not None
+    assert hashlib.sha256(whole[:-64]).hexdigest().encode() == seal[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onnx"}, "format must be one of torchscript, pt2, aoti, got 'onnx'"),
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, got 'float16'"),
+        ({"device": "tpu"}, "device must be cpu or cuda, got 'tpu'"),
+    ],
+)
+def test_wrong_arguments_are_named(small_model, tmp_path, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        export_model(small_model, tmp_path / "model", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_export_for_a_missing_device_is_refused(small_model, tmp_path) -> None:
+    with pytest.raises(ValueError, match="no CUDA GPU"):
+        export_model(small_model, tmp_path / "model", device="cuda")
+
+
+def test_command_writes_a_file(small_model, tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from microinfer.cli import app
+
+    save_model(tmp_path / "small.safetensors", small_model)
+    arguments = ["export", str(tmp_path / "small.safetensors"), "--out", str(tmp_path / "small.ts")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    patterns = awkward_patterns(10, seed=6)
+    check_answers(load_script(tmp_path / "small.ts")(*padded(patterns)), patterns, small_model)
+    result = CliRunner().invoke(app, [*arguments, "--format", "onnx"])
+    assert result.exit_code == 1
+    assert "format must be one of" in result.output
+
+
+# torch.export and AOTInductor: slow to make
+
+SHAPES = [(0, 0), (0, 4), (1, 7), (1, 1), (2, 0), (5, 200)]
+
+
+def check_callables(forward, by_offsets, candidates, model) -> None:
+    patterns = awkward_patterns(200, seed=7)
+    with torch.no_grad():
+        check_answers(forward(*padded(patterns)), patterns, model)
+        check_answers(by_offsets(*ragged(patterns)), patterns, model)
+        for batch, length in SHAPES:
+            values = torch.randn(batch, length, 3)
+            count = torch.full((batch,), length)
+            answers = forward(values, count)
+            offsets = torch.arange(batch + 1) * length
+            for one, two in zip(answers, by_offsets(values.view(-1, 3), offsets), strict=True):
+                torch.testing.assert_close(one, two, equal_nan=True, atol=1e-4, rtol=0)
+            matrix, _, probability, valid = candidates(values, count)
+            assert torch.equal(valid, answers[3])
+            torch.testing.assert_close(matrix[valid, 0], answers[0][valid], atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                model.calibrated(probability[valid, 0]), answers[2][valid], atol=1e-4, rtol=0
+            )
+
+
+@pytest.mark.slow
+def test_exported_program_answers_as_the_mapper_does(model, tmp_path) -> None:
+    from torch.export.pt2_archive._package import load_pt2
+
+    path = tmp_path / "model.pt2"
+    export_model(model, path, format="pt2")
+    programs = load_pt2(str(path)).exported_programs
+    for program in programs.values():
+        names = {
+            str(node.target)
+            for node in program.graph.nodes
+            if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+        }
+        assert names
+        assert {name for name in names if not name.startswith("aten.")} == set()
+        kinds = {type(node.target).__name__ for node in program.graph.nodes if node.op == "call_function"}
+        # beside operators: arithmetic on sizes
+        assert kinds <= {"OpOverload", "function", "builtin_function_or_method"}
+    modules = {name: program.module() for name, program in programs.items()}
+    check_callables(modules["model"], modules["ragged"], modules["candidates"], model)
+    assert torch.export.load(path).graph is not None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # AOTInductor's own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_package_answers_as_the_mapper_does(calibrated_model, tmp_path) -> None:
+    path = tmp_path / "model.pt2"
+    export_model(calibrated_model, path, format="aoti")
+    entries = [
+        torch._inductor.aoti_load_package(str(path), name) for name in ("model", "ragged", "candidates")
+    ]
+    check_callables(*entries, calibrated_model)
+
+
+@pytest.mark.slow
+def test_program_in_bfloat16_uses_atens_operators(small_model) -> None:
+    with torch.no_grad(), portable_operators():
+        program = exported_programs(Program(copy.deepcopy(small_model), torch.bfloat16))["model"]
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert all(str(t).startswith("aten.") for t in targets if isinstance(t, torch._ops.OpOverload))
