@@ -53,9 +53,9 @@ def check_answers(
     model: OrientationModel,
     refine: str | None = None,
 ) -> None:
-    """Compare matrix, phase, confidence and valid with those of the mapper."""
+    """Compare matrix, phase, confidence and valid with those of the mapper in float32."""
     matrix, phase, confidence, valid = (np.asarray(part) for part in answers)
-    omap = mi.map_orientations(scan_of(patterns), model, device="cpu", refine=refine)
+    omap = mi.map_orientations(scan_of(patterns), model, device="cpu", refine=refine, dtype="float32")
     expected = omap.valid.ravel()
     np.testing.assert_array_equal(valid, expected)
     np.testing.assert_array_equal(phase, omap.phase.ravel())

@@ -10,7 +10,7 @@ from example_phases import PHASES
 import microinfer as mi
 from microinfer import _core
 from microinfer.config import ModelConfig
-from microinfer.device import multiplies_bfloat16
+from microinfer.device import multiplies_bfloat16, product_dtype
 from microinfer.mapping.inference import Inference
 from microinfer.models import PosteriorModel, build_model, inplane
 from microinfer.models.fused import FusedPosterior, arrays_of
@@ -50,7 +50,7 @@ def odd_model():
     return model.eval()
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
+@pytest.fixture(params=["baseline", "avx2", "avx512", "avx512_bf16"])
 def instructions(request):
     """Each instruction set that this CPU has."""
     if request.param not in _core.instruction_sets():
@@ -64,7 +64,7 @@ def test_fused_answers_are_those_of_torch(name, instructions, request):
     tokens = tokens_of_lengths(1, LENGTHS * 4)
     with torch.inference_mode():
         plain = model.candidates(tokens)
-    fused = FusedPosterior(model, instructions).candidates(tokens)
+    fused = FusedPosterior(model, instructions=instructions).candidates(tokens)
     torch.testing.assert_close(fused.probability, plain.probability, atol=2e-3, rtol=0)
     assert torch.equal(fused.valid, plain.valid)
     assert plain.valid.any()
@@ -82,7 +82,7 @@ def test_all_candidates_of_the_shipped_model_are_those_of_torch(instructions):
     tokens = part_of(tokens, list(range(0, 48 * 48, 36)))
     with torch.inference_mode():
         plain = model.candidates(tokens)
-    fused = FusedPosterior(model, instructions).candidates(tokens)
+    fused = FusedPosterior(model, instructions=instructions).candidates(tokens)
     assert torch.equal(fused.valid, plain.valid)
     assert plain.valid.any()
     assert (tokens.valid & ~plain.valid).any()  # "no crystal" decides
@@ -96,11 +96,11 @@ def test_all_candidates_of_the_shipped_model_are_those_of_torch(instructions):
 def test_an_instruction_set_that_the_cpu_lacks_is_refused(small_model):
     present = ", ".join(["auto", *_core.instruction_sets()])
     with pytest.raises(ValueError, match=f"instructions must be one of .*, {present}, got 'neon'"):
-        FusedPosterior(small_model, "neon")
+        FusedPosterior(small_model, instructions="neon")
 
 
 def test_an_answer_depends_on_its_own_pattern_alone(odd_model, instructions):
-    fused, tokens = FusedPosterior(odd_model, instructions), tokens_of_lengths(2, LENGTHS)
+    fused, tokens = FusedPosterior(odd_model, instructions=instructions), tokens_of_lengths(2, LENGTHS)
     whole = fused.candidates(tokens)
     order = np.random.default_rng(4).permutation(len(LENGTHS)).tolist()
     for index in (order, [6], [10, 0, 3]):
@@ -171,17 +171,62 @@ def test_settings_that_the_core_cannot_follow_are_refused(odd_model):
         network_of(arrays, mode_radius=0.3)
 
 
-@pytest.mark.skipif(
+needs_bfloat16 = pytest.mark.skipif(
     not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no bfloat16 instructions"
 )
-def test_bfloat16_is_near_float32(small_model):
-    tokens = tokens_of_lengths(8, [13] * 64)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("name", ["small_model", "odd_model"])
+def test_fused_bfloat16_is_as_near_float32_as_that_of_torch(name, request):
+    model = request.getfixturevalue(name)
+    tokens = tokens_of_lengths(8, LENGTHS * 8)
     with torch.inference_mode():
-        plain = small_model(tokens)
+        plain = model.candidates(tokens)
         with torch.autocast("cpu", torch.bfloat16):
-            fast = small_model(tokens)
-    scale = float(plain.logits.std())
-    assert float((fast.logits - plain.logits).abs().mean()) < 0.05 * scale
+            output = model(tokens)
+        torchs = model.decode(output, tokens)
+    fused = FusedPosterior(model, torch.bfloat16).candidates(tokens)
+
+    def deviation(candidates):
+        return (candidates.probability[:, 0] - plain.probability[:, 0])[plain.valid].abs().mean()
+
+    assert 0.0 < deviation(fused) < 1.5 * deviation(torchs)
+
+
+@needs_bfloat16
+def test_bfloat16_answers_of_the_shipped_model_are_those_of_float32():
+    model = mi.load_model("cu")
+    peaks = mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5")
+    half, single = (
+        mi.map_orientations(peaks, model, device="cpu", dtype=dtype, refine=None)
+        for dtype in ("auto", "float32")
+    )
+    assert np.mean(half.valid == single.valid) > 0.998
+    both = half.valid & single.valid
+    assert 0.0 < np.abs(half.confidence - single.confidence)[both].mean() < 0.002
+    clear = both & (single.confidence > 0.6)  # else the other one of two candidates may come first
+    assert clear.mean() > 0.2
+    assert (np.abs(half.matrix - single.matrix)[clear].max(axis=(-2, -1)) < 1e-3).mean() > 0.99
+
+
+@needs_bfloat16
+def test_a_bfloat16_answer_depends_on_its_own_pattern_alone(odd_model):
+    fused, tokens = FusedPosterior(odd_model, torch.bfloat16), tokens_of_lengths(9, LENGTHS)
+    whole, index = fused.candidates(tokens), [10, 0, 3, 17]
+    part = fused.candidates(part_of(tokens, index))
+    assert torch.equal(part.matrix, whole.matrix[index])
+    assert torch.equal(part.probability, whole.probability[index])
+
+
+def test_bfloat16_is_refused_where_it_is_not_multiplied(small_model):
+    with pytest.raises(ValueError, match="the instruction set baseline does not multiply bfloat16"):
+        FusedPosterior(small_model, torch.bfloat16, "baseline")
+    with pytest.raises(ValueError, match="dtype must be 'auto', 'float32' or 'bfloat16', got 'float16'"):
+        product_dtype(torch.device("cpu"), "float16")
+    if not multiplies_bfloat16(torch.device("cpu")):
+        with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'cpu' has no instructions for it"):
+            product_dtype(torch.device("cpu"), "bfloat16")
 
 
 def test_only_posterior_models_on_cpus_are_fused(small_model):

@@ -57,7 +57,7 @@ def test_positions_with_too_few_disks_are_invalid(scan, small_model, whole):
 
 
 def test_each_pattern_is_answered_as_if_alone(scan, small_model):
-    whole = mi.map_orientations(scan, small_model, device="cpu", refine=None)
+    whole = mi.map_orientations(scan, small_model, device="cpu", refine=None, dtype="float32")
     assert np.isnan(whole.score).all()
     answered = np.argwhere(whole.valid)
     for row, column in answered[:: len(answered) // 5]:

@@ -86,7 +86,7 @@ def test_answers_turn_with_the_scan(cu, angle):
     peaks = mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5")
     q = np.column_stack([peaks.qx, peaks.qy]) @ about_z(angle)[:2, :2].T
     turned = dataclasses.replace(peaks, qx=q[:, 0].astype(np.float32), qy=q[:, 1].astype(np.float32))
-    plain, moved = mi.map_orientations(peaks, cu), mi.map_orientations(turned, cu)
+    plain, moved = (mi.map_orientations(scan, cu, dtype="float32") for scan in (peaks, turned))
     np.testing.assert_array_equal(moved.valid, plain.valid)
     expected = plain.matrix[plain.valid] @ about_z(angle).T
     error = misorientation(moved.matrix[plain.valid], expected, cu.phases[0].operators)

@@ -70,7 +70,8 @@ std::unique_ptr<PosteriorNetwork> make_network(const std::map<std::string, py::a
                                                std::int64_t top_cells, double negligible, std::int64_t angles,
                                                std::int64_t peaks, std::int64_t window, std::int64_t modes,
                                                double mode_radius, double confidence_radius,
-                                               double confidence_edge, const std::string& instructions) {
+                                               double confidence_edge, bool bfloat16,
+                                               const std::string& instructions) {
     const Arrays arrays(named);
     const py::ssize_t width = arrays.size("norm.weight", 0);
     const py::ssize_t cells = arrays.size("cells", 0);
@@ -150,7 +151,8 @@ std::unique_ptr<PosteriorNetwork> make_network(const std::map<std::string, py::a
                                   std::to_string(spec.cell_phase[k]));
         }
     }
-    return std::make_unique<PosteriorNetwork>(weights, spec, instructions);
+    return std::make_unique<PosteriorNetwork>(weights, spec, bfloat16 ? Numbers::bfloat16 : Numbers::float32,
+                                              instructions);
 }
 
 py::tuple find_modes_of(const PosteriorNetwork& network, const py::array& radius, const py::array& angle,
@@ -175,11 +177,13 @@ py::tuple find_modes_of(const PosteriorNetwork& network, const py::array& radius
 void register_posterior(py::module_& module) {
     module.def("instruction_sets", &instruction_sets,
                "The instruction sets that a PosteriorNetwork may use on this machine, the fastest last.");
+    module.def("multiplies_bfloat16", &multiplies_bfloat16,
+               "Whether the fastest of them multiplies bfloat16.");
     py::class_<PosteriorNetwork>(module, "PosteriorNetwork", "A posterior model, packed for this machine.")
         .def(py::init(&make_network), py::arg("arrays"), py::kw_only(), py::arg("heads"), py::arg("orders"),
              py::arg("top_cells"), py::arg("negligible"), py::arg("angles"), py::arg("peaks"),
              py::arg("window"), py::arg("modes"), py::arg("mode_radius"), py::arg("confidence_radius"),
-             py::arg("confidence_edge"), py::arg("instructions") = "auto")
+             py::arg("confidence_edge"), py::arg("bfloat16") = false, py::arg("instructions") = "auto")
         .def("find_modes", &find_modes_of, py::arg("radius"), py::arg("angle"), py::arg("intensity"),
              py::arg("count"),
              "Matrices (N, M, 3, 3), phases and probabilities (N, M) of the modes; probability of no crystal "

@@ -31,6 +31,7 @@ def cuda_is_built() -> bool: ...
 
 # --- posterior
 def instruction_sets() -> list[str]: ...
+def multiplies_bfloat16() -> bool: ...
 
 class PosteriorNetwork:
     def __init__(
@@ -48,6 +49,7 @@ class PosteriorNetwork:
         mode_radius: float,
         confidence_radius: float,
         confidence_edge: float,
+        bfloat16: bool = False,
         instructions: str = "auto",
     ) -> None: ...
     def find_modes(

@@ -1,6 +1,8 @@
-"""The device that torch computes on: from its name, and whether it multiplies bfloat16 fast."""
+"""The device that a model runs on, and what its matrix products multiply."""
 
 import torch
+
+from microinfer import _core
 
 
 def torch_device(name: str | torch.device) -> torch.device:
@@ -37,4 +39,31 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for products of bfloat16 matrices."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    return device.type == "cpu" and _core.multiplies_bfloat16()
+
+
+def product_dtype(device: torch.device, name: str) -> torch.dtype:
+    """Return what a network's matrix products multiply on a device.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network runs.
+    name : str
+        ``"auto"`` is bfloat16 where the device has instructions for it, else float32; or one of the two.
+
+    Returns
+    -------
+    torch.dtype
+
+    Raises
+    ------
+    ValueError
+        For another name, and for bfloat16 on a device that does not multiply it.
+    """
+    if name not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"dtype must be 'auto', 'float32' or 'bfloat16', got {name!r}")
+    fast = multiplies_bfloat16(device)
+    if name == "bfloat16" and not fast:
+        raise ValueError(f"dtype 'bfloat16': the device {str(device)!r} has no instructions for it")
+    return torch.bfloat16 if fast and name != "float32" else torch.float32

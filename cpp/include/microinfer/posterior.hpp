@@ -1,41 +1,16 @@
-/// The posterior model on the CPU: from tokens to ranked orientations, in float32, fused.
+/// The posterior model on the CPU: from tokens to ranked orientations, fused.
 ///
 /// What it computes is what `microinfer.models.posterior` defines; that module is its reference.
 #pragma once
 
+#include <microinfer/network.hpp>
 #include <microinfer/padded_disks.hpp>
 
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace microinfer {
-
-/// A linear map's weights, (outputs, inputs), and its bias, (outputs,), null only in `cell_waves`. Not
-/// owning.
-struct LinearWeights {
-    const float* weight;
-    const float* bias;
-    std::int64_t outputs;
-    std::int64_t inputs;
-};
-
-/// A layer norm's weights, (width,) each. Not owning.
-struct LayerNormWeights {
-    const float* scale;
-    const float* shift;
-};
-
-/// The weights of one encoder block.
-struct BlockWeights {
-    LayerNormWeights norm1;
-    LinearWeights qkv;
-    LinearWeights out;
-    LayerNormWeights norm2;
-    LinearWeights up;
-    LinearWeights down;
-};
 
 /// The weights of a posterior model.
 struct PosteriorWeights {
@@ -99,16 +74,14 @@ struct PosteriorModes {
     float* no_crystal;
 };
 
-/// The instruction sets that this machine has of those that the loops are compiled for, the fastest last.
-std::vector<std::string> instruction_sets();
-
 /// A posterior model, its weights packed for this machine.
 class PosteriorNetwork {
   public:
     /// Copies what it needs of the weights. `instructions` is one of `instruction_sets`, or "auto" for the
-    /// fastest; std::invalid_argument names those that there are.
+    /// fastest; std::invalid_argument names those that there are, and says where they do not multiply
+    /// `numbers`.
     PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec,
-                     const std::string& instructions = "auto");
+                     Numbers numbers = Numbers::float32, const std::string& instructions = "auto");
     ~PosteriorNetwork();
     PosteriorNetwork(const PosteriorNetwork&) = delete;
     PosteriorNetwork& operator=(const PosteriorNetwork&) = delete;

@@ -59,6 +59,9 @@ def map_scan(
     device: Device = "auto",
     block_rows: Annotated[int | None, typer.Option(help="Scan rows read at a time.")] = None,
     batch_size: Annotated[int, typer.Option(help="Patterns given to the model at once.")] = 1024,
+    dtype: Annotated[
+        str, typer.Option(help="Of the model's matrix products: auto, float32 or bfloat16.")
+    ] = "auto",
     refine: Annotated[
         bool, typer.Option(help="Polish the answers against the measured disks and rank them again.")
     ] = True,
@@ -94,6 +97,7 @@ def map_scan(
                 progress=True,
                 block_rows=block_rows,
                 batch_size=batch_size,
+                dtype=dtype,
                 min_disks=min_disks,
                 roi=roi,
                 mask=selection,

@@ -1,8 +1,8 @@
 """Inference on a block of scan positions: the model, then the refinement of its candidates.
 
 On a CPU the posterior model runs in the C++ core, which takes patterns of any lengths together. Elsewhere, and for
-other models, the patterns of a block are grouped by their number of disks and run without padding, in bfloat16 where
-the device multiplies it fast. Either way an answer depends neither on the other patterns nor on their order.
+other models, the patterns of a block are grouped by their number of disks and run without padding. Either way an
+answer depends neither on the other patterns nor on their order.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from microinfer.device import multiplies_bfloat16
+from microinfer.device import product_dtype
 from microinfer.mapping.result import ALTERNATIVES, blank_arrays
 from microinfer.models import Candidates, OrientationModel, PosteriorModel
 from microinfer.models.fused import FusedPosterior
@@ -32,20 +32,26 @@ class Inference:
         ``"kinematic"`` or None.
     batch_size : int
         Largest number of patterns that the model sees at once.
+    dtype : str
+        What the model's matrix products multiply: ``"auto"``, ``"float32"`` or ``"bfloat16"``, see
+        `microinfer.device.product_dtype`.
 
     Raises
     ------
     ValueError
-        For another kind of refinement, and where the model does not state what it needs.
+        For another kind of refinement or dtype, and where the model does not state what it needs.
     """
 
-    def __init__(self, model: OrientationModel, refine: str | None, batch_size: int) -> None:
+    def __init__(
+        self, model: OrientationModel, refine: str | None, batch_size: int, dtype: str = "auto"
+    ) -> None:
         self.model, self.batch_size = model, batch_size
         self.refinement = _refinement(model, refine)
         self.device = model.operators.device
+        self.dtype = product_dtype(self.device, dtype)
         self.fused: FusedPosterior | None = None
         if isinstance(model, PosteriorModel) and self.device.type == "cpu":
-            self.fused = FusedPosterior(model)
+            self.fused = FusedPosterior(model, self.dtype)
 
     def __call__(
         self, tokens: Tokens, selected: NDArray[np.bool_], advance: Callable[[int], None]
@@ -93,9 +99,7 @@ class Inference:
             candidates = self.fused.candidates(tokens)
         else:
             with torch.inference_mode():
-                with torch.autocast(
-                    self.device.type, torch.bfloat16, enabled=multiplies_bfloat16(self.device)
-                ):
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     output = self.model(tokens)
                 candidates = self.model.decode(output, tokens)
         score = None

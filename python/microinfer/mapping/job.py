@@ -120,6 +120,7 @@ class MapJob:
         device: str | torch.device = "auto",
         block_rows: int | None = None,
         batch_size: int = 1024,
+        dtype: str = "auto",
         min_disks: int | None = None,
         roi: tuple[int, int, int, int] | None = None,
         mask: ArrayLike | None = None,
@@ -132,7 +133,7 @@ class MapJob:
         self.model = _model(model, device)
         self.selected = _selection(source.scan_shape, roi, mask)
         self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
-        self._infer = Inference(self.model, refine, batch_size)
+        self._infer = Inference(self.model, refine, batch_size, dtype)
         self.spec: TokenSpec = (
             self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
         )
@@ -153,8 +154,8 @@ class MapJob:
     def identity(self) -> dict[str, str]:
         """What two mappings must share for their answers to stand in one map, by name, as text.
 
-        The peaks themselves are not among it: see `checksum_peaks`. Block and batch size and the device
-        change the answers by rounding alone.
+        The peaks themselves are not among it: see `checksum_peaks`. Block and batch size, the
+        device and the dtype change the answers by rounding alone.
         """
         rows, columns = self.source.scan_shape
         digest = hashlib.sha256(self.selected.tobytes()).hexdigest()[:16]

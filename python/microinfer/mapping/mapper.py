@@ -35,6 +35,7 @@ class MapOptions(TypedDict, total=False):
     progress: bool
     block_rows: int | None
     batch_size: int
+    dtype: str
     min_disks: int | None
     roi: tuple[int, int, int, int] | None
     mask: ArrayLike | None
@@ -50,6 +51,7 @@ def map_orientations(
     progress: bool = False,
     block_rows: int | None = None,
     batch_size: int = 1024,
+    dtype: str = "auto",
     min_disks: int | None = None,
     roi: tuple[int, int, int, int] | None = None,
     mask: ArrayLike | None = None,
@@ -73,6 +75,10 @@ def map_orientations(
         Scan rows read at a time; about 16,000 positions by default.
     batch_size : int, default: 1024
         Largest number of patterns that the model sees at once.
+    dtype : str, default: "auto"
+        What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16 on
+        devices with instructions for it, which is faster. Of the answers to the model `cu`'s test patterns the two
+        move three in a thousand by more than a degree, nine in ten by less than 0.01.
     min_disks : int, optional
         Positions with fewer disks (without the direct beam) are invalid. By default what the model was made
         for, usually 2.
@@ -112,6 +118,7 @@ def map_orientations(
         "device": device,
         "block_rows": block_rows,
         "batch_size": batch_size,
+        "dtype": dtype,
         "min_disks": min_disks,
         "roi": roi,
         "mask": mask,
@@ -151,7 +158,7 @@ def map_to_file(
         error or Ctrl-C, the rows that are done are in ``<path>.part``.
     resume : bool, default: False
         Go on with the rows that are missing in ``<path>.part``. Scan, model and options must be the same;
-        device, block and batch size and cluster may change.
+        device, dtype, block and batch size and cluster may change.
     **options
         The keyword arguments of `map_orientations`.
 

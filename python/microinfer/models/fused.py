@@ -1,4 +1,4 @@
-"""The posterior model on the CPU, fused: the C++ core's float32 loops in the place of torch's.
+"""The posterior model on the CPU, fused: the C++ core's loops in the place of torch's.
 
 `microinfer.models.posterior` stays the reference: training, GPUs and exported files use that one.
 """
@@ -23,11 +23,15 @@ class FusedPosterior:
     ----------
     model : PosteriorModel
         On the CPU; its weights are copied.
+    dtype : torch.dtype
+        What the linear maps multiply: float32, or bfloat16 where the CPU has instructions for it.
     instructions : str, default: "auto"
         One of `_core.instruction_sets()`; the fastest by default.
     """
 
-    def __init__(self, model: PosteriorModel, instructions: str = "auto") -> None:
+    def __init__(
+        self, model: PosteriorModel, dtype: torch.dtype = torch.float32, instructions: str = "auto"
+    ) -> None:
         self._network = _core.PosteriorNetwork(
             arrays_of(model),
             heads=model.config.heads,
@@ -41,6 +45,7 @@ class FusedPosterior:
             mode_radius=decode.MODE_RADIUS,
             confidence_radius=decode.CONFIDENCE_RADIUS,
             confidence_edge=decode.CONFIDENCE_EDGE,
+            bfloat16=dtype == torch.bfloat16,
             instructions=instructions,
         )
 

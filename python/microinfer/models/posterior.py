@@ -1,7 +1,6 @@
 """Our model: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -107,10 +106,11 @@ class PosteriorModel(OrientationModel):
         features = torch.cat([x, one], -1).float()
         cos, sin = (turned.cos() * scale[:, None]) @ features, (turned.sin() * scale[:, None]) @ features
         weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
-        w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
-        product = partial(torch.einsum, "bnw,ncw->nbc")
-        x_sum = (product(cos, w_real) - product(sin, w_imaginary)) * gate.transpose(0, 1)
-        y_sum = (product(sin, w_real) + product(cos, w_imaginary)) * gate.transpose(0, 1)
+        weight = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).transpose(-1, -2)
+        w_real, w_imaginary = weight.unbind(1)  # (N, width + 1, C)
+        cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)
+        x_sum = (cos @ w_real - sin @ w_imaginary) * gate
+        y_sum = (sin @ w_real + cos @ w_imaginary) * gate
         real, imaginary = [], []
         for index in range(len(ORDERS)):
             a, b = self.cell_waves[index].get_parameter("weight").chunk(2)

@@ -1,22 +1,29 @@
-/// The loops of a posterior model in float32, compiled once for each instruction set.
+/// The loops of a posterior model, compiled once for each instruction set: in float32, and linear maps in
+/// bfloat16 too where the instruction set multiplies it.
 ///
 /// Rows of every matrix lie `Kernels::panel`-padded apart, so that no loop over columns has a remainder. A
 /// row's result does not depend on the rows beside it.
 #pragma once
 
+#include <microinfer/network.hpp>
+
 #include <cstdint>
 #include <string>
 
-namespace microinfer::posterior {
+namespace microinfer::networks {
 
 /// What happens to a linear map's result.
 enum class Epilogue { none, gelu, add };
 
+/// The upper half of a float's bits.
+using Bfloat16 = std::uint16_t;
+
 /// A linear map y = W x + b, packed: panels of `Kernels::panel` outputs, all inputs of a panel together.
+template <typename Weight>
 struct LinearView {
-    const float* weight;  ///< (panels, inputs, panel)
-    const float* bias;    ///< (panels * panel,)
-    std::int64_t inputs;
+    const Weight* weight;  ///< (panels, inputs, panel), or of Bfloat16 (panels, inputs / 2, panel, 2)
+    const float* bias;     ///< (panels * panel,)
+    std::int64_t inputs;   ///< of Bfloat16 filled up to an even number
     std::int64_t panels;
 };
 
@@ -45,8 +52,16 @@ struct Kernels {
     std::int64_t panel;       ///< columns that a linear map computes at a time
     std::int64_t head_lanes;  ///< heads that attention computes at a time
     /// y (rows, panels * panel) from x (rows, inputs); `Epilogue::add` adds to what y holds.
-    void (*linear)(const float* x, std::int64_t x_stride, std::int64_t rows, const LinearView& map, float* y,
-                   std::int64_t y_stride, Epilogue epilogue);
+    void (*linear)(const float* x, std::int64_t x_stride, std::int64_t rows, const LinearView<float>& map,
+                   float* y, std::int64_t y_stride, Epilogue epilogue);
+    /// Rounds x (rows, inputs) to bfloat16; y's rows are filled up with zeros to a multiple of `panel`. Null
+    /// where the instruction set does not multiply bfloat16, as is `linear_bfloat16`.
+    void (*round)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t inputs, Bfloat16* y,
+                  std::int64_t y_stride);
+    /// As `linear`, with products of bfloat16 numbers that are summed in float32.
+    void (*linear_bfloat16)(const Bfloat16* x, std::int64_t x_stride, std::int64_t rows,
+                            const LinearView<Bfloat16>& map, float* y, std::int64_t y_stride,
+                            Epilogue epilogue);
     /// y = (x - mean) / sqrt(variance + 1e-5) * scale + shift, row by row.
     void (*layer_norm)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t width,
                        const float* scale, const float* shift, float* y, std::int64_t y_stride);
@@ -65,7 +80,7 @@ struct Kernels {
 };
 
 /// The loops for one of `instruction_sets`, or for the fastest, "auto". Throws std::invalid_argument for
-/// others.
-const Kernels& kernels(const std::string& instructions);
+/// others, and where they do not multiply `numbers`.
+const Kernels& kernels(const std::string& instructions, Numbers numbers);
 
-}  // namespace microinfer::posterior
+}  // namespace microinfer::networks

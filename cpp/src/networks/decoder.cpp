@@ -10,12 +10,8 @@
 #include <stdexcept>
 #include <string>
 
-namespace microinfer::posterior {
+namespace microinfer::networks {
 namespace {
-
-std::size_t size(std::int64_t value) {
-    return static_cast<std::size_t>(value);
-}
 
 double dot(const Quaternion& p, const Quaternion& q) {
     return p.w * q.w + p.x * q.x + p.y * q.y + p.z * q.z;
@@ -108,7 +104,7 @@ Decoder::Decoder(const Kernels& kernels, const PosteriorSpec& spec)
       orders_(spec.orders, spec.orders + spec.order_count),
       phases_(spec.cell_phase, spec.cell_phase + spec.cells),
       density_(
-          kernels, spec.angles, 2 * spec.order_count,
+          kernels, Numbers::float32, spec.angles, 2 * spec.order_count,
           [&](std::int64_t o, std::int64_t i) { return density_of_wave(spec, i, o); },
           [](std::int64_t) { return 0.0F; }) {
     if (std::max(mode_radius_, confidence_radius_ + 10.0 * confidence_edge_) > kFar) {
@@ -374,4 +370,4 @@ void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
     candidates.resize(left);
 }
 
-}  // namespace microinfer::posterior
+}  // namespace microinfer::networks

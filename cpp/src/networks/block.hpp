@@ -4,12 +4,12 @@
 #include "kernels.hpp"
 #include "linear.hpp"
 
-#include <microinfer/posterior.hpp>
+#include <microinfer/network.hpp>
 
 #include <cstdint>
 #include <vector>
 
-namespace microinfer::posterior {
+namespace microinfer::networks {
 
 /// A layer norm; owns its weights.
 struct LayerNorm {
@@ -56,25 +56,26 @@ struct Block {
     Linear up;
     Linear down;
 
-    Block(const Kernels& kernels, const BlockWeights& of, std::int64_t width, const Heads& heads)
+    Block(const Kernels& kernels, Numbers numbers, const BlockWeights& of, std::int64_t width,
+          const Heads& heads)
         : norm1(kernels, of.norm1, width),
           qkv(
-              kernels, 3 * heads.part(), width,
+              kernels, numbers, 3 * heads.part(), width,
               [&](std::int64_t o, std::int64_t i) {
                   const std::int64_t row = heads.index(o);
                   return row < 0 ? 0.0F : of.qkv.weight[row * width + i];
               },
               [&](std::int64_t o) { return heads.index(o) < 0 ? 0.0F : of.qkv.bias[heads.index(o)]; }),
           out(
-              kernels, width, heads.part(),
+              kernels, numbers, width, heads.part(),
               [&](std::int64_t o, std::int64_t i) {
                   const std::int64_t column = heads.index(i);
                   return column < 0 ? 0.0F : of.out.weight[o * width + column];
               },
               [&](std::int64_t o) { return of.out.bias[o]; }),
           norm2(kernels, of.norm2, width),
-          up(kernels, of.up),
-          down(kernels, of.down) {}
+          up(kernels, numbers, of.up),
+          down(kernels, numbers, of.down) {}
 };
 
-}  // namespace microinfer::posterior
+}  // namespace microinfer::networks

@@ -1,5 +1,5 @@
-#include "block.hpp"
 #include "decoder.hpp"
+#include "encoder.hpp"
 #include "kernels.hpp"
 #include "linear.hpp"
 
@@ -13,33 +13,25 @@
 #include <memory>
 #include <numbers>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace microinfer {
 namespace {
 
-using posterior::Block;
-using posterior::Decoder;
-using posterior::Epilogue;
-using posterior::Heads;
-using posterior::Kernels;
-using posterior::LayerNorm;
-using posterior::Linear;
-using posterior::padded;
+using networks::buffer;
+using networks::Decoder;
+using networks::DiskFeatures;
+using networks::Encoder;
+using networks::Epilogue;
+using networks::Kernels;
+using networks::LayerNorm;
+using networks::Linear;
+using networks::size;
 
-constexpr std::int64_t kBlock = 16;      // patterns: their features stay in the cache from layer to layer
 constexpr std::int64_t kHarmonics = 16;  // of radius and strength in the embedding
 constexpr double kRadiusPeriod = 3.0;    // 1/Angstrom, of half a turn of the first harmonic
 constexpr double kStrengthPeriod = 2.0;
-
-std::size_t size(std::int64_t value) {
-    return static_cast<std::size_t>(value);
-}
-
-/// Uninitialised memory for a block's features.
-std::unique_ptr<float[]> buffer(std::int64_t elements) {
-    return std::unique_ptr<float[]>(new float[size(std::max<std::int64_t>(elements, 1))]);
-}
 
 /// cos(k angle) and sin(k angle) for k in [0, count).
 void powers(double angle, std::int64_t count, double* cosine, double* sine) {
@@ -57,30 +49,28 @@ void powers(double angle, std::int64_t count, double* cosine, double* sine) {
 
 class PosteriorNetwork::Implementation {
   public:
-    Implementation(const Kernels& kernels, const PosteriorWeights& weights, const PosteriorSpec& spec)
+    Implementation(const Kernels& kernels, Numbers numbers, const PosteriorWeights& weights,
+                   const PosteriorSpec& spec)
         : kernels_(kernels),
           width_(spec.width),
           channels_(spec.channels),
           cells_(spec.cells),
           modes_(spec.modes),
           orders_(spec.orders, spec.orders + spec.order_count),
-          heads_(kernels, spec.width, spec.heads),
-          harmonics_(spec.harmonics, spec.harmonics + heads_.channels / 2),
-          embedding1_(kernels, weights.embedding[0]),
-          embedding2_(kernels, weights.embedding[1]),
+          encoder_(kernels, numbers, weights.blocks, weights.block_count, spec.width, spec.heads),
+          harmonics_(spec.harmonics, spec.harmonics + encoder_.pairs()),
+          embedding1_(kernels, numbers, weights.embedding[0]),
+          embedding2_(kernels, numbers, weights.embedding[1]),
           norm_(kernels, weights.norm, spec.width),
-          cell_head1_(kernels, weights.cell_head[0]),
-          cell_head2_(kernels, weights.cell_head[1]),
-          wave_gate_(kernels, weights.wave_gate),
+          cell_head1_(kernels, numbers, weights.cell_head[0]),
+          cell_head2_(kernels, numbers, weights.cell_head[1]),
+          wave_gate_(kernels, numbers, weights.wave_gate),
           decoder_(kernels, spec) {
-        for (std::int64_t b = 0; b < weights.block_count; ++b) {
-            blocks_.emplace_back(kernels, weights.blocks[b], width_, heads_);
-        }
         const LinearWeights& disk = weights.disk_waves;
         for (std::size_t n = 0; n < orders_.size(); ++n) {
             const std::int64_t first = static_cast<std::int64_t>(n) * 2 * channels_;
             disk_waves_.emplace_back(
-                kernels, 2 * channels_, width_ + 1,
+                kernels, numbers, 2 * channels_, width_ + 1,
                 [&](std::int64_t o, std::int64_t i) {  // the bias turns with its disk too
                     return i < width_ ? disk.weight[(first + o) * width_ + i] : disk.bias[first + o];
                 },
@@ -113,7 +103,6 @@ class PosteriorNetwork::Implementation {
         return cell_waves_.data() + (size(cell) * orders_.size() + order) * size(2 * channels_);
     }
     void embed(const PaddedDisks& disks, Features& f) const;
-    void encode(Features& f) const;
     void pool(Features& f) const;
     void read_out(const Features& f, const PosteriorModes& to) const;
 
@@ -124,11 +113,10 @@ class PosteriorNetwork::Implementation {
     std::int64_t modes_;
     std::int64_t highest_power_ = 0;
     std::vector<std::int64_t> orders_;
-    Heads heads_;
+    Encoder encoder_;
     std::vector<std::int64_t> harmonics_;
     Linear embedding1_;
     Linear embedding2_;
-    std::vector<Block> blocks_;
     LayerNorm norm_;
     Linear cell_head1_;
     Linear cell_head2_;
@@ -138,33 +126,27 @@ class PosteriorNetwork::Implementation {
     Decoder decoder_;
 };
 
-/// The features of one block of patterns, their disks one after the other.
-struct PosteriorNetwork::Implementation::Features {
-    std::int64_t begin;
-    std::int64_t patterns;
-    std::vector<std::int64_t> first;  // disk of each pattern, and the end
-    std::int64_t disks;
-    std::int64_t stride;              // of x
-    std::int64_t normed_stride;       // of normed: one column more than x, for a 1 that stands for the bias
+/// The features of one block of patterns.
+struct PosteriorNetwork::Implementation::Features : DiskFeatures {
+    explicit Features(DiskFeatures&& of) : DiskFeatures(std::move(of)) {}
+
+    std::int64_t begin;               // the first pattern
     std::int64_t sums;                // of a pattern's disks
-    std::unique_ptr<float[]> x;       // (disks, width)
-    std::unique_ptr<float[]> normed;  // (disks, width + 1)
-    std::unique_ptr<float[]> cosine;  // (disks, pairs) of each pair's angle
-    std::unique_ptr<float[]> sine;
     std::unique_ptr<float[]> weight;  // (disks, sums): what each disk weighs in each sum
-    std::unique_ptr<float[]> summed;  // (patterns, sums, width + 1)
+    std::unique_ptr<float[]>
+        summed;  // (patterns, sums, width + 1): behind each row a 1 that stands for the bias
     std::unique_ptr<float[]> pooled;  // (patterns, 2 * width)
 };
 
 void PosteriorNetwork::Implementation::embed(const PaddedDisks& disks, Features& f) const {
-    const std::int64_t pairs = heads_.channels / 2;
+    const std::int64_t pairs = encoder_.pairs();
     const auto orders = static_cast<std::int64_t>(orders_.size());
     const auto waves = buffer(f.disks * 4 * kHarmonics);
     const auto hidden = buffer(f.disks * embedding1_.columns());
     std::vector<double> cosine(size(std::max(highest_power_, kHarmonics + 1)));
     std::vector<double> sine(cosine.size());
     for (std::int64_t p = 0; p < f.patterns; ++p) {
-        const std::int64_t length = f.first[size(p + 1)] - f.first[size(p)];
+        const std::int64_t length = f.length(p);
         const double share = length > 0 ? 1.0 / static_cast<double>(length) : 0.0;
         for (std::int64_t i = 0; i < length; ++i) {
             const std::int64_t at = (f.begin + p) * disks.length + i;
@@ -197,37 +179,6 @@ void PosteriorNetwork::Implementation::embed(const PaddedDisks& disks, Features&
     embedding2_(hidden.get(), embedding1_.columns(), f.disks, f.x.get(), f.stride);
 }
 
-void PosteriorNetwork::Implementation::encode(Features& f) const {
-    if (blocks_.empty()) {
-        return;
-    }
-    const std::int64_t row = blocks_[0].qkv.columns();
-    const std::int64_t wide = blocks_[0].up.columns();
-    std::int64_t longest = 0;
-    for (std::int64_t p = 0; p < f.patterns; ++p) {
-        longest = std::max(longest, f.first[size(p + 1)] - f.first[size(p)]);
-    }
-    const auto qkv = buffer(f.disks * std::max(row, wide));
-    const auto attended = buffer(f.disks * heads_.part());
-    const auto scores = buffer(longest * heads_.lanes);
-    for (const Block& block : blocks_) {
-        block.norm1(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
-        block.qkv(f.normed.get(), f.normed_stride, f.disks, qkv.get(), row);
-        for (std::int64_t p = 0; p < f.patterns; ++p) {
-            const std::int64_t first = f.first[size(p)];
-            const std::int64_t pairs = heads_.channels / 2;
-            kernels_.attend({qkv.get() + first * row, row, f.cosine.get() + first * pairs,
-                             f.sine.get() + first * pairs, scores.get(),
-                             attended.get() + first * heads_.part(), f.first[size(p + 1)] - first,
-                             heads_.channels, heads_.lanes});
-        }
-        block.out(attended.get(), heads_.part(), f.disks, f.x.get(), f.stride, Epilogue::add);
-        block.norm2(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
-        block.up(f.normed.get(), f.normed_stride, f.disks, qkv.get(), wide, Epilogue::gelu);
-        block.down(qkv.get(), wide, f.disks, f.x.get(), f.stride, Epilogue::add);
-    }
-}
-
 /// Each pattern's sums, and its mean and largest features.
 void PosteriorNetwork::Implementation::pool(Features& f) const {
     norm_(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
@@ -238,7 +189,7 @@ void PosteriorNetwork::Implementation::pool(Features& f) const {
     }
     for (std::int64_t p = 0; p < f.patterns; ++p) {
         const std::int64_t first = f.first[size(p)];
-        const std::int64_t length = f.first[size(p + 1)] - first;
+        const std::int64_t length = f.length(p);
         const float* const x = f.normed.get() + first * f.normed_stride;
         float* const summed = f.summed.get() + p * f.sums * f.normed_stride;
         kernels_.sum_rows(x, f.normed_stride, length, f.normed_stride, f.weight.get() + first * f.sums,
@@ -310,34 +261,22 @@ void PosteriorNetwork::Implementation::read_out(const Features& f, const Posteri
 
 void PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_t begin, std::int64_t end,
                                            const PosteriorModes& to) const {
-    Features f;
+    Features f(encoder_.features(disks.count + begin, end - begin));
     f.begin = begin;
-    f.patterns = end - begin;
-    f.first.push_back(0);
-    for (std::int64_t p = begin; p < end; ++p) {
-        f.first.push_back(f.first.back() + disks.count[p]);
-    }
-    f.disks = f.first.back();
-    f.stride = embedding2_.columns();
-    f.normed_stride = padded(width_ + 1, kernels_.panel);
     f.sums = 2 * static_cast<std::int64_t>(orders_.size()) + 1;
-    f.x = buffer(f.disks * f.stride);
-    f.normed = buffer(f.disks * f.normed_stride);
-    f.cosine = buffer(f.disks * heads_.channels / 2);
-    f.sine = buffer(f.disks * heads_.channels / 2);
     f.weight = buffer(f.disks * f.sums);
     f.summed = buffer(f.patterns * f.sums * f.normed_stride);
     f.pooled = buffer(f.patterns * 2 * width_);
     embed(disks, f);
-    encode(f);
+    encoder_(f);
     pool(f);
     read_out(f, to);
 }
 
 PosteriorNetwork::PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec,
-                                   const std::string& instructions)
-    : implementation_(
-          std::make_unique<const Implementation>(posterior::kernels(instructions), weights, spec)) {}
+                                   Numbers numbers, const std::string& instructions)
+    : implementation_(std::make_unique<const Implementation>(networks::kernels(instructions, numbers),
+                                                             numbers, weights, spec)) {}
 
 PosteriorNetwork::~PosteriorNetwork() = default;
 
@@ -346,7 +285,7 @@ std::int64_t PosteriorNetwork::modes() const {
 }
 
 void PosteriorNetwork::find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const {
-    parallel_for(disks.patterns, kBlock, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(disks.patterns, networks::kPatterns, [&](std::int64_t begin, std::int64_t end) {
         implementation_->run(disks, begin, end, modes);
     });
 }

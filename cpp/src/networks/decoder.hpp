@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace microinfer::posterior {
+namespace microinfer::networks {
 
 struct Quaternion {
     double w, x, y, z;
@@ -90,4 +90,4 @@ class Decoder {
     Linear density_;
 };
 
-}  // namespace microinfer::posterior
+}  // namespace microinfer::networks

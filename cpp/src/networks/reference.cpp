@@ -1,0 +1,183 @@
+#include "encoder.hpp"
+#include "linear.hpp"
+
+#include <microinfer/procrustes.hpp>
+#include <microinfer/reference.hpp>
+#include <microinfer/thread_pool.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+namespace microinfer {
+namespace {
+
+using networks::buffer;
+using networks::DiskFeatures;
+using networks::Encoder;
+using networks::Epilogue;
+using networks::Kernels;
+using networks::LayerNorm;
+using networks::Linear;
+using networks::padded;
+using networks::size;
+
+/// A table of embeddings; owns its rows.
+class Table {
+  public:
+    Table(const float* rows, std::int64_t bins, std::int64_t width)
+        : width_(width), rows_(rows, rows + bins * width) {}
+
+    [[nodiscard]] const float* operator[](std::int32_t bin) const { return rows_.data() + bin * width_; }
+
+  private:
+    std::int64_t width_;
+    std::vector<float> rows_;
+};
+
+/// x Phi(x) of every element.
+void gelu(float* x, std::int64_t elements) {
+    for (std::int64_t i = 0; i < elements; ++i) {
+        x[i] *= 0.5F * (1.0F + std::erf(x[i] / std::numbers::sqrt2_v<float>));
+    }
+}
+
+}  // namespace
+
+class ReferenceNetwork::Implementation {
+  public:
+    Implementation(const Kernels& kernels, Numbers numbers, const ReferenceWeights& weights,
+                   const ReferenceSpec& of)
+        : spec(of),
+          radius_(weights.radius_table, spec.radius_bins, spec.width),
+          angle_(weights.angle_table, spec.angle_bins, spec.width),
+          intensity_(weights.intensity_table, spec.intensity_bins, spec.width),
+          norm_in_(kernels, weights.norm_in, spec.width),
+          encoder_(kernels, numbers, weights.blocks, weights.block_count, spec.width, spec.heads),
+          norm_out_(kernels, weights.norm_out, spec.width),
+          orientation_norm_(kernels, weights.orientation_norm, weights.orientation_head[0].outputs) {
+        for (const LinearWeights& layer : weights.orientation_head) {
+            orientation_head_.emplace_back(kernels, numbers, layer);
+        }
+        for (const LinearWeights& layer : weights.phase_head) {
+            phase_head_.emplace_back(kernels, numbers, layer);
+        }
+    }
+
+    void run(const BinnedDisks& disks, std::int64_t begin, std::int64_t end, float* matrix,
+             std::int64_t* phase) const {
+        DiskFeatures f = encoder_.features(disks.count + begin, end - begin);
+        embed(disks, begin, f);
+        encoder_(f);
+        const auto latent = pool(f);
+        orient(latent.get(), f, matrix + 9 * begin);
+        tell_phases(latent.get(), f, phase + begin);
+    }
+
+    const ReferenceSpec spec;
+
+  private:
+    void embed(const BinnedDisks& disks, std::int64_t begin, DiskFeatures& f) const {
+        for (std::int64_t p = 0; p < f.patterns; ++p) {
+            for (std::int64_t i = 0; i < f.length(p); ++i) {
+                const std::int64_t at = (begin + p) * disks.length + i;
+                const float* const radius = radius_[disks.radius[at]];
+                const float* const angle = angle_[disks.angle[at]];
+                const float* const intensity = intensity_[disks.intensity[at]];
+                float* const x = f.normed.get() + (f.first[size(p)] + i) * f.normed_stride;
+                for (std::int64_t c = 0; c < spec.width; ++c) {
+                    x[c] = radius[c] + intensity[c] + angle[c];
+                }
+            }
+        }
+        norm_in_(f.normed.get(), f.normed_stride, f.disks, f.x.get(), f.stride);
+        // its attention is not rotary
+        std::fill_n(f.cosine.get(), f.disks * encoder_.pairs(), 1.0F);
+        std::fill_n(f.sine.get(), f.disks * encoder_.pairs(), 0.0F);
+    }
+
+    /// The mean features of each pattern's disks, (patterns, width) at the stride of x.
+    [[nodiscard]] std::unique_ptr<float[]> pool(DiskFeatures& f) const {
+        norm_out_(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
+        auto latent = buffer(f.patterns * f.stride);
+        std::fill_n(latent.get(), f.patterns * f.stride, 0.0F);
+        for (std::int64_t p = 0; p < f.patterns; ++p) {
+            float* const mean = latent.get() + p * f.stride;
+            for (std::int64_t i = 0; i < f.length(p); ++i) {
+                const float* const x = f.normed.get() + (f.first[size(p)] + i) * f.normed_stride;
+                for (std::int64_t c = 0; c < spec.width; ++c) {
+                    mean[c] += x[c];
+                }
+            }
+            for (std::int64_t c = 0; c < spec.width; ++c) {
+                mean[c] /= static_cast<float>(std::max<std::int64_t>(f.length(p), 1));
+            }
+        }
+        return latent;
+    }
+
+    void orient(const float* latent, const DiskFeatures& f, float* matrix) const {
+        const Linear& first = orientation_head_[0];
+        auto hidden = buffer(f.patterns * first.columns());
+        first(latent, f.stride, f.patterns, hidden.get(), first.columns());
+        orientation_norm_(hidden.get(), first.columns(), f.patterns, hidden.get(), first.columns());
+        gelu(hidden.get(), f.patterns * first.columns());
+        std::int64_t columns = first.columns();
+        for (std::size_t k = 1; k < orientation_head_.size(); ++k) {
+            const Linear& layer = orientation_head_[k];
+            auto next = buffer(f.patterns * layer.columns());
+            const bool last = k + 1 == orientation_head_.size();
+            layer(hidden.get(), columns, f.patterns, next.get(), layer.columns(),
+                  last ? Epilogue::none : Epilogue::gelu);
+            hidden = std::move(next);
+            columns = layer.columns();
+        }
+        std::vector<float> free(size(9 * f.patterns));
+        for (std::int64_t p = 0; p < f.patterns; ++p) {
+            std::copy_n(hidden.get() + p * columns, 9, free.data() + 9 * p);
+        }
+        project_to_so3(free.data(), f.patterns, matrix);
+    }
+
+    void tell_phases(const float* latent, const DiskFeatures& f, std::int64_t* phase) const {
+        const std::int64_t columns[2] = {phase_head_[0].columns(), phase_head_[1].columns()};
+        const auto hidden = buffer(f.patterns * columns[0]);
+        const auto logits = buffer(f.patterns * columns[1]);
+        phase_head_[0](latent, f.stride, f.patterns, hidden.get(), columns[0], Epilogue::gelu);
+        phase_head_[1](hidden.get(), columns[0], f.patterns, logits.get(), columns[1]);
+        for (std::int64_t p = 0; p < f.patterns; ++p) {
+            const float* const row = logits.get() + p * columns[1];
+            phase[p] = std::max_element(row, row + spec.phases) - row;
+        }
+    }
+
+    Table radius_;
+    Table angle_;
+    Table intensity_;
+    LayerNorm norm_in_;
+    Encoder encoder_;
+    LayerNorm norm_out_;
+    std::vector<Linear> orientation_head_;
+    LayerNorm orientation_norm_;
+    std::vector<Linear> phase_head_;
+};
+
+ReferenceNetwork::ReferenceNetwork(const ReferenceWeights& weights, const ReferenceSpec& spec,
+                                   Numbers numbers, const std::string& instructions)
+    : implementation_(std::make_unique<const Implementation>(networks::kernels(instructions, numbers),
+                                                             numbers, weights, spec)) {}
+
+ReferenceNetwork::~ReferenceNetwork() = default;
+
+const ReferenceSpec& ReferenceNetwork::spec() const {
+    return implementation_->spec;
+}
+
+void ReferenceNetwork::answer(const BinnedDisks& disks, float* matrix, std::int64_t* phase) const {
+    parallel_for(disks.patterns, networks::kPatterns, [&](std::int64_t begin, std::int64_t end) {
+        implementation_->run(disks, begin, end, matrix, phase);
+    });
+}
+
+}  // namespace microinfer
