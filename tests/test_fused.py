@@ -146,7 +146,7 @@ def test_wrong_arrays_are_named(odd_model):
 def network_of(arrays, **changed):
     """A core network of these arrays, with the odd model's settings but for those given."""
     settings = {
-        "heads": 5, "orders": np.array(inplane.ORDERS), "top_cells": 1, "negligible": 0.0, "angles": 8, "peaks": 1,
+        "heads": 5, "orders": inplane.ORDERS, "top_cells": 1, "negligible": 0.0, "angles": 8, "peaks": 1,
         "window": 1, "modes": 1, "mode_radius": 0.1, "confidence_radius": 0.1, "confidence_edge": 0.005,
     }  # fmt: skip
     return _core.PosteriorNetwork(arrays, **(settings | changed))
@@ -161,12 +161,20 @@ def test_a_missing_bias_is_named(odd_model, missing):
         network_of(arrays)
 
 
+def test_an_array_that_the_core_does_not_use_is_refused(odd_model):
+    bias = np.zeros(2 * len(odd_model.cells), np.float32)
+    with pytest.raises(
+        ValueError, match=r"the model has an array cell_waves.0.bias that the core does not know"
+    ):
+        network_of(arrays_of(odd_model) | {"cell_waves.0.bias": bias})
+
+
 def test_settings_that_the_core_cannot_follow_are_refused(odd_model):
     arrays = arrays_of(odd_model)
     with pytest.raises(ValueError, match="harmonics must not be negative, got -1"):
         network_of(arrays | {"harmonics": arrays["harmonics"] - 1})
     with pytest.raises(ValueError, match="orders must rise from 1 or more, got 1 at 1"):
-        network_of(arrays, orders=np.array([2, 1, 3, 4, 6]))
+        network_of(arrays, orders=[2, 1, 3, 4, 6])
     with pytest.raises(ValueError, match=r"mode_radius .* must end before 0.2"):
         network_of(arrays, mode_radius=0.3)
 

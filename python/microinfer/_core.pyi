@@ -1,9 +1,10 @@
 """The C++ core on NumPy arrays, and on device addresses for torch.
 
-Arrays are C-contiguous. A wrong dtype raises TypeError, a wrong shape or value ValueError; each names the
-argument.
+Arrays are C-contiguous. A dtype that an argument never has raises TypeError, a wrong shape or value ValueError;
+each names the argument.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -38,7 +39,7 @@ class PosteriorNetwork:
         arrays: dict[str, NDArray[np.float32] | NDArray[np.int64]],
         *,
         heads: int,
-        orders: NDArray[np.int64],
+        orders: Sequence[int],
         top_cells: int,
         negligible: float,
         angles: int,

@@ -1,6 +1,6 @@
 """The posterior model on the CPU, fused: the C++ core's float32 loops in the place of torch's.
 
-`microinfer.models.posterior` stays the reference: training, GPUs and exported files use that one.
+`microinfer.models.posterior` stays the reference: training, GPUs and the graphs of exported files use that one.
 """
 
 from typing import Any
@@ -29,19 +29,7 @@ class FusedPosterior:
 
     def __init__(self, model: PosteriorModel, instructions: str = "auto") -> None:
         self._network = _core.PosteriorNetwork(
-            arrays_of(model),
-            heads=model.config.heads,
-            orders=np.array(inplane.ORDERS),
-            top_cells=decode.TOP_CELLS,
-            negligible=decode.NEGLIGIBLE,
-            angles=inplane.ANGLES,
-            peaks=inplane.PEAKS,
-            window=inplane.WINDOW,
-            modes=CANDIDATES,
-            mode_radius=decode.MODE_RADIUS,
-            confidence_radius=decode.CONFIDENCE_RADIUS,
-            confidence_edge=decode.CONFIDENCE_EDGE,
-            instructions=instructions,
+            arrays_of(model), **settings_of(model), instructions=instructions
         )
 
     def candidates(self, tokens: Tokens) -> Candidates:
@@ -65,4 +53,21 @@ def arrays_of(model: PosteriorModel) -> dict[str, NDArray[Any]]:
         "operators": model.operators.contiguous().numpy(),
         "cell_phase": model.cell_phase.contiguous().numpy(),
         "harmonics": model.get_buffer("blocks.0.attention.harmonics").long().numpy(),
+    }
+
+
+def settings_of(model: PosteriorModel) -> dict[str, Any]:
+    """What of the model is not in its arrays, by the names that the core knows."""
+    return {
+        "heads": model.config.heads,
+        "orders": list(inplane.ORDERS),
+        "top_cells": decode.TOP_CELLS,
+        "negligible": decode.NEGLIGIBLE,
+        "angles": inplane.ANGLES,
+        "peaks": inplane.PEAKS,
+        "window": inplane.WINDOW,
+        "modes": CANDIDATES,
+        "mode_radius": decode.MODE_RADIUS,
+        "confidence_radius": decode.CONFIDENCE_RADIUS,
+        "confidence_edge": decode.CONFIDENCE_EDGE,
     }
