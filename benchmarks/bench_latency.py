@@ -1,9 +1,11 @@
-"""How long a row of patterns waits for its answers: C++ beside Python, TorchScript beside AOTInductor beside eager.
+"""How long a row of patterns waits for its answers, from C++ and from Python, with and without refinement.
 
     python benchmarks/bench_latency.py --model cu
 
-builds the C++ example, exports the model in both formats and prints one table, medians of one run; refinement is off.
-`--formats torchscript` leaves AOTInductor, which compiles for minutes, out.
+builds the C++ example, exports the model in both formats and prints one table. Every row of patterns is answered by
+itself, medians of one run; the ratio is to the engine in Python: tokenization and inference (and refinement), without
+the mapper's stream around them. "stream" answers all rows as fast as they come. `--formats torchscript` leaves
+AOTInductor, which compiles for many minutes, out.
 """
 
 import argparse
@@ -16,18 +18,31 @@ import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 import microinfer as mi
+from microinfer import _core
 from microinfer.export import export_model
-from microinfer.export.program import Program
+from microinfer.mapping.inference import Inference
+from microinfer.models import OrientationModel
 from microinfer.peaks import BraggPeaks
+from microinfer.tokens import tokenize
 
 EXAMPLE = Path(__file__).parents[1] / "cpp" / "examples" / "acquisition"
-CASES = {"one pattern": (1, 100), "row of 256": (256, 20)}
+CASES = {"one pattern": (1, 200), "row of 256": (256, 40)}
 """Patterns in a row, and rows."""
+
+
+class Timing(NamedTuple):
+    first: float
+    """Of the first call, in ms."""
+    median: float
+    """Of a row, in ms."""
+    rate: float
+    """Patterns per second of all rows."""
 
 
 def main() -> None:
@@ -35,83 +50,82 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="cu", help="a shipped model's name, or a checkpoint's path")
-    parser.add_argument("--formats", nargs="+", default=["torchscript", "aoti"])
+    parser.add_argument("--formats", nargs="*", default=["torchscript", "aoti"], help="whose graphs to run")
     arguments = parser.parse_args()
     model = mi.load_model(arguments.model)
+    torch.set_num_threads(_core.num_threads())
     print(
-        f"{torch.get_num_threads()} threads, {model.card.get('name')}, {torch.backends.cpu.get_cpu_capability()}"
+        f"{_core.num_threads()} threads, {model.card.get('name')}, {torch.backends.cpu.get_cpu_capability()}"
     )
-    print("| | case | first call, ms | third call, ms | median, ms | stream, patterns/s |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        exported = {}
-        for name in arguments.formats:
-            exported[name] = Path(folder) / name
-            export_model(model, exported[name], format=name)
-        program = build_example(Path(folder) / "build")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        exported = {"core": folder / "core.ts"} | {graph: folder / graph for graph in arguments.formats}
+        for graph, path in exported.items():
+            began = time.perf_counter()
+            export_model(model, path, format="torchscript" if graph == "core" else graph)
+            print(f"{graph}: exported in {time.perf_counter() - began:.0f} s", flush=True)
+        program = build_example(folder / "build")
+        print("\n| | case | refined | first call, ms | median, ms | to the engine | stream, patterns/s |")
+        print("|---|---|---|---|---|---|---|")
         for case, (columns, rows) in CASES.items():
             scan = demo_rows(columns, rows)
-            write_csv(Path(folder) / "peaks.csv", scan)
-            show("Python, the mapper", case, *in_python(mapper(model), scan))
-            show("Python, eager program", case, *in_python(Program(model, torch.float32).ragged, scan))
-            for name, path in exported.items():
-                show(f"Python, {name}", case, *in_python(loaded(path, name), scan))
-                show(f"C++, {name}", case, *in_cpp(program, path, Path(folder) / "peaks.csv"))
+            write_csv(folder / "peaks.csv", scan)
+            for refine in (None, "kinematic"):
+                timings = {
+                    "Python, the engine": in_python(engine(model, refine), scan),
+                    "Python, the mapper": in_python(mapper(model, refine), scan),
+                    "Python, eager torch": in_python(engine(model, refine, fused=False), scan),
+                }
+                for graph, path in exported.items():
+                    what = "C++, the core" if graph == "core" else f"C++, {graph} graph"
+                    timings[what] = in_cpp(program, path, folder / "peaks.csv", refine, graph != "core")
+                show(timings, case, refine)
 
 
-def demo_rows(columns: int, rows: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows of the demo scan's crystalline patterns: peaks (P, 3) and offsets (columns + 1,)."""
+def demo_rows(columns: int, rows: int) -> list[BraggPeaks]:
+    """Rows of the demo scan's crystalline patterns, each a scan of its own."""
     peaks = mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5")
-    table = np.stack([peaks.qx, peaks.qy, peaks.intensity], -1)
     crystalline = np.flatnonzero(np.diff(peaks.offsets) > 3)
     chosen = np.random.default_rng(0).choice(crystalline, (rows, columns))
-    scan = []
-    for row in chosen:
-        patterns = [table[peaks.offsets[i] : peaks.offsets[i + 1]] for i in row]
-        offsets = np.cumsum([0, *map(len, patterns)], dtype=np.int64)
-        scan.append((torch.from_numpy(np.concatenate(patterns)), torch.from_numpy(offsets)))
-    return scan
+    patterns = [peaks.pattern(*divmod(int(index), peaks.scan_shape[1])) for index in chosen.ravel()]
+    return [
+        BraggPeaks.from_patterns(patterns[row * columns : (row + 1) * columns], (1, columns))
+        for row in range(rows)
+    ]
 
 
-def write_csv(path: Path, scan: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def write_csv(path: Path, scan: list[BraggPeaks]) -> None:
     lines = ["row,column,qx,qy,intensity"]
-    for i, (values, offsets) in enumerate(scan):
-        column = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets.numpy()))
-        lines += [f"{i},{j},{x:.9g},{y:.9g},{s:.9g}" for j, (x, y, s) in zip(column, values, strict=True)]
+    for i, row in enumerate(scan):
+        column = np.repeat(np.arange(len(row)), np.diff(row.offsets))
+        table = zip(column, row.qx, row.qy, row.intensity, strict=True)
+        lines += [f"{i},{j},{x:.9g},{y:.9g},{s:.9g}" for j, x, y, s in table]
     path.write_text("\n".join(lines) + "\n")
 
 
-def mapper(model: mi.models.OrientationModel) -> Callable[[torch.Tensor, torch.Tensor], object]:
-    def run(values: torch.Tensor, offsets: torch.Tensor) -> object:
-        columns = np.ascontiguousarray(values.numpy().T)
-        peaks = BraggPeaks(offsets.numpy(), *columns, (1, len(offsets) - 1))
-        return mi.map_orientations(peaks, model, device="cpu", refine=None)
-
-    return run
+def mapper(model: OrientationModel, refine: str | None) -> Callable[[BraggPeaks], object]:
+    return lambda row: mi.map_orientations(row, model, device="cpu", refine=refine)
 
 
-def loaded(path: Path, name: str) -> Callable[[torch.Tensor, torch.Tensor], object]:
-    if name == "torchscript":
-        return torch.jit.load(path).ragged
-    return torch._inductor.aoti_load_package(str(path), "ragged")
+def engine(model: OrientationModel, refine: str | None, fused: bool = True) -> Callable[[BraggPeaks], object]:
+    """Tokenization, inference and refinement alone; not fused: in torch, patterns of one length together."""
+    inference = Inference(model, refine, 8192)
+    if not fused:
+        inference.fused = None
+    return lambda row: inference(
+        tokenize(row, model.spec), np.ones(row.scan_shape, np.bool_), lambda done: None
+    )
 
 
-def in_python(
-    run: Callable[[torch.Tensor, torch.Tensor], object], scan: list[tuple[torch.Tensor, torch.Tensor]]
-) -> tuple[float, float, float, float]:
-    """First and third call and the median in milliseconds, and patterns per second of all rows."""
-    with torch.inference_mode():
-        warm = [timed(run, scan[0]) for _ in range(3)]
-        times = [timed(run, row) for row in scan]
-    patterns = sum(len(offsets) - 1 for _, offsets in scan)
-    return warm[0], warm[2], float(np.median(times)), patterns / (sum(times) / 1e3)
+def in_python(run: Callable[[BraggPeaks], object], scan: list[BraggPeaks]) -> Timing:
+    first, *_ = [timed(run, scan[0]) for _ in range(3)]
+    times = [timed(run, row) for row in scan]
+    return Timing(first, float(np.median(times)), sum(map(len, scan)) / (sum(times) / 1e3))
 
 
-def timed(
-    run: Callable[[torch.Tensor, torch.Tensor], object], row: tuple[torch.Tensor, torch.Tensor]
-) -> float:
+def timed(run: Callable[[BraggPeaks], object], row: BraggPeaks) -> float:
     began = time.perf_counter()
-    run(*row)
+    run(row)
     return (time.perf_counter() - began) * 1e3
 
 
@@ -125,19 +139,25 @@ def build_example(build: Path) -> Path:
     return build / "acquisition"
 
 
-def in_cpp(program: Path, model: Path, peaks: Path) -> tuple[float, float, float, float]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+def in_cpp(program: Path, model: Path, peaks: Path, refine: str | None, graph: bool) -> Timing:
+    options = ["--graph"] * graph + ["--no-refine"] * (refine is None)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(_core.num_threads())}
     text = subprocess.run(
-        [program, model, peaks, "--no-refine"], capture_output=True, text=True, check=True, env=environment
+        [program, model, peaks, *options], capture_output=True, text=True, check=True, env=environment
     ).stderr
-    warm = [float(value) for value in re.findall(r"warm-up +([0-9.]+)", text)]
     (median,) = re.findall(r"row +median ([0-9.]+)", text)
     (rate,) = re.findall(r"([0-9]+) per second", text)
-    return warm[0], warm[2], float(median), float(rate)
+    return Timing(float(re.findall(r"warm-up +([0-9.]+)", text)[0]), float(median), float(rate))
 
 
-def show(what: str, case: str, first: float, third: float, median: float, rate: float) -> None:
-    print(f"| {what} | {case} | {first:.1f} | {third:.1f} | {median:.2f} | {rate:,.0f} |", flush=True)
+def show(timings: dict[str, Timing], case: str, refine: str | None) -> None:
+    engine = timings["Python, the engine"].median
+    for what, timing in timings.items():
+        print(
+            f"| {what} | {case} | {'no' if refine is None else 'yes'} | {timing.first:.1f} "
+            f"| {timing.median:.2f} | {timing.median / engine:.2f} | {timing.rate:,.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -9,16 +9,20 @@ endif()
 
 if(NOT TARGET microinfer::runtime)
   add_library(microinfer_runtime STATIC
+    ${microinfer_RUNTIME_SOURCES}/archive.cpp
     ${microinfer_RUNTIME_SOURCES}/batches.cpp
+    ${microinfer_RUNTIME_SOURCES}/core_program.cpp
+    ${microinfer_RUNTIME_SOURCES}/disks.cpp
     ${microinfer_RUNTIME_SOURCES}/json.cpp
     ${microinfer_RUNTIME_SOURCES}/mapper.cpp
     ${microinfer_RUNTIME_SOURCES}/model_file.cpp
     ${microinfer_RUNTIME_SOURCES}/peak_list.cpp
-    ${microinfer_RUNTIME_SOURCES}/program.cpp
     ${microinfer_RUNTIME_SOURCES}/ranking.cpp
     ${microinfer_RUNTIME_SOURCES}/row_queue.cpp
+    ${microinfer_RUNTIME_SOURCES}/safetensors.cpp
     ${microinfer_RUNTIME_SOURCES}/sealed_file.cpp
-    ${microinfer_RUNTIME_SOURCES}/sha256.cpp)
+    ${microinfer_RUNTIME_SOURCES}/sha256.cpp
+    ${microinfer_RUNTIME_SOURCES}/torch_program.cpp)
   add_library(microinfer::runtime ALIAS microinfer_runtime)
   target_link_libraries(microinfer_runtime PUBLIC microinfer::core PRIVATE ${TORCH_LIBRARIES})
   separate_arguments(microinfer_torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")

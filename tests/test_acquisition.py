@@ -8,16 +8,21 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from exporting import awkward_patterns, check_answers
+from safetensors.numpy import load, save
 
 from microinfer import _core
+from microinfer.config import ModelConfig
 from microinfer.export import export_model
+from microinfer.export.core import RECORD as ARRAYS
 from microinfer.export.seal import seal
+from microinfer.models import PosteriorModel, build_model
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "cpp" / "examples" / "acquisition"
@@ -56,11 +61,29 @@ def acquisition(build: Path) -> Path:
     return build / "acquisition" / "acquisition"
 
 
-@pytest.fixture(scope="module", params=["torchscript", "aoti"])
-def model_file(request: pytest.FixtureRequest, small_model, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp(request.param) / "small.model"
-    export_model(small_model, path, format=request.param)
+@pytest.fixture(scope="session")
+def script_file(small_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("script") / "small.model"
+    export_model(small_model, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def compiled_file(small_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("compiled") / "small.model"
+    export_model(small_model, path, format="aoti")
+    return path
+
+
+@pytest.fixture(params=["script_file", "compiled_file"])
+def model_file(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=[(), ("--graph",)], ids=["core", "graph"])
+def engine(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The example's option that chooses what runs the model."""
+    return request.param
 
 
 def write_csv(path: Path, patterns: list[np.ndarray], columns: int) -> None:
@@ -71,8 +94,39 @@ def write_csv(path: Path, patterns: list[np.ndarray], columns: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def rewrite(
+    old: Path, new: Path, file_format: str, changes: dict[str, Callable[[bytes], bytes | None]]
+) -> None:
+    """Copy an exported file with some records changed, or left out where they become None, and seal it."""
+    seen = set()
+    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w") as target:
+        for entry in source.infolist():
+            name = entry.filename.rsplit("/", 1)[-1]
+            data = source.read(entry)
+            if name in changes:
+                seen.add(name)
+                data = changes[name](data)
+            if data is not None:
+                target.writestr(entry.filename, data)
+    assert seen == set(changes)
+    seal(new, file_format)
+
+
+def without(entries: dict, name: str) -> dict:
+    return {key: value for key, value in entries.items() if key != name}
+
+
+def without_core(metadata: bytes) -> bytes:
+    return json.dumps(without(json.loads(metadata), "core")).encode()
+
+
+def for_another_processor(metadata: bytes) -> bytes:
+    return json.dumps(json.loads(metadata) | {"processor": "AVX1024"}).encode()
+
+
 def answers_of(program: Path, model: Path, peaks: Path, *options: str) -> tuple[np.ndarray, ...]:
     done = run(program, model, peaks, *options)
+    assert ("run by its graph" if "--graph" in options else "run by its core") in done.stderr
     assert re.search(r"row +median [0-9.]+ ms, 90 % [0-9.]+ ms, 99 % ", done.stderr)
     table = np.genfromtxt(
         done.stdout.splitlines(), delimiter=",", skip_header=1, dtype=None, encoding="utf-8"
@@ -83,19 +137,18 @@ def answers_of(program: Path, model: Path, peaks: Path, *options: str) -> tuple[
 
 
 def test_example_answers_ten_thousand_patterns_as_python_does(
-    acquisition, model_file, small_model, tmp_path
+    acquisition, model_file, engine, small_model, tmp_path
 ) -> None:
     patterns = awkward_patterns(10_000, seed=8)
     write_csv(tmp_path / "peaks.csv", patterns, 250)
-    found = answers_of(acquisition, model_file, tmp_path / "peaks.csv", "--no-refine")
+    found = answers_of(acquisition, model_file, tmp_path / "peaks.csv", "--no-refine", *engine)
     check_answers(found, patterns, small_model)
 
 
-def test_example_refines_as_python_does(acquisition, small_model, tmp_path) -> None:
-    export_model(small_model, tmp_path / "small.ts")
+def test_example_refines_as_python_does(acquisition, model_file, engine, small_model, tmp_path) -> None:
     patterns = awkward_patterns(1000, seed=9)
     write_csv(tmp_path / "peaks.csv", patterns, 100)
-    found = answers_of(acquisition, tmp_path / "small.ts", tmp_path / "peaks.csv")
+    found = answers_of(acquisition, model_file, tmp_path / "peaks.csv", *engine)
     check_answers(found, patterns, small_model, refine="kinematic")
 
 
@@ -104,7 +157,33 @@ def test_example_maps_its_own_peaks(acquisition, tmp_path) -> None:
     matrix, _, confidence, valid = answers_of(acquisition, tmp_path / "cu.ts", EXAMPLE / "peaks.csv")
     assert valid.mean() > 0.3
     assert confidence[valid].mean() > 0.3
-    np.testing.assert_allclose(matrix[valid] @ matrix[valid].transpose(0, 2, 1), np.eye(3)[None], atol=1e-5)
+    assert np.abs(matrix[valid] @ matrix[valid].transpose(0, 2, 1) - np.eye(3)).max() < 1e-5
+
+
+def test_threads_change_no_answer(acquisition, script_file) -> None:
+    one, three = (
+        run(acquisition, script_file, EXAMPLE / "peaks.csv", "--threads", count).stdout for count in "13"
+    )
+    assert one == three
+    assert one.count("\n") > 100
+    message = run(acquisition, script_file, EXAMPLE / "peaks.csv", "--threads", "0", code=1).stderr
+    assert "--threads takes a number from 1 to 1024, got 0" in message
+
+
+def test_graph_runs_what_the_core_does_not(acquisition, small_model, tmp_path) -> None:
+    config = ModelConfig("reference", width=32, blocks=1, heads=4)
+    model = build_model(config, small_model.phases, small_model.spec, {"name": "r"}).eval()
+    export_model(model, tmp_path / "reference.ts")
+    done = run(acquisition, tmp_path / "reference.ts", EXAMPLE / "peaks.csv", "--no-refine")
+    assert "run by its graph" in done.stderr
+
+
+def test_file_without_arrays_of_before_runs_its_graph(acquisition, script_file, tmp_path) -> None:
+    old = tmp_path / "old.ts"
+    rewrite(script_file, old, "torchscript", {"microinfer.json": without_core, ARRAYS: lambda _: None})
+    done = run(acquisition, old, EXAMPLE / "peaks.csv")
+    assert "run by its graph" in done.stderr
+    assert done.stdout == run(acquisition, script_file, EXAMPLE / "peaks.csv", "--graph").stdout
 
 
 class TestRefusals:
@@ -114,8 +193,8 @@ class TestRefusals:
     def file(self, model_file, tmp_path) -> Path:
         return Path(shutil.copy(model_file, tmp_path / "model.bin"))
 
-    def refusal(self, program: Path, file: Path) -> str:
-        message = run(program, file, EXAMPLE / "peaks.csv", code=1).stderr
+    def refusal(self, program: Path, file: Path, *options: str) -> str:
+        message = run(program, file, EXAMPLE / "peaks.csv", *options, code=1).stderr
         assert f"error: {file}: " in message
         return message
 
@@ -150,34 +229,58 @@ class TestRefusals:
         file.write_bytes(data[: end + 20] + struct.pack("<H", 0))
         seal(file, "pt2")
         assert "export the model with --format aoti or --format torchscript" in self.refusal(
-            acquisition, file
+            acquisition, file, "--graph"
         )
 
-    def test_compiled_for_another_processor(self, acquisition, model_file, tmp_path) -> None:
+    def test_without_its_arrays(self, acquisition, model_file, tmp_path) -> None:
+        file = tmp_path / "without.model"
+        rewrite(model_file, file, "torchscript", {ARRAYS: lambda _: None})
+        assert "its record microinfer.safetensors is missing" in self.refusal(acquisition, file)
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda arrays: without(arrays, "norm.bias"), "the model has no array norm.bias"),
+            (
+                lambda arrays: arrays | {"norm.bias": np.zeros(31, np.float32)},
+                "norm.bias does not fit the other arrays, got shape (31,), expected (32,)",
+            ),
+            (
+                lambda arrays: arrays | {"norm.bias": np.zeros(32, np.float16)},
+                "array norm.bias: its type is F16, expected F32 or I64",
+            ),
+            (
+                lambda arrays: arrays | {"cell_waves.0.bias": np.zeros(8, np.float32)},
+                "the model has an array cell_waves.0.bias that the core does not know",
+            ),
+        ],
+    )
+    def test_arrays_that_do_not_fit(self, acquisition, script_file, tmp_path, change, reason) -> None:
+        file = tmp_path / "changed.ts"
+        rewrite(script_file, file, "torchscript", {ARRAYS: lambda data: save(change(load(data)))})
+        message = self.refusal(acquisition, file)
+        assert f"its record microinfer.safetensors cannot be used: {reason}" in message
+
+    def test_arrays_that_are_cut_short(self, acquisition, script_file, tmp_path) -> None:
+        file = tmp_path / "cut.ts"
+        rewrite(script_file, file, "torchscript", {ARRAYS: lambda data: data[:-4]})
+        assert "its elements lie outside the" in self.refusal(acquisition, file)
+
+    def test_graph_compiled_for_another_processor(self, acquisition, script_file, tmp_path) -> None:
         file = tmp_path / "other.pt2"
-        with zipfile.ZipFile(model_file) as old, zipfile.ZipFile(file, "w") as new:
-            for entry in old.infolist():
-                data = old.read(entry)
-                if entry.filename.endswith("microinfer.json"):
-                    facts = json.loads(data)
-                    facts["processor"] = "AVX1024"
-                    data = json.dumps(facts).encode()
-                new.writestr(entry.filename, data)
-        seal(file, "aoti")
-        assert "compiled for a processor with AVX1024" in self.refusal(acquisition, file)
+        rewrite(script_file, file, "aoti", {"microinfer.json": for_another_processor})
+        assert "compiled for a processor with AVX1024" in self.refusal(acquisition, file, "--graph")
+        run(acquisition, file, EXAMPLE / "peaks.csv")  # the core looks for its own instructions
 
 
-def test_example_names_a_bad_line(acquisition, small_model, tmp_path) -> None:
-    export_model(small_model, tmp_path / "small.ts")
+def test_example_names_a_bad_line(acquisition, script_file, tmp_path) -> None:
     peaks = tmp_path / "peaks.csv"
     peaks.write_text("row,column,qx,qy,intensity\n0,0,0.1,0.2,1\n0,0,0.1,x,1\n")
-    message = run(acquisition, tmp_path / "small.ts", peaks, code=1).stderr
+    message = run(acquisition, script_file, peaks, code=1).stderr
     assert f"{peaks}, line 3: expected row,column,qx,qy,intensity" in message
 
 
 def test_model_without_voltage_needs_no_refinement(acquisition, small_model, tmp_path) -> None:
-    from microinfer.models import PosteriorModel
-
     model = PosteriorModel(small_model.config, small_model.phases, small_model.spec).eval()
     export_model(model, tmp_path / "plain.ts")
     message = run(acquisition, tmp_path / "plain.ts", EXAMPLE / "peaks.csv", code=1).stderr
@@ -185,6 +288,5 @@ def test_model_without_voltage_needs_no_refinement(acquisition, small_model, tmp
     run(acquisition, tmp_path / "plain.ts", EXAMPLE / "peaks.csv", "--no-refine")
 
 
-def test_threads_that_map_and_submit_at_once_get_the_answers_of_one(build, small_model, tmp_path) -> None:
-    export_model(small_model, tmp_path / "small.ts")
-    assert run(build / "concurrency", tmp_path / "small.ts").stdout == "96 of 96 rows agree\n"
+def test_threads_that_map_and_submit_at_once_get_the_answers_of_one(build, script_file, engine) -> None:
+    assert run(build / "concurrency", script_file, *engine).stdout == "96 of 96 rows agree\n"

@@ -1,4 +1,4 @@
-"""The posterior model in the C++ core against the plain torch model."""
+"""The models in the C++ core against the plain torch models."""
 
 from importlib.resources import files
 
@@ -12,8 +12,8 @@ from microinfer import _core
 from microinfer.config import ModelConfig
 from microinfer.device import multiplies_bfloat16, product_dtype
 from microinfer.mapping.inference import Inference
-from microinfer.models import PosteriorModel, build_model, inplane
-from microinfer.models.fused import FusedPosterior, arrays_of
+from microinfer.models import PosteriorModel, ReferenceModel, inplane
+from microinfer.models.fused import FusedPosterior, FusedReference, arrays_of
 from microinfer.models.operations import matrix_operations
 from microinfer.peaks import BraggPeaks
 from microinfer.tokens import Tokens, TokenSpec, tokenize
@@ -146,7 +146,7 @@ def test_wrong_arrays_are_named(odd_model):
 def network_of(arrays, **changed):
     """A core network of these arrays, with the odd model's settings but for those given."""
     settings = {
-        "heads": 5, "orders": np.array(inplane.ORDERS), "top_cells": 1, "negligible": 0.0, "angles": 8, "peaks": 1,
+        "heads": 5, "orders": inplane.ORDERS, "top_cells": 1, "negligible": 0.0, "angles": 8, "peaks": 1,
         "window": 1, "modes": 1, "mode_radius": 0.1, "confidence_radius": 0.1, "confidence_edge": 0.005,
     }  # fmt: skip
     return _core.PosteriorNetwork(arrays, **(settings | changed))
@@ -161,12 +161,20 @@ def test_a_missing_bias_is_named(odd_model, missing):
         network_of(arrays)
 
 
+def test_an_array_that_the_core_does_not_use_is_refused(odd_model):
+    bias = np.zeros(2 * len(odd_model.cells), np.float32)
+    with pytest.raises(
+        ValueError, match=r"the model has an array cell_waves.0.bias that the core does not know"
+    ):
+        network_of(arrays_of(odd_model) | {"cell_waves.0.bias": bias})
+
+
 def test_settings_that_the_core_cannot_follow_are_refused(odd_model):
     arrays = arrays_of(odd_model)
     with pytest.raises(ValueError, match="harmonics must not be negative, got -1"):
         network_of(arrays | {"harmonics": arrays["harmonics"] - 1})
     with pytest.raises(ValueError, match="orders must rise from 1 or more, got 1 at 1"):
-        network_of(arrays, orders=np.array([2, 1, 3, 4, 6]))
+        network_of(arrays, orders=[2, 1, 3, 4, 6])
     with pytest.raises(ValueError, match=r"mode_radius .* must end before 0.2"):
         network_of(arrays, mode_radius=0.3)
 
@@ -229,10 +237,64 @@ def test_bfloat16_is_refused_where_it_is_not_multiplied(small_model):
             product_dtype(torch.device("cpu"), "bfloat16")
 
 
-def test_only_posterior_models_on_cpus_are_fused(small_model):
-    assert Inference(small_model, None, 8).fused is not None
-    config = ModelConfig(kind="reference", width=32, blocks=1, heads=4)
-    assert Inference(build_model(config, small_model.phases, TokenSpec()), None, 8).fused is None
+@pytest.fixture(scope="module")
+def reference_model():
+    """Two phases, and sizes that fill no vector."""
+    config = ModelConfig(kind="reference", width=42, blocks=2, heads=3)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = ReferenceModel(config, (PHASES["Cu"], PHASES["Ti"]), TokenSpec())
+        for name, parameter in model.named_parameters():
+            if "norm" in name or "bias" in name:
+                torch.nn.init.normal_(parameter, 1.0 if "weight" in name else 0.0, 0.3)
+        with torch.no_grad():  # either phase now and then
+            logits = model(tokens_of_lengths(14, LENGTHS[1:])).phase_logits
+            model.phase_head[-1].bias -= logits.median(0).values
+    return model.eval()
+
+
+def test_fused_reference_is_that_of_torch(reference_model, instructions):
+    tokens = tokens_of_lengths(10, [length for length in LENGTHS * 4 if length > 0])
+    with torch.inference_mode():
+        plain = reference_model.candidates(tokens)
+    fused = FusedReference(reference_model, instructions=instructions).candidates(tokens)
+    assert len(plain.phase.unique()) == 2
+    assert torch.equal(fused.phase, plain.phase)
+    assert torch.equal(fused.valid, plain.valid)
+    assert torch.equal(fused.probability, plain.probability)
+    torch.testing.assert_close(fused.matrix, plain.matrix, atol=2e-4, rtol=0)
+
+
+def test_a_fused_reference_answer_depends_on_its_own_pattern_alone(reference_model):
+    tokens = tokens_of_lengths(11, LENGTHS)
+    for dtype in (torch.float32, torch.bfloat16)[: 1 + multiplies_bfloat16(torch.device("cpu"))]:
+        fused = FusedReference(reference_model, dtype)
+        whole = fused.candidates(tokens)
+        assert torch.equal(fused.candidates(part_of(tokens, [10, 0, 3])).matrix, whole.matrix[[10, 0, 3]])
+
+
+@needs_bfloat16
+def test_fused_reference_in_bfloat16_is_as_near_float32_as_that_of_torch(reference_model):
+    tokens = tokens_of_lengths(12, [length for length in LENGTHS * 8 if length > 0])
+    with torch.inference_mode():
+        plain = reference_model.candidates(tokens).matrix
+        with torch.autocast("cpu", torch.bfloat16):
+            torchs = reference_model.candidates(tokens).matrix
+    fused = FusedReference(reference_model, torch.bfloat16).candidates(tokens).matrix
+    assert 0.0 < (fused - plain).abs().mean() < 1.5 * (torchs - plain).abs().mean()
+
+
+def test_bins_out_of_range_are_named(reference_model):
+    fused, tokens = FusedReference(reference_model), tokens_of_lengths(13, [3, 4])
+    with pytest.raises(ValueError, match=r"angle must lie in \[0, 360\), got 360"):
+        fused.candidates(tokens._replace(angle_bin=tokens.angle_bin * 0 + 360))
+    with pytest.raises(ValueError, match=r"intensity does not fit the other arguments, got shape \(2, 3\)"):
+        fused.candidates(tokens._replace(intensity_bin=tokens.intensity_bin[:, :3]))
+
+
+def test_models_on_cpus_are_fused(small_model, reference_model):
+    assert isinstance(Inference(small_model, None, 8).fused, FusedPosterior)
+    assert isinstance(Inference(reference_model, None, 8).fused, FusedReference)
 
 
 def test_matrix_operations_are_those_of_the_layers(odd_model):

@@ -17,7 +17,7 @@ py::tuple refine_of(const py::array& radius, const py::array& angle, const py::a
                     const py::array& count, const py::array& matrix, const py::array& phase,
                     const py::array& selected, const py::array& vectors, const py::array& offsets,
                     const RefinementSpec& spec) {
-    const PaddedDisks disks = padded_disks(radius, angle, intensity, count);
+    const PaddedDisks disks = padded_disks<PaddedDisks, float>(radius, angle, intensity, count);
     const py::ssize_t patterns = disks.patterns;
     const auto require_shape = [](const py::array& array, const char* name,
                                   const std::vector<py::ssize_t>& shape) {

@@ -16,7 +16,7 @@ namespace microinfer::bindings {
 namespace py = pybind11;
 
 void register_device(py::module_& module);
-void register_posterior(py::module_& module);
+void register_networks(py::module_& module);
 void register_records(py::module_& module);
 void register_refinement(py::module_& module);
 void register_rotations(py::module_& module);
@@ -52,9 +52,11 @@ const T* elements(const py::array& array, const char* name) {
     return static_cast<const T*>(array.data());
 }
 
-/// Tokens of N patterns, padded to one length; a ValueError names what does not fit.
-inline PaddedDisks padded_disks(const py::array& radius, const py::array& angle, const py::array& intensity,
-                                const py::array& count) {
+/// Tokens of N patterns, padded to one length: PaddedDisks of float, or BinnedDisks of std::int32_t. A
+/// ValueError names what does not fit.
+template <typename Disks, typename T>
+Disks padded_disks(const py::array& radius, const py::array& angle, const py::array& intensity,
+                   const py::array& count) {
     const auto require = [](bool condition, const std::string& message) {
         if (!condition) {
             throw py::value_error(message);
@@ -70,12 +72,12 @@ inline PaddedDisks padded_disks(const py::array& radius, const py::array& angle,
     require(fits(angle, {patterns, length}), "angle" + misfit + shape_text(angle));
     require(fits(intensity, {patterns, length}), "intensity" + misfit + shape_text(intensity));
     require(fits(count, {patterns}), "count" + misfit + shape_text(count));
-    const PaddedDisks disks = {elements<float>(radius, "radius"),
-                               elements<float>(angle, "angle"),
-                               elements<float>(intensity, "intensity"),
-                               elements<std::int32_t>(count, "count"),
-                               patterns,
-                               length};
+    const Disks disks = {elements<T>(radius, "radius"),
+                         elements<T>(angle, "angle"),
+                         elements<T>(intensity, "intensity"),
+                         elements<std::int32_t>(count, "count"),
+                         patterns,
+                         length};
     for (py::ssize_t i = 0; i < patterns; ++i) {
         require(disks.count[i] >= 0 && disks.count[i] <= length,
                 "count must lie between 0 and the length " + std::to_string(length) + ", got " +

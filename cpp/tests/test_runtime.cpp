@@ -1,9 +1,13 @@
 #include "batches.hpp"
+#include "core_program.hpp"
+#include "disks.hpp"
 #include "json.hpp"
 #include "model_file.hpp"
 #include "ranking.hpp"
+#include "safetensors.hpp"
 #include "sealed_file.hpp"
 #include "sha256.hpp"
+#include "small_posterior.hpp"
 #include "throws.hpp"
 
 #include <gtest/gtest.h>
@@ -13,6 +17,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -20,6 +25,7 @@
 using namespace microinfer;
 using namespace microinfer::runtime;
 using microinfer::tests::expect_throws;
+using microinfer::tests::SmallPosterior;
 
 namespace {
 
@@ -57,6 +63,8 @@ std::string sealed(const std::string& body, const std::string& version = "1") {
 
 const std::string kMetadata = R"({
   "format": "aoti", "device": "cpu", "dtype": "float32", "microinfer": "0.1.0", "name": "c\u00fc",
+  "core": {"heads": 8, "orders": [1, 2], "top_cells": 24, "negligible": 1e-3, "angles": 180, "peaks": 4,
+           "window": 5, "modes": 6, "mode_radius": 0.08, "confidence_radius": 0.05, "confidence_edge": 0.01},
   "kind": "posterior", "processor": "AVX2", "voltage": 3e5, "k_max": 2.0, "calibration": [1.5, -0.5],
   "tokens": {"radius_max": 2.99, "radius_bins": 256, "angle_bins": 360, "intensity_min": 0.001,
              "intensity_bins": 64, "direct_beam_radius": 0.05, "max_disks": 76, "min_disks": 2},
@@ -91,6 +99,9 @@ TEST(Json, ReadsValues) {
     expect_throws<std::runtime_error>([&] { (void)json["c"]; }, "'c' is missing");
     expect_throws<std::runtime_error>([&] { (void)json["a"].number(); }, "a number was expected");
     expect_throws<std::runtime_error>([&] { (void)a[2].string(); }, "a string was expected");
+    EXPECT_EQ(a[0].integer(), 1);
+    expect_throws<std::runtime_error>([&] { (void)a[1].integer(); }, "a whole number was expected");
+    expect_throws<std::runtime_error>([&] { (void)a[0].object(); }, "an object was expected");
 }
 
 TEST(Json, RefusesDamagedTexts) {
@@ -143,33 +154,41 @@ TEST(Metadata, IsRead) {
     EXPECT_EQ(facts.refinement->vectors, (std::vector<double>{0.25, 0.25, -0.5, 7.5}));
     EXPECT_EQ(facts.refinement->offsets, (std::vector<std::int64_t>{0, 1}));
     EXPECT_DOUBLE_EQ(facts.refinement->spec.in_plane_error, std::acos(-1.0));
+    ASSERT_TRUE(facts.core.has_value());
+    EXPECT_EQ(facts.core->heads, 8);
+    EXPECT_EQ(facts.core->orders, (std::vector<std::int64_t>{1, 2}));
+    EXPECT_EQ(facts.core->confidence_edge, 0.01);
     expect_throws<std::runtime_error>([] { (void)parse_metadata("{}"); }, "is missing");
+}
+
+TEST(Metadata, NeedsNothingForTheCore) {
+    std::string text = kMetadata;
+    EXPECT_FALSE(parse_metadata(text.replace(text.find("\"core\""), 6, "\"else\"")).core.has_value());
 }
 
 TEST(Batches, HoldEveryPatternOnceAtAFittingLength) {
     std::mt19937 random(std::random_device{}());
     for (const int patterns : {0, 1, 7, 256, 5000}) {
-        std::vector<std::int64_t> offsets{0};
+        std::vector<std::int64_t> count;
         std::poisson_distribution<std::int64_t> peaks(13);
         std::int64_t waste = 0;
         for (int i = 0; i < patterns; ++i) {
-            offsets.push_back(offsets.back() + peaks(random));
+            count.push_back(peaks(random));
         }
         std::vector<int> seen(static_cast<std::size_t>(patterns));
-        for (const Batch& batch : batches(offsets.data(), patterns)) {
+        for (const Batch& batch : batches(count)) {
             EXPECT_LE(batch.patterns.size(), 1024U);
             std::int64_t longest = 0;
             for (const std::int64_t i : batch.patterns) {
                 ++seen[static_cast<std::size_t>(i)];
-                const std::int64_t count =
-                    offsets[static_cast<std::size_t>(i) + 1] - offsets[static_cast<std::size_t>(i)];
-                longest = std::max(longest, count);
-                waste += batch.length - count;
+                longest = std::max(longest, count[static_cast<std::size_t>(i)]);
+                waste += batch.length - count[static_cast<std::size_t>(i)];
             }
             EXPECT_EQ(batch.length, longest);
         }
         EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }));
-        EXPECT_LE(waste, offsets.back() / 4 + 200) << "padding of " << patterns << " patterns";
+        EXPECT_LE(waste, std::accumulate(count.begin(), count.end(), std::int64_t{0}) / 4 + 200)
+            << "padding of " << patterns << " patterns";
     }
 }
 
@@ -187,4 +206,90 @@ TEST(Ranking, BlanksWhatIsInvalidAndCalibrates) {
     EXPECT_TRUE(std::isnan(answers[1].matrix.m[0][0]));
     const CandidateArrays unsure = {1, std::vector<float>(9, 0.5F), {0}, {0.0F}, {1}};
     EXPECT_EQ(first_answers(unsure, facts)[0].confidence, 0.0F);
+}
+
+TEST(Disks, AreThoseOfValidPatterns) {
+    PeakList list;
+    list.add({{0.5F, 0.0F, 2.0F}, {0.0F, 1.0F, 1.0F}, {0.0F, 0.001F, 50.0F}});  // the last: the direct beam
+    list.add({});
+    list.add({{0.5F, 0.0F, std::nanf("")}, {0.0F, 1.0F, 1.0F}});
+    list.add({{0.5F, 0.0F, 2.0F}});
+    list.add({{0.0F, -1.5F, 1.0F}, {0.0F, 1.25F, 4.0F}});
+    const Disks disks = disks_of(list.view(), parse_metadata(kMetadata).info.tokens);
+    EXPECT_EQ(disks.pattern, (std::vector<std::int64_t>{0, 4}));
+    const PaddedDisks view = disks.view();
+    ASSERT_EQ(view.patterns, 2);
+    EXPECT_EQ(view.count[0], 2);
+    EXPECT_EQ(view.count[1], 2);
+    EXPECT_EQ(view.radius[0], 0.5F);
+    EXPECT_EQ(view.radius[view.length], 1.25F);
+    EXPECT_EQ(view.intensity[view.length + 1], 0.25F);
+    EXPECT_EQ(disks_of(PeakList().view(), parse_metadata(kMetadata).info.tokens).view().patterns, 0);
+}
+
+TEST(Safetensors, GivesTheArrays) {
+    const SmallPosterior model;
+    const std::string bytes = model.safetensors();
+    const NamedArrays found = read_safetensors(bytes);
+    const NamedArrays expected = model.arrays();
+    ASSERT_EQ(found.size(), expected.size());
+    for (const auto& [name, array] : expected) {
+        EXPECT_EQ(found.at(name).shape, array.shape) << name;
+        EXPECT_EQ(found.at(name).elements.index(), array.elements.index()) << name;
+    }
+    const auto* const bias = std::get<const float*>(expected.at("norm.bias").elements);
+    EXPECT_TRUE(std::equal(bias, bias + 20, std::get<const float*>(found.at("norm.bias").elements)));
+}
+
+TEST(Safetensors, RefusesWhatDoesNotFit) {
+    const auto expect_refused = [](std::string header, std::size_t data, const std::string& reason) {
+        header.resize((header.size() + 7) / 8 * 8, ' ');
+        std::string bytes(8, '\0');
+        bytes[0] = static_cast<char>(header.size());
+        bytes += header + std::string(data, '\0');
+        expect_throws<std::runtime_error>([&] { (void)read_safetensors(bytes); }, reason);
+    };
+    const auto array = [](const std::string& type, const std::string& shape, const std::string& offsets) {
+        return R"({"a":{"dtype":")" + type + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
+    };
+    expect_refused(array("F16", "[2]", "[0,4]"), 8, "array a: its type is F16, expected F32 or I64");
+    expect_refused(array("F32", "[2]", "[0,4]"), 8, "array a: it has 4 bytes, its shape needs 8");
+    expect_refused(array("F32", "[2]", "[0,8]"), 4, "array a: its elements lie outside the 4 bytes");
+    expect_refused(array("F32", "[2]", "[8,0]"), 8, "array a: its elements lie outside");
+    expect_refused(array("F32", "[1]", "[2,6]"), 8, "array a: its elements are not aligned");
+    expect_refused(array("F32", "[-1]", "[0,4]"), 8, "array a: no array has an axis of -1");
+    expect_refused(array("F32", "[4611686018427387,4611686018427387]", "[0,4]"), 8, "array a: no array has");
+    expect_refused(array("F32", "[0.5]", "[0,4]"), 8, "array a: a whole number was expected");
+    expect_refused(R"({"a":{}})", 0, "array a: the entry 'dtype' is missing");
+    expect_refused("[1]", 0, "an object was expected");
+    expect_refused("{", 0, "JSON");
+    expect_throws<std::runtime_error>([] { (void)read_safetensors("1234567"); }, "it is cut short");
+    expect_throws<std::runtime_error>([] { (void)read_safetensors("12345678{}"); }, "it is cut short");
+}
+
+TEST(CoreProgram, AnswersWhereACrystalIsMoreProbableThanNone) {
+    const SmallPosterior model;
+    const auto network = make_posterior_network(model.arrays(), model.settings);
+    const CoreProgram program(model.safetensors(), model.settings);
+    const tests::Patterns patterns = tests::random_patterns(60, 5);
+    std::vector<std::int64_t> index(60);
+    std::iota(index.begin(), index.end(), 0);
+    const Disks disks = {index, patterns.radius, patterns.angle, patterns.intensity, patterns.count, 40};
+    const CandidateArrays found = program.candidates({}, disks);
+    const tests::Modes modes = tests::modes_of(*network, patterns.view());
+    EXPECT_EQ(found.matrix, modes.matrix);
+    EXPECT_EQ(found.phase, modes.phase);
+    const auto count = static_cast<std::size_t>(found.candidates);
+    std::size_t valid = 0;
+    for (std::size_t i = 0; i < 60; ++i) {
+        const float* const probability = modes.probability.data() + i * count;
+        const float sum = std::accumulate(probability, probability + count, 0.0F);
+        EXPECT_EQ(found.valid[i] != 0, modes.no_crystal[i] < sum);
+        valid += found.valid[i];
+        for (std::size_t k = 0; k < count; ++k) {
+            EXPECT_EQ(found.probability[i * count + k], probability[k] / std::max(sum, 1.0F));
+        }
+    }
+    EXPECT_GT(valid, 0U);
+    EXPECT_LT(valid, 60U) << "the test sees no pattern without a crystal";
 }

@@ -1,9 +1,10 @@
 """The C++ core on NumPy arrays, and on device addresses for torch.
 
-Arrays are C-contiguous. A wrong dtype raises TypeError, a wrong shape or value ValueError; each names the
-argument.
+Arrays are C-contiguous. A dtype that an argument never has raises TypeError, a wrong shape or value ValueError;
+each names the argument.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +30,7 @@ def set_num_threads(count: int) -> None: ...
 # --- device
 def cuda_is_built() -> bool: ...
 
-# --- posterior
+# --- networks
 def instruction_sets() -> list[str]: ...
 def multiplies_bfloat16() -> bool: ...
 
@@ -39,7 +40,7 @@ class PosteriorNetwork:
         arrays: dict[str, NDArray[np.float32] | NDArray[np.int64]],
         *,
         heads: int,
-        orders: NDArray[np.int64],
+        orders: Sequence[int],
         top_cells: int,
         negligible: float,
         angles: int,
@@ -59,6 +60,23 @@ class PosteriorNetwork:
         intensity: NDArray[np.float32],
         count: NDArray[np.int32],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]: ...
+
+class ReferenceNetwork:
+    def __init__(
+        self,
+        arrays: dict[str, NDArray[np.float32] | NDArray[np.int64]],
+        *,
+        heads: int,
+        bfloat16: bool = False,
+        instructions: str = "auto",
+    ) -> None: ...
+    def answer(
+        self,
+        radius: NDArray[np.int32],
+        angle: NDArray[np.int32],
+        intensity: NDArray[np.int32],
+        count: NDArray[np.int32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
 # --- records
 def gather_records(

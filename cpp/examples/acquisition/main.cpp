@@ -1,11 +1,15 @@
 // Maps the Bragg peaks of a scan row by row, as they would come from an acquisition.
 //
-//   acquisition MODEL PEAKS.csv [--no-refine] > orientations.csv
+//   acquisition MODEL PEAKS.csv [--no-refine] [--graph] [--threads N] > orientations.csv
+//
+// --no-refine leaves the answers as the model gives them; --graph runs the file's graph in torch even where
+// the core can run the model; --threads sets the core's threads (OMP_NUM_THREADS sets torch's, too).
 //
 // PEAKS.csv has a line for every peak, `row,column,qx,qy,intensity`, in 1/Angstrom from the direct beam, the
 // scan positions in order; a position without peaks may be left out. The orientations go to standard output,
 // what the model is and how long rows took to standard error.
 #include <microinfer/mapper.hpp>
+#include <microinfer/thread_pool.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -108,13 +112,24 @@ void report(const char* what, std::vector<double> times) {
                  quantile(0.5), quantile(0.9), quantile(0.99), times.back());
 }
 
-int run(const std::string& model_path, const std::string& peaks_path, bool refine) {
+int number_of_threads(const char* text) {
+    char* end = nullptr;
+    const long count = std::strtol(text, &end, 10);
+    if (end == text || *end != '\0' || count < 1 || count > 1024) {
+        throw std::runtime_error(std::string("--threads takes a number from 1 to 1024, got ") + text);
+    }
+    return static_cast<int>(count);
+}
+
+int run(const std::string& model_path, const std::string& peaks_path,
+        const microinfer::MapperOptions& options) {
     const Scan scan = read_scan(peaks_path);
     const auto began = Clock::now();
-    microinfer::Mapper mapper(model_path, {.refine = refine});
+    microinfer::Mapper mapper(model_path, options);
     const microinfer::ModelInfo& model = mapper.model();
-    std::fprintf(stderr, "model %s (%s, %s), loaded in %.0f ms; scan of %zu rows\n", model.name.c_str(),
-                 model.format.c_str(), model.dtype.c_str(), milliseconds_since(began), scan.size());
+    std::fprintf(stderr, "model %s (%s, %s), run by its %s, loaded in %.0f ms; scan of %zu rows\n",
+                 model.name.c_str(), model.format.c_str(), model.dtype.c_str(), model.engine.c_str(),
+                 milliseconds_since(began), scan.size());
 
     // A model's first calls are slow. Here the first row stands for them.
     for (int call = 0; call < 3 && !scan.empty(); ++call) {
@@ -165,14 +180,28 @@ int run(const std::string& model_path, const std::string& peaks_path, bool refin
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::vector<std::string> arguments(argv + 1, argv + argc);
-    const bool refine = arguments.size() < 3 || arguments[2] != "--no-refine";
-    if (arguments.size() < 2 || arguments.size() > 3 || (arguments.size() == 3 && refine)) {
-        std::fprintf(stderr, "usage: acquisition MODEL PEAKS.csv [--no-refine] > orientations.csv\n");
-        return 2;
-    }
+    microinfer::MapperOptions options;
+    std::vector<std::string> paths;
     try {
-        return run(arguments[0], arguments[1], refine);
+        for (int i = 1; i < argc; ++i) {
+            const std::string argument = argv[i];
+            if (argument == "--no-refine") {
+                options.refine = false;
+            } else if (argument == "--graph") {
+                options.graph = true;
+            } else if (argument == "--threads" && i + 1 < argc) {
+                microinfer::set_num_threads(number_of_threads(argv[++i]));
+            } else {
+                paths.push_back(argument);
+            }
+        }
+        if (paths.size() != 2) {
+            std::fprintf(stderr,
+                         "usage: acquisition MODEL PEAKS.csv [--no-refine] [--graph] [--threads N] > "
+                         "orientations.csv\n");
+            return 2;
+        }
+        return run(paths[0], paths[1], options);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "error: %s\n", error.what());
         return 1;

@@ -15,17 +15,17 @@ constexpr std::int64_t kLargest = 1024;
 
 }  // namespace
 
-std::vector<Batch> batches(const std::int64_t* offsets, std::int64_t patterns) {
-    const auto count = [&](std::int64_t i) { return offsets[i + 1] - offsets[i]; };
-    std::vector<std::int64_t> order(static_cast<std::size_t>(patterns));
+std::vector<Batch> batches(const std::vector<std::int64_t>& count) {
+    const auto count_of = [&](std::int64_t i) { return count[static_cast<std::size_t>(i)]; };
+    std::vector<std::int64_t> order(count.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),
-                     [&](std::int64_t a, std::int64_t b) { return count(a) < count(b); });
+                     [&](std::int64_t a, std::int64_t b) { return count_of(a) < count_of(b); });
 
     // Where the runs of equal length end; a batch is some runs in a row.
     std::vector<std::size_t> ends{0};
     for (std::size_t i = 1; i <= order.size(); ++i) {
-        if (i == order.size() || count(order[i]) != count(order[i - 1])) {
+        if (i == order.size() || count_of(order[i]) != count_of(order[i - 1])) {
             ends.push_back(i);
         }
     }
@@ -34,7 +34,7 @@ std::vector<Batch> batches(const std::int64_t* offsets, std::int64_t patterns) {
     std::vector<std::size_t> from(ends.size(), 0);
     cheapest[0] = 0;
     for (std::size_t j = 1; j < ends.size(); ++j) {
-        const std::int64_t length = count(order[ends[j] - 1]);
+        const std::int64_t length = count_of(order[ends[j] - 1]);
         for (std::size_t i = 0; i < j; ++i) {
             const auto size = static_cast<std::int64_t>(ends[j] - ends[i]);
             const std::int64_t cost = cheapest[i] + kCall + size * length;
@@ -46,7 +46,7 @@ std::vector<Batch> batches(const std::int64_t* offsets, std::int64_t patterns) {
     }
     std::vector<Batch> result;
     for (std::size_t j = ends.size() - 1; j > 0; j = from[j]) {
-        const std::int64_t length = count(order[ends[j] - 1]);
+        const std::int64_t length = count_of(order[ends[j] - 1]);
         for (std::size_t first = ends[from[j]]; first < ends[j];) {
             const std::size_t last = std::min(ends[j], first + static_cast<std::size_t>(kLargest));
             result.push_back({{order.begin() + static_cast<std::ptrdiff_t>(first),

@@ -1,5 +1,6 @@
 #include "json.hpp"
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -198,12 +199,18 @@ Json Json::parse(std::string_view text) {
 }
 
 const Json& Json::operator[](const std::string& name) const {
-    if (const Object* const object = std::get_if<Object>(&value_)) {
-        if (const auto found = object->find(name); found != object->end()) {
-            return found->second;
-        }
+    const auto found = object().find(name);
+    if (found == object().end()) {
+        throw std::runtime_error("the entry '" + name + "' is missing");
     }
-    throw std::runtime_error("the entry '" + name + "' is missing");
+    return found->second;
+}
+
+const Json::Object& Json::object() const {
+    if (const Object* const object = std::get_if<Object>(&value_)) {
+        return *object;
+    }
+    throw std::runtime_error("an object was expected");
 }
 
 const Json::Array& Json::array() const {
@@ -225,6 +232,15 @@ double Json::number() const {
         return *number;
     }
     throw std::runtime_error("a number was expected");
+}
+
+std::int64_t Json::integer() const {
+    constexpr double first_unsafe = 9007199254740992.0;  // 2^53: from here on, doubles skip integers
+    const double value = number();
+    if (std::trunc(value) != value || std::abs(value) >= first_unsafe) {
+        throw std::runtime_error("a whole number was expected");
+    }
+    return static_cast<std::int64_t>(value);
 }
 
 }  // namespace microinfer::runtime

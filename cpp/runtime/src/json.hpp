@@ -1,6 +1,7 @@
-/// Reading JSON (RFC 8259), as much as the metadata of an exported model needs.
+/// Reading JSON (RFC 8259), as much as exported models need.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -20,9 +21,12 @@ class Json {
 
     /// The member `name` of an object.
     [[nodiscard]] const Json& operator[](const std::string& name) const;
+    [[nodiscard]] const Object& object() const;
     [[nodiscard]] const Array& array() const;
     [[nodiscard]] const std::string& string() const;
     [[nodiscard]] double number() const;
+    /// A number without a fraction, below 2^53.
+    [[nodiscard]] std::int64_t integer() const;
     [[nodiscard]] bool is_null() const { return std::holds_alternative<std::nullptr_t>(value_); }
 
   private:

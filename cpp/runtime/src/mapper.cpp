@@ -1,20 +1,23 @@
-#include "batches.hpp"
+#include "archive.hpp"
+#include "core_program.hpp"
+#include "disks.hpp"
 #include "model_file.hpp"
-#include "program.hpp"
 #include "ranking.hpp"
 #include "row_queue.hpp"
 #include "sealed_file.hpp"
+#include "torch_program.hpp"
 
 #include <microinfer/mapper.hpp>
 
-#include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <utility>
 
 namespace microinfer {
 namespace {
 
-using runtime::Batch;
+constexpr const char* kMetadata = "extra/microinfer.json";
+constexpr const char* kArrays = "microinfer.safetensors";
 
 void require_offsets(const RaggedPeaks& peaks) {
     std::int64_t before = 0;
@@ -32,53 +35,6 @@ void require_offsets(const RaggedPeaks& peaks) {
     }
 }
 
-/// The peaks of a batch, each pattern padded with zeros to the batch's length.
-struct PaddedPeaks {
-    PaddedPeaks(const RaggedPeaks& all, const Batch& batch)
-        : values(batch.patterns.size() * static_cast<std::size_t>(3 * batch.length)) {
-        float* row = values.data();
-        for (const std::int64_t pattern : batch.patterns) {
-            const std::int64_t begin = all.offsets[pattern];
-            count.push_back(all.offsets[pattern + 1] - begin);
-            for (std::int64_t i = 0; i < count.back(); ++i) {
-                row[3 * i] = all.qx[begin + i];
-                row[3 * i + 1] = all.qy[begin + i];
-                row[3 * i + 2] = all.intensity[begin + i];
-            }
-            row += 3 * batch.length;
-        }
-    }
-
-    std::vector<float> values;  // (patterns, length, 3)
-    std::vector<std::int64_t> count;
-};
-
-/// The disks of a batch, for refinement.
-runtime::Disks disks_of(const RaggedPeaks& all, const Batch& batch, const TokenSpec& spec) {
-    PeakList list;
-    std::vector<Peak> pattern;
-    for (const std::int64_t index : batch.patterns) {
-        pattern.clear();
-        for (std::int64_t i = all.offsets[index]; i < all.offsets[index + 1]; ++i) {
-            pattern.push_back({all.qx[i], all.qy[i], all.intensity[i]});
-        }
-        list.add(pattern);
-    }
-    const std::size_t patterns = batch.patterns.size();
-    const std::int64_t length = std::min<std::int64_t>(batch.length, spec.max_disks);
-    const std::size_t size = patterns * static_cast<std::size_t>(length);
-    runtime::Disks disks{std::vector<float>(size), std::vector<float>(size), std::vector<float>(size),
-                         std::vector<std::int32_t>(patterns), length};
-    std::vector<std::int32_t> bins(3 * size);
-    const auto mask = std::make_unique<bool[]>(size);
-    const auto valid = std::make_unique<bool[]>(patterns);
-    tokenize(
-        list.view(), spec,
-        {disks.radius.data(), disks.angle.data(), disks.intensity.data(), bins.data(), bins.data() + size,
-         bins.data() + 2 * size, mask.get(), disks.count.data(), valid.get(), length});
-    return disks;
-}
-
 }  // namespace
 
 /// The model, and the rows that wait for it.
@@ -87,8 +43,10 @@ class Mapper::Work {
     Work(const std::string& path, const MapperOptions& options) : options_(options) {
         const std::string format = runtime::verified_format(path);
         try {
-            facts_ = runtime::parse_metadata(runtime::read_metadata(path));
-            program_ = runtime::load_program(path, format, facts_);
+            facts_ = runtime::parse_metadata(runtime::read_record(path, kMetadata));
+            const bool core = facts_.core.has_value() && !options.graph;
+            facts_.info.engine = core ? "core" : "graph";
+            program_ = core ? load_core(path) : runtime::load_graph(path, format, facts_);
         } catch (const FileError&) {
             throw;
         } catch (const std::exception& error) {
@@ -112,12 +70,13 @@ class Mapper::Work {
 
     [[nodiscard]] std::vector<Answer> map(const RaggedPeaks& peaks) const {
         require_offsets(peaks);
-        std::vector<Answer> answers(static_cast<std::size_t>(peaks.patterns));
-        for (const Batch& batch : runtime::batches(peaks.offsets, peaks.patterns)) {
-            const std::vector<Answer> part = answer(peaks, batch);
-            for (std::size_t i = 0; i < part.size(); ++i) {
-                answers[static_cast<std::size_t>(batch.patterns[i])] = part[i];
-            }
+        const runtime::Disks disks = runtime::disks_of(peaks, facts_.info.tokens);
+        const runtime::CandidateArrays candidates = program_->candidates(peaks, disks);
+        const std::vector<Answer> found = refines() ? runtime::refined_answers(candidates, disks, facts_)
+                                                    : runtime::first_answers(candidates, facts_);
+        std::vector<Answer> answers(static_cast<std::size_t>(peaks.patterns), runtime::no_answer());
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            answers[static_cast<std::size_t>(disks.pattern[i])] = found[i];
         }
         return answers;
     }
@@ -125,19 +84,18 @@ class Mapper::Work {
     std::future<std::vector<Answer>> submit(PeakList peaks) { return queue_->submit(std::move(peaks)); }
 
   private:
-    [[nodiscard]] std::vector<Answer> answer(const RaggedPeaks& peaks, const Batch& batch) const {
-        PaddedPeaks padded(peaks, batch);
-        runtime::CandidateArrays candidates;
+    [[nodiscard]] bool refines() const {
+        return options_.refine && facts_.refinement && facts_.kind == "posterior";
+    }
+
+    [[nodiscard]] std::unique_ptr<runtime::Program> load_core(const std::string& path) const {
+        const std::string arrays = runtime::read_record(path, kArrays);
         try {
-            candidates = program_->candidates(padded.values, padded.count, batch.length);
+            return std::make_unique<runtime::CoreProgram>(arrays, *facts_.core);
         } catch (const std::exception& error) {
-            throw std::runtime_error("torch failed to map " + std::to_string(batch.patterns.size()) +
-                                     " patterns: " + runtime::short_message(error));
+            throw FileError(path + ": its record " + kArrays + " cannot be used: " + error.what() +
+                            ": export the model anew");
         }
-        if (!options_.refine || !facts_.refinement || facts_.kind != "posterior") {
-            return runtime::first_answers(candidates, facts_);
-        }
-        return runtime::refined_answers(candidates, disks_of(peaks, batch, facts_.info.tokens), facts_);
     }
 
     const MapperOptions options_;

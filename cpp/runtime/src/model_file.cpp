@@ -30,7 +30,7 @@ Phase phase_of(const Json& json) {
 
 TokenSpec spec_of(const Json& json) {
     const auto real = [&](const char* name) { return static_cast<float>(json[name].number()); };
-    const auto whole = [&](const char* name) { return static_cast<std::int32_t>(json[name].number()); };
+    const auto whole = [&](const char* name) { return static_cast<std::int32_t>(json[name].integer()); };
     return {real("radius_max"),      whole("radius_bins"),       whole("angle_bins"), real("intensity_min"),
             whole("intensity_bins"), real("direct_beam_radius"), whole("max_disks"),  whole("min_disks")};
 }
@@ -60,7 +60,7 @@ std::optional<RefinementFacts> refinement_of(const Json& json, const Json::Array
         {json["wavelength"].number(), json["match_radius"].number(), json["position_error"].number(),
          json["excitation_error"].number(), json["excitation_slope"].number(),
          json["tilt_error"].number() * degree, json["in_plane_error"].number() * degree,
-         json["false_share"].number(), static_cast<std::int32_t>(json["steps"].number())},
+         json["false_share"].number(), static_cast<std::int32_t>(json["steps"].integer())},
         json["least_probability"].number(),
         json["evidence"].number(),
         json["margin"].number(),
@@ -75,6 +75,24 @@ std::optional<RefinementFacts> refinement_of(const Json& json, const Json::Array
     return facts;
 }
 
+std::optional<PosteriorSettings> core_of(const Json& metadata) {
+    const auto found = metadata.object().find("core");
+    if (found == metadata.object().end() || found->second.is_null()) {  // older files have no entry
+        return std::nullopt;
+    }
+    const Json& json = found->second;
+    std::vector<std::int64_t> orders;
+    for (const Json& order : json["orders"].array()) {
+        orders.push_back(order.integer());
+    }
+    return PosteriorSettings{json["heads"].integer(),         orders,
+                             json["top_cells"].integer(),     json["negligible"].number(),
+                             json["angles"].integer(),        json["peaks"].integer(),
+                             json["window"].integer(),        json["modes"].integer(),
+                             json["mode_radius"].number(),    json["confidence_radius"].number(),
+                             json["confidence_edge"].number()};
+}
+
 }  // namespace
 
 ModelFacts parse_metadata(const std::string& text) {
@@ -85,6 +103,7 @@ ModelFacts parse_metadata(const std::string& text) {
                       json["format"].string(),
                       json["device"].string(),
                       json["dtype"].string(),
+                      {},
                       json["microinfer"].string(),
                       voltage.is_null() ? 0.0 : voltage.number(),
                       json["k_max"].number(),
@@ -94,7 +113,8 @@ ModelFacts parse_metadata(const std::string& text) {
                      json["processor"].string(),
                      json["calibration"].array().at(0).number(),
                      json["calibration"].array().at(1).number(),
-                     refinement_of(json["refinement"], phases)};
+                     refinement_of(json["refinement"], phases),
+                     core_of(json)};
     for (const Json& phase : phases) {
         facts.info.phases.push_back(phase_of(phase));
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <microinfer/mapper.hpp>
+#include <microinfer/network_arrays.hpp>
 #include <microinfer/refinement.hpp>
 
 #include <cstdint>
@@ -37,6 +38,8 @@ struct ModelFacts {
     double slope, offset;
     /// Empty where the model states no voltage or a phase has no reflections.
     std::optional<RefinementFacts> refinement;
+    /// What the core needs beside the arrays; empty where only the file's graph can run.
+    std::optional<PosteriorSettings> core;
 };
 
 /// Reads the metadata's JSON. Throws std::runtime_error, which says what is missing.

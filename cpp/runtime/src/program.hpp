@@ -1,12 +1,11 @@
-/// The exported model behind one interface, whatever its format.
+/// What finds candidates of patterns: the core, or the file's graph.
 #pragma once
 
-#include "model_file.hpp"
+#include "disks.hpp"
+
+#include <microinfer/tokenizer.hpp>
 
 #include <cstdint>
-#include <exception>
-#include <memory>
-#include <string>
 #include <vector>
 
 namespace microinfer::runtime {
@@ -30,22 +29,8 @@ class Program {
   public:
     virtual ~Program() = default;
 
-    /// Candidates of padded patterns: `peaks` (patterns, length, 3) qx and qy in 1/Angstrom and intensity,
-    /// `count` (patterns,).
-    [[nodiscard]] virtual CandidateArrays candidates(std::vector<float>& peaks,
-                                                     std::vector<std::int64_t>& count,
-                                                     std::int64_t length) const = 0;
+    /// Candidates of the patterns that `disks` holds, in its order; `disks` are those of `peaks`.
+    [[nodiscard]] virtual CandidateArrays candidates(const RaggedPeaks& peaks, const Disks& disks) const = 0;
 };
-
-/// The metadata in a verified file, JSON.
-std::string read_metadata(const std::string& path);
-
-/// Loads a verified file. Throws FileError for a format that C++ cannot run, and for a device or processor
-/// that is not there.
-std::unique_ptr<Program> load_program(const std::string& path, const std::string& format,
-                                      const ModelFacts& facts);
-
-/// An error's message without torch's list of stack frames.
-std::string short_message(const std::exception& error);
 
 }  // namespace microinfer::runtime

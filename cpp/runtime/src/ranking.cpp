@@ -11,10 +11,6 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Answer no_answer() {
-    return {filled(kNaN), -1, 0.0F, kNaN, false};
-}
-
 /// A probability as a validation set corrected it; 0 stays 0.
 float calibrated(double probability, const ModelFacts& model) {
     const double odds = std::log(probability / (1.0 - probability));
@@ -22,6 +18,10 @@ float calibrated(double probability, const ModelFacts& model) {
 }
 
 }  // namespace
+
+Answer no_answer() {
+    return {filled(kNaN), -1, 0.0F, kNaN, false};
+}
 
 std::vector<Answer> first_answers(const CandidateArrays& candidates, const ModelFacts& model) {
     std::vector<Answer> answers(candidates.valid.size(), no_answer());
@@ -39,7 +39,6 @@ std::vector<Answer> first_answers(const CandidateArrays& candidates, const Model
 std::vector<Answer> refined_answers(const CandidateArrays& candidates, const Disks& disks,
                                     const ModelFacts& model) {
     const RefinementFacts& facts = *model.refinement;
-    const auto patterns = static_cast<std::int64_t>(candidates.valid.size());
     const auto count = static_cast<std::size_t>(candidates.candidates);
     const std::size_t size = candidates.phase.size();
     const std::vector<double> starts(candidates.matrix.begin(), candidates.matrix.end());
@@ -52,8 +51,7 @@ std::vector<Answer> refined_answers(const CandidateArrays& candidates, const Dis
     std::vector<double> explained(size);
     std::vector<double> score(size);
     std::vector<double> position_error(size);
-    refine({disks.radius.data(), disks.angle.data(), disks.intensity.data(), disks.count.data(), patterns,
-            disks.length},
+    refine(disks.view(),
            {facts.vectors.data(), facts.offsets.data(), static_cast<std::int64_t>(facts.offsets.size()) - 1},
            {starts.data(), candidates.phase.data(), selected.get(), candidates.candidates}, facts.spec,
            {matrix.data(), likelihood.data(), explained.data(), score.data(), position_error.data()});

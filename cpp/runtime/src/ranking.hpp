@@ -4,17 +4,12 @@
 #include "model_file.hpp"
 #include "program.hpp"
 
-#include <cstdint>
 #include <vector>
 
 namespace microinfer::runtime {
 
-/// The tokens of a batch of patterns, which own their memory.
-struct Disks {
-    std::vector<float> radius, angle, intensity;
-    std::vector<std::int32_t> count;
-    std::int64_t length;
-};
+/// What stands where a pattern has no answer.
+Answer no_answer();
 
 /// The first candidate of every pattern.
 std::vector<Answer> first_answers(const CandidateArrays& candidates, const ModelFacts& model);

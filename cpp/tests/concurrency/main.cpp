@@ -1,6 +1,6 @@
 // Maps random rows with one Mapper from several threads at once, by map() and by submit(), and compares.
 //
-//   concurrency MODEL
+//   concurrency MODEL [--graph]
 //
 // Every row is mapped alone first. Prints how many rows agreed; exit status 1 where one did not.
 #include <microinfer/mapper.hpp>
@@ -11,6 +11,7 @@
 #include <exception>
 #include <future>
 #include <random>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -51,9 +52,9 @@ bool same(const Answers& one, const Answers& two) {
     return true;
 }
 
-int run(const char* model) {
+int run(const char* model, bool graph) {
     constexpr std::size_t kRows = 24;
-    microinfer::Mapper mapper(model, {.refine = true, .queue = 3});
+    microinfer::Mapper mapper(model, {.refine = true, .queue = 3, .graph = graph});
     std::mt19937 random(7);
     std::vector<microinfer::PeakList> rows;
     std::vector<Answers> alone;
@@ -90,12 +91,13 @@ int run(const char* model) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 2) {
-        std::fprintf(stderr, "usage: concurrency MODEL\n");
+    const bool graph = argc == 3 && std::string(argv[2]) == "--graph";
+    if (argc != (graph ? 3 : 2)) {
+        std::fprintf(stderr, "usage: concurrency MODEL [--graph]\n");
         return 2;
     }
     try {
-        return run(argv[1]);
+        return run(argv[1], graph);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "error: %s\n", error.what());
         return 1;

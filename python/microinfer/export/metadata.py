@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import torch
 
@@ -25,7 +26,9 @@ UNITS = {
 }
 
 
-def metadata(model: OrientationModel, file_format: str, dtype: torch.dtype) -> str:
+def metadata(
+    model: OrientationModel, file_format: str, dtype: torch.dtype, core: dict[str, Any] | None = None
+) -> str:
     """Describe a model as JSON: versions, phases with their operators, units, ranges and calibration.
 
     Parameters
@@ -36,6 +39,8 @@ def metadata(model: OrientationModel, file_format: str, dtype: torch.dtype) -> s
         Name of the file's format.
     dtype : torch.dtype
         Of the network's matrix products.
+    core : dict, optional
+        What the core needs beside the file's arrays, where it can run the model.
 
     Returns
     -------
@@ -66,6 +71,7 @@ def metadata(model: OrientationModel, file_format: str, dtype: torch.dtype) -> s
             },
             "units": UNITS,
             "calibration": list(model.calibration),
+            "core": core,
             "refinement": None
             if voltage is None
             else {"wavelength": electron_wavelength(voltage), **dataclasses.asdict(RefinementSettings())},

@@ -1,8 +1,8 @@
 """Inference on a block of scan positions: the model, then the refinement of its candidates.
 
-On a CPU the posterior model runs in the C++ core, which takes patterns of any lengths together. Elsewhere, and for
-other models, the patterns of a block are grouped by their number of disks and run without padding. Either way an
-answer depends neither on the other patterns nor on their order.
+On a CPU models run in the C++ core, which takes patterns of any lengths together. Elsewhere the patterns of a block are
+grouped by their number of disks and run without padding. Either way an answer depends neither on the other patterns nor
+on their order.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from microinfer.device import product_dtype
 from microinfer.mapping.result import ALTERNATIVES, blank_arrays
-from microinfer.models import Candidates, OrientationModel, PosteriorModel
-from microinfer.models.fused import FusedPosterior
+from microinfer.models import Candidates, OrientationModel
+from microinfer.models.fused import FusedModel, fused_model
 from microinfer.refinement import Refinement
 from microinfer.tokens import Tokens
 
@@ -49,9 +49,9 @@ class Inference:
         self.refinement = _refinement(model, refine)
         self.device = model.operators.device
         self.dtype = product_dtype(self.device, dtype)
-        self.fused: FusedPosterior | None = None
-        if isinstance(model, PosteriorModel) and self.device.type == "cpu":
-            self.fused = FusedPosterior(model, self.dtype)
+        self.fused: FusedModel | None = None
+        if self.device.type == "cpu":
+            self.fused = fused_model(model, self.dtype)
 
     def __call__(
         self, tokens: Tokens, selected: NDArray[np.bool_], advance: Callable[[int], None]
@@ -86,7 +86,7 @@ class Inference:
         return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
 
     def _batches(self, patterns: NDArray[np.int64], count: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-        """Patterns that the model sees at once: of one length each, but for the fused model."""
+        """Patterns that the model sees at once: of one length each, but for a fused model."""
         lengths = np.unique(count[patterns]) if self.fused is None else [None]
         for length in lengths:
             group = patterns if length is None else patterns[count[patterns] == length]

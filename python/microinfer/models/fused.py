@@ -1,30 +1,53 @@
-"""The posterior model on the CPU, fused: the C++ core's loops in the place of torch's.
+"""The models on the CPU, fused: the C++ core's loops in the place of torch's.
 
-`microinfer.models.posterior` stays the reference: training, GPUs and exported files use that one.
+`microinfer.models.posterior` and `microinfer.models.reference` stay the reference: training, GPUs and the graphs of
+exported files use those.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from microinfer import _core
 from microinfer.models import decode, inplane
-from microinfer.models.base import Candidates
+from microinfer.models.base import Candidates, OrientationModel
 from microinfer.models.posterior import CANDIDATES, PosteriorModel, as_candidates
+from microinfer.models.reference import ReferenceModel
 from microinfer.tokens import Tokens
 
 
-class FusedPosterior:
-    """A posterior model's `candidates` for patterns of any lengths, in the C++ core.
+class FusedModel(Protocol):
+    """A model in the C++ core."""
+
+    def candidates(self, tokens: Tokens) -> Candidates:
+        """Ranked answers for tokenized patterns of any lengths, as the model's `candidates` but for rounding."""
+
+
+def fused_model(model: OrientationModel, dtype: torch.dtype) -> FusedModel | None:
+    """Return the fused form of a model on the CPU, None for a kind that has none.
 
     Parameters
     ----------
-    model : PosteriorModel
+    model : OrientationModel
         On the CPU; its weights are copied.
     dtype : torch.dtype
-        What the linear maps multiply: float32, or bfloat16 where the CPU has instructions for it.
+        What its linear maps multiply: float32, or bfloat16 where the CPU has instructions for it.
+    """
+    if isinstance(model, PosteriorModel):
+        return FusedPosterior(model, dtype)
+    return FusedReference(model, dtype) if isinstance(model, ReferenceModel) else None
+
+
+class FusedPosterior:
+    """A posterior model in the C++ core.
+
+    Parameters
+    ----------
+    model, dtype
+        As in `fused_model`.
     instructions : str, default: "auto"
         One of `_core.instruction_sets()`; the fastest by default.
     """
@@ -34,40 +57,76 @@ class FusedPosterior:
     ) -> None:
         self._network = _core.PosteriorNetwork(
             arrays_of(model),
-            heads=model.config.heads,
-            orders=np.array(inplane.ORDERS),
-            top_cells=decode.TOP_CELLS,
-            negligible=decode.NEGLIGIBLE,
-            angles=inplane.ANGLES,
-            peaks=inplane.PEAKS,
-            window=inplane.WINDOW,
-            modes=CANDIDATES,
-            mode_radius=decode.MODE_RADIUS,
-            confidence_radius=decode.CONFIDENCE_RADIUS,
-            confidence_edge=decode.CONFIDENCE_EDGE,
+            **settings_of(model),
             bfloat16=dtype == torch.bfloat16,
             instructions=instructions,
         )
 
     def candidates(self, tokens: Tokens) -> Candidates:
-        """Ranked answers for tokenized patterns, as `PosteriorModel.candidates` gives them but for rounding."""
-        found = self._network.find_modes(
-            np.ascontiguousarray(tokens.radius.numpy()),
-            np.ascontiguousarray(tokens.angle.numpy()),
-            np.ascontiguousarray(tokens.intensity.numpy()),
-            np.ascontiguousarray(tokens.count.numpy()),
-        )
+        """Ranked answers for tokenized patterns, see `FusedModel`."""
+        arrays = map(_contiguous, (tokens.radius, tokens.angle, tokens.intensity, tokens.count))
+        found = self._network.find_modes(*arrays)
         return as_candidates(decode.Modes(*map(torch.from_numpy, found)), tokens)
+
+
+class FusedReference:
+    """A reference model in the C++ core; the parameters are those of `FusedPosterior`."""
+
+    def __init__(
+        self, model: ReferenceModel, dtype: torch.dtype = torch.float32, instructions: str = "auto"
+    ) -> None:
+        with torch.no_grad():
+            tables = {
+                "radius_table": _contiguous(model.radius_table),
+                "angle_table": _contiguous(model.angle_table()),
+                "intensity_table": _contiguous(model.intensity_table),
+            }
+        state = {name: array for name, array in _state(model).items() if "angle_embedding" not in name}
+        self._network = _core.ReferenceNetwork(
+            state | tables,
+            heads=model.config.heads,
+            bfloat16=dtype == torch.bfloat16,
+            instructions=instructions,
+        )
+
+    def candidates(self, tokens: Tokens) -> Candidates:
+        """The one answer for each tokenized pattern, see `FusedModel`."""
+        arrays = map(_contiguous, (tokens.radius_bin, tokens.angle_bin, tokens.intensity_bin, tokens.count))
+        matrix, phase = map(torch.from_numpy, self._network.answer(*arrays))
+        return Candidates(matrix[:, None], phase[:, None], torch.zeros(len(phase), 1), tokens.valid)
 
 
 def arrays_of(model: PosteriorModel) -> dict[str, NDArray[Any]]:
     """The model's weights and geometry by the names that the core knows."""
-    arrays: dict[str, NDArray[Any]] = {
-        name: value.detach().float().contiguous().numpy() for name, value in model.state_dict().items()
-    }
-    return arrays | {
-        "cells": model.cells.contiguous().numpy(),
-        "operators": model.operators.contiguous().numpy(),
-        "cell_phase": model.cell_phase.contiguous().numpy(),
+    return _state(model) | {
+        "cells": _contiguous(model.cells),
+        "operators": _contiguous(model.operators),
+        "cell_phase": _contiguous(model.cell_phase),
         "harmonics": model.get_buffer("blocks.0.attention.harmonics").long().numpy(),
     }
+
+
+def settings_of(model: PosteriorModel) -> dict[str, Any]:
+    """What of the model is not in its arrays, by the names that the core knows."""
+    return {
+        "heads": model.config.heads,
+        "orders": list(inplane.ORDERS),
+        "top_cells": decode.TOP_CELLS,
+        "negligible": decode.NEGLIGIBLE,
+        "angles": inplane.ANGLES,
+        "peaks": inplane.PEAKS,
+        "window": inplane.WINDOW,
+        "modes": CANDIDATES,
+        "mode_radius": decode.MODE_RADIUS,
+        "confidence_radius": decode.CONFIDENCE_RADIUS,
+        "confidence_edge": decode.CONFIDENCE_EDGE,
+    }
+
+
+def _state(model: OrientationModel) -> dict[str, NDArray[Any]]:
+    return {name: _contiguous(value.detach().float()) for name, value in model.state_dict().items()}
+
+
+def _contiguous(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = np.ascontiguousarray(tensor.numpy())
+    return array

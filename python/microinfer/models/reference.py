@@ -64,17 +64,25 @@ class ReferenceModel(OrientationModel):
 
     def forward(self, tokens: Tokens) -> ReferenceOutput:
         """Regress orientation and phase."""
-        angle = (tokens.angle_bin.float() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
-        turned = angle[..., None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
-        waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS  # paper, eq. 2
         x = self.radius_table[tokens.radius_bin.long()] + self.intensity_table[tokens.intensity_bin.long()]
-        x = self.norm_in(x + self.angle_embedding(waves))
+        x = self.norm_in(x + self._embed_angles(tokens.angle_bin))
         for block in self.blocks:
             x = block(x, tokens.mask, None)
         weight = tokens.mask[..., None].to(x.dtype)
         latent = (self.norm_out(x) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
         matrix = project_to_so3(self.orientation_head(latent).float().view(-1, 3, 3))
         return ReferenceOutput(matrix, self.phase_head(latent).float())
+
+    def angle_table(self) -> Tensor:
+        """Embeddings of all angular bins, (bins, width)."""
+        return self._embed_angles(torch.arange(self.spec.angle_bins, device=self.radius_table.device))
+
+    def _embed_angles(self, angle_bin: Tensor) -> Tensor:
+        angle = (angle_bin.float() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
+        turned = angle[..., None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
+        waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS  # paper, eq. 2
+        embedding: Tensor = self.angle_embedding(waves)
+        return embedding
 
     def loss(self, output: ReferenceOutput, orientation: Tensor, phase: Tensor) -> Tensor:
         """Symmetry-min geodesic loss plus the cross-entropy of the phase; patterns without crystal are left out."""

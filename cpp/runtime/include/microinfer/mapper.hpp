@@ -1,9 +1,9 @@
-/// Orientations and phases of Bragg peaks in a C++ program: an exported model, run by libtorch.
+/// Orientations and phases of Bragg peaks in a C++ program: an exported model.
 ///
-/// Write the model with `microinfer export cu --format aoti --out cu.pt2` (or `--format torchscript`), link
-/// `microinfer::runtime`, and:
+/// Write the model with `microinfer export cu --format torchscript --out cu.ts`, link `microinfer::runtime`,
+/// and:
 ///
-///     microinfer::Mapper mapper("cu.pt2");
+///     microinfer::Mapper mapper("cu.ts");
 ///     microinfer::PeakList row;
 ///     row.add(peaks_of_first_position);               // std::vector<microinfer::Peak>, 1/Angstrom
 ///     row.add(peaks_of_second_position);
@@ -60,6 +60,8 @@ struct ModelInfo {
     std::string device;
     /// Type of the network's matrix products: "float32" or "bfloat16".
     std::string dtype;
+    /// What runs the network: "core", or "graph" for the file's graph in torch.
+    std::string engine;
     /// Version of microinfer that wrote the file.
     std::string version;
     /// Accelerating voltage of the patterns it was trained on, V; 0 where unknown.
@@ -114,10 +116,17 @@ struct MapperOptions {
     bool refine = true;
     /// Rows that may wait for submit()'s thread; a further submit() waits until one is done.
     std::size_t queue = 16;
+    /// Run the file's graph in torch even where the core can run the model, which is several times faster.
+    bool graph = false;
 };
 
-/// Maps Bragg peaks to orientations. All functions may be called from several threads at once. The threads
-/// that torch uses are its own setting (OMP_NUM_THREADS, at::set_num_threads()).
+/// Maps Bragg peaks to orientations. All functions may be called from several threads at once.
+///
+/// The core runs posterior models in float32 on the CPU; other models, and files that do not hold what the
+/// core needs, run as graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
+/// refine in either case, are set by microinfer::set_num_threads() (microinfer/thread_pool.hpp), those of a
+/// graph by at::set_num_threads(); OMP_NUM_THREADS sets both. Of calls that run at once one has the core's
+/// threads, the others run on their calling ones.
 class Mapper {
   public:
     /// Loads a file that `microinfer export` wrote, as TorchScript or as an AOTInductor package; which of

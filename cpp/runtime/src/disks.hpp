@@ -1,0 +1,28 @@
+/// The disks of the patterns that may have an answer.
+#pragma once
+
+#include <microinfer/padded_disks.hpp>
+#include <microinfer/tokenizer.hpp>
+
+#include <cstdint>
+#include <vector>
+
+namespace microinfer::runtime {
+
+/// Tokens of patterns, padded to one length. Owns its memory.
+struct Disks {
+    /// Which patterns they are, rising, (patterns,).
+    std::vector<std::int64_t> pattern;
+    /// As in PaddedDisks.
+    std::vector<float> radius, angle, intensity;
+    std::vector<std::int32_t> count;
+    std::int64_t length;
+
+    /// The disks as the core's functions take them.
+    [[nodiscard]] PaddedDisks view() const;
+};
+
+/// Tokenizes patterns and keeps the valid ones.
+Disks disks_of(const RaggedPeaks& peaks, const TokenSpec& spec);
+
+}  // namespace microinfer::runtime
