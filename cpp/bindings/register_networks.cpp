@@ -57,11 +57,13 @@ py::tuple find_modes_of(const PosteriorNetwork& network, const py::array& radius
     py::array_t<float> no_crystal(disks.patterns);
     const PosteriorModes found = {matrix.mutable_data(), phase.mutable_data(), probability.mutable_data(),
                                   no_crystal.mutable_data()};
+    PosteriorSeconds seconds{};
     {
         const py::gil_scoped_release release;  // safe: only plain memory that the arrays keep alive
-        network.find_modes(disks, found);
+        seconds = network.find_modes(disks, found);
     }
-    return py::make_tuple(matrix, phase, probability, no_crystal);
+    return py::make_tuple(py::make_tuple(matrix, phase, probability, no_crystal),
+                          py::make_tuple(seconds.network, seconds.decoding));
 }
 
 std::unique_ptr<ReferenceNetwork> make_reference(const std::map<std::string, py::array>& arrays,

@@ -59,7 +59,10 @@ class PosteriorNetwork:
         angle: NDArray[np.float32],
         intensity: NDArray[np.float32],
         count: NDArray[np.int32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]: ...
+    ) -> tuple[
+        tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]],
+        tuple[float, float],
+    ]: ...
 
 class ReferenceNetwork:
     def __init__(

@@ -74,6 +74,12 @@ struct PosteriorModes {
     float* no_crystal;
 };
 
+/// Seconds that the threads spent, summed.
+struct PosteriorSeconds {
+    double network;   ///< from tokens to the cells' logits and the sums that their waves are read from
+    double decoding;  ///< from there to the modes
+};
+
 /// A posterior model, its weights packed for this machine.
 class PosteriorNetwork {
   public:
@@ -89,9 +95,9 @@ class PosteriorNetwork {
     /// Modes that it returns of each pattern.
     [[nodiscard]] std::int64_t modes() const;
 
-    /// Finds the modes of every pattern. Patterns may be of any length, also without disks, and do not depend
-    /// on each other.
-    void find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const;
+    /// Finds the modes of every pattern and tells how long that took. Patterns may be of any length, also
+    /// without disks, and do not depend on each other.
+    PosteriorSeconds find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const;
 
   private:
     class Implementation;

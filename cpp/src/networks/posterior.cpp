@@ -7,10 +7,12 @@
 #include <microinfer/thread_pool.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <numbers>
 #include <string>
 #include <utility>
@@ -91,7 +93,8 @@ class PosteriorNetwork::Implementation {
 
     [[nodiscard]] std::int64_t modes() const { return modes_; }
 
-    void run(const PaddedDisks& disks, std::int64_t begin, std::int64_t end, const PosteriorModes& to) const;
+    PosteriorSeconds run(const PaddedDisks& disks, std::int64_t begin, std::int64_t end,
+                         const PosteriorModes& to) const;
 
   private:
     struct Features;
@@ -104,7 +107,8 @@ class PosteriorNetwork::Implementation {
     }
     void embed(const PaddedDisks& disks, Features& f) const;
     void pool(Features& f) const;
-    void read_out(const Features& f, const PosteriorModes& to) const;
+    void read_out(Features& f) const;
+    void decode(const Features& f, const PosteriorModes& to) const;
 
     const Kernels& kernels_;
     std::int64_t width_;
@@ -135,7 +139,11 @@ struct PosteriorNetwork::Implementation::Features : DiskFeatures {
     std::unique_ptr<float[]> weight;  // (disks, sums): what each disk weighs in each sum
     std::unique_ptr<float[]>
         summed;  // (patterns, sums, width + 1): behind each row a 1 that stands for the bias
-    std::unique_ptr<float[]> pooled;  // (patterns, 2 * width)
+    std::unique_ptr<float[]> pooled;     // (patterns, 2 * width)
+    std::unique_ptr<float[]> logits;     // of the cells
+    std::unique_ptr<float[]> gate;       // of the waves' channels
+    std::unique_ptr<float[]> of_cosine;  // (orders, patterns): waves of the sums that a cosine weighs
+    std::unique_ptr<float[]> of_sine;
 };
 
 void PosteriorNetwork::Implementation::embed(const PaddedDisks& disks, Features& f) const {
@@ -207,40 +215,42 @@ void PosteriorNetwork::Implementation::pool(Features& f) const {
     }
 }
 
-void PosteriorNetwork::Implementation::read_out(const Features& f, const PosteriorModes& to) const {
+void PosteriorNetwork::Implementation::read_out(Features& f) const {
     const std::int64_t two = 2 * width_;
-    const std::int64_t logit_columns = cell_head2_.columns();
-    const std::int64_t gate_columns = wave_gate_.columns();
     const auto hidden = buffer(f.patterns * cell_head1_.columns());
-    const auto logits = buffer(f.patterns * logit_columns);
-    const auto gate = buffer(f.patterns * gate_columns);
+    f.logits = buffer(f.patterns * cell_head2_.columns());
+    f.gate = buffer(f.patterns * wave_gate_.columns());
     cell_head1_(f.pooled.get(), two, f.patterns, hidden.get(), cell_head1_.columns(), Epilogue::gelu);
-    cell_head2_(hidden.get(), cell_head1_.columns(), f.patterns, logits.get(), logit_columns);
-    wave_gate_(f.pooled.get(), two, f.patterns, gate.get(), gate_columns);
+    cell_head2_(hidden.get(), cell_head1_.columns(), f.patterns, f.logits.get(), cell_head2_.columns());
+    wave_gate_(f.pooled.get(), two, f.patterns, f.gate.get(), wave_gate_.columns());
 
     const auto orders = static_cast<std::int64_t>(orders_.size());
-    const std::int64_t columns = orders > 0 ? disk_waves_[0].columns() : 0;
-    const auto of_cosine = buffer(orders * f.patterns * columns);
-    const auto of_sine = buffer(orders * f.patterns * columns);
+    const std::int64_t columns = disk_waves_[0].columns();
+    f.of_cosine = buffer(orders * f.patterns * columns);
+    f.of_sine = buffer(orders * f.patterns * columns);
     for (std::int64_t n = 0; n < orders; ++n) {
         const Linear& map = disk_waves_[size(n)];
         const std::int64_t stride = f.sums * f.normed_stride;
         map(f.summed.get() + n * f.normed_stride, stride, f.patterns,
-            of_cosine.get() + n * f.patterns * columns, columns);
+            f.of_cosine.get() + n * f.patterns * columns, columns);
         map(f.summed.get() + (orders + n) * f.normed_stride, stride, f.patterns,
-            of_sine.get() + n * f.patterns * columns, columns);
+            f.of_sine.get() + n * f.patterns * columns, columns);
     }
+}
 
+void PosteriorNetwork::Implementation::decode(const Features& f, const PosteriorModes& to) const {
+    const auto orders = static_cast<std::int64_t>(orders_.size());
+    const std::int64_t columns = disk_waves_[0].columns();
     Decoder::Scratch scratch(decoder_);
     std::vector<float> x(size(orders * channels_));
     std::vector<float> y(x.size());
     for (std::int64_t p = 0; p < f.patterns; ++p) {
         const std::int64_t at = f.begin + p;
-        to.no_crystal[at] = decoder_.choose_cells(logits.get() + p * logit_columns, scratch);
+        to.no_crystal[at] = decoder_.choose_cells(f.logits.get() + p * cell_head2_.columns(), scratch);
         for (std::int64_t n = 0; n < orders; ++n) {
-            const float* const c = of_cosine.get() + (n * f.patterns + p) * columns;
-            const float* const s = of_sine.get() + (n * f.patterns + p) * columns;
-            const float* const g = gate.get() + p * gate_columns + n * channels_;
+            const float* const c = f.of_cosine.get() + (n * f.patterns + p) * columns;
+            const float* const s = f.of_sine.get() + (n * f.patterns + p) * columns;
+            const float* const g = f.gate.get() + p * wave_gate_.columns() + n * channels_;
             for (std::int64_t i = 0; i < channels_; ++i) {
                 x[size(n * channels_ + i)] = (c[i] - s[channels_ + i]) * (1.0F + g[i]);
                 y[size(n * channels_ + i)] = (s[i] + c[channels_ + i]) * (1.0F + g[i]);
@@ -259,8 +269,9 @@ void PosteriorNetwork::Implementation::read_out(const Features& f, const Posteri
     }
 }
 
-void PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_t begin, std::int64_t end,
-                                           const PosteriorModes& to) const {
+PosteriorSeconds PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_t begin,
+                                                       std::int64_t end, const PosteriorModes& to) const {
+    const auto began = std::chrono::steady_clock::now();
     Features f(encoder_.features(disks.count + begin, end - begin));
     f.begin = begin;
     f.sums = 2 * static_cast<std::int64_t>(orders_.size()) + 1;
@@ -270,7 +281,11 @@ void PosteriorNetwork::Implementation::run(const PaddedDisks& disks, std::int64_
     embed(disks, f);
     encoder_(f);
     pool(f);
-    read_out(f, to);
+    read_out(f);
+    const auto between = std::chrono::steady_clock::now();
+    decode(f, to);
+    using Seconds = std::chrono::duration<double>;
+    return {Seconds(between - began).count(), Seconds(std::chrono::steady_clock::now() - between).count()};
 }
 
 PosteriorNetwork::PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec,
@@ -284,10 +299,16 @@ std::int64_t PosteriorNetwork::modes() const {
     return implementation_->modes();
 }
 
-void PosteriorNetwork::find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const {
+PosteriorSeconds PosteriorNetwork::find_modes(const PaddedDisks& disks, const PosteriorModes& modes) const {
+    PosteriorSeconds total{0.0, 0.0};
+    std::mutex mutex;
     parallel_for(disks.patterns, networks::kPatterns, [&](std::int64_t begin, std::int64_t end) {
-        implementation_->run(disks, begin, end, modes);
+        const PosteriorSeconds part = implementation_->run(disks, begin, end, modes);
+        const std::lock_guard lock(mutex);
+        total.network += part.network;
+        total.decoding += part.decoding;
     });
+    return total;
 }
 
 }  // namespace microinfer

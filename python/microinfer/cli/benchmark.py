@@ -1,6 +1,7 @@
 """The command that times mapping on this machine: benchmark."""
 
 import tempfile
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from microinfer.cli.show import console, facts, warnings_as_lines
 
 if TYPE_CHECKING:
-    from microinfer.benchmark import Runs
+    from microinfer.benchmark import Runs, Utilisation
 
 SEED = 8_128
 PATTERNS = 256  # drawn; the scan repeats them, turned in-plane
@@ -36,6 +37,7 @@ def benchmark(
     import numpy as np
 
     from microinfer import benchmark as bench
+    from microinfer.device import torch_device
     from microinfer.models import load_model
 
     loaded = load_model(model)
@@ -56,6 +58,8 @@ def benchmark(
         ours, report = bench.time_mapping(
             scan, loaded, positions, repeats, device=device, refine="kinematic" if refine else None
         )
+    loaded.to(torch_device(device))
+    products = bench.utilisation(loaded, next(bench.random_scan(patterns, (64, 64), rng)))
     table("mapping", ours, list(report.seconds))
     facts(
         "",
@@ -67,6 +71,7 @@ def benchmark(
             "Scan": f"{shape[0]} x {shape[1]} positions, {np.mean([len(p) - 1 for p in patterns]):.1f} disks each",
             "Bottleneck": report.bottleneck,
             "Rate": f"{positions / ours.times('elapsed').mean():,.0f} positions per second",
+            "Matrix products": describe(products),
         },
     )
     if structure is not None:
@@ -82,6 +87,18 @@ def benchmark(
             f"microinfer is {ratio:,.0f} times as fast",
             soft_wrap=True,
         )
+
+
+def describe(products: "Utilisation") -> str:
+    """Say how near a model comes to the machine's rate of matrix products."""
+    decoding = (
+        "" if isnan(products.decoding) else f" ({products.decoding:.0%} of the time goes into decoding)"
+    )
+    return (
+        f"{products.operations / 1e6:.1f} million operations each, {1e6 * products.seconds:.1f} us on one core or GPU: "
+        f"{products.share:.0%} of the {products.machine_rate / 1e9:,.0f} GFLOP/s of a large product, "
+        f"{str(products.dtype).removeprefix('torch.')}{decoding}"
+    )
 
 
 def table(name: str, runs: "Runs", stages: list[str]) -> None:

@@ -64,9 +64,17 @@ class FusedPosterior:
 
     def candidates(self, tokens: Tokens) -> Candidates:
         """Ranked answers for tokenized patterns, see `FusedModel`."""
+        modes, _ = self._find_modes(tokens)
+        return as_candidates(decode.Modes(*map(torch.from_numpy, modes)), tokens)
+
+    def seconds(self, tokens: Tokens) -> tuple[float, float]:
+        """Time that the network and the decoding of its output take for some patterns, summed over threads."""
+        _, seconds = self._find_modes(tokens)
+        return seconds
+
+    def _find_modes(self, tokens: Tokens) -> tuple[tuple[NDArray[Any], ...], tuple[float, float]]:
         arrays = map(_contiguous, (tokens.radius, tokens.angle, tokens.intensity, tokens.count))
-        found = self._network.find_modes(*arrays)
-        return as_candidates(decode.Modes(*map(torch.from_numpy, found)), tokens)
+        return self._network.find_modes(*arrays)
 
 
 class FusedReference:
