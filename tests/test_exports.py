@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from microinfer.mapping.exports import export_frame
+from microinfer.mapping.result import ALTERNATIVES
 
 SAME_FRAME = ["Cu", "Ti", "quartz", "P-31m", "forsterite", "triclinic"]
 
@@ -98,9 +99,45 @@ def test_orix_map_is_transposed_and_complete():
     rx, ry = np.indices((5, 4))
     np.testing.assert_array_equal(xmap.x, 0.5 * rx.T.ravel())
     np.testing.assert_array_equal(xmap.y, 0.5 * ry.T.ravel())
-    matrix = xmap.rotations.to_matrix().reshape(4, 5, 3, 3).transpose(1, 0, 2, 3)
+    matrix = xmap.rotations[:, 0].to_matrix().reshape(4, 5, 3, 3).transpose(1, 0, 2, 3)
     copper = omap.phase == 0
     np.testing.assert_allclose(matrix[copper], omap.matrix[copper], atol=1e-6)
+
+
+def test_answers_and_alternatives_survive_orix_files(tmp_path):
+    from orix.io import load, save
+
+    omap = random_map("Cu", "Li2MnO3", "P-31m", shape=(5, 4), seed=21)
+    save(str(tmp_path / "map.h5"), omap.to_orix())
+    xmap = load(str(tmp_path / "map.h5"))
+    ranks = 1 + ALTERNATIVES
+    assert xmap.rotations_per_point == ranks
+
+    def in_scan_order(values):
+        return values.reshape(4, 5, *values.shape[1:]).swapaxes(0, 1)
+
+    phase = in_scan_order(xmap.prop["rotation_phase_id"])
+    matrix = in_scan_order(xmap.rotations.to_matrix())
+    others = omap.alternatives
+    np.testing.assert_array_equal(phase[..., 0], omap.phase)
+    np.testing.assert_array_equal(phase[..., 1:], others.phase)
+    for index, one in enumerate(omap.phases):
+        back = export_frame(one).rotation.T
+        np.testing.assert_allclose(back @ matrix[..., 0, :, :][omap.phase == index],
+                                   omap.matrix[omap.phase == index], atol=1e-6)  # fmt: skip
+        np.testing.assert_allclose(back @ matrix[..., 1:, :, :][others.phase == index],
+                                   others.matrix[others.phase == index], atol=1e-6)  # fmt: skip
+    none = phase < 0
+    assert 0 < none[omap.valid].sum() < omap.valid.sum() * ranks
+    np.testing.assert_allclose(matrix[none], np.broadcast_to(np.eye(3), (none.sum(), 3, 3)), atol=1e-12)
+
+    scores = in_scan_order(xmap.prop["scores"])
+    np.testing.assert_array_equal(scores[..., 0], omap.confidence)
+    np.testing.assert_array_equal(scores[..., 1:], np.where(none[..., 1:], 0.0, others.probability))
+    np.testing.assert_array_equal(in_scan_order(xmap.prop["score"]), omap.score)
+    np.testing.assert_array_equal(in_scan_order(xmap.prop["confidence"]), omap.confidence)
+    copper = xmap["Cu"]
+    np.testing.assert_allclose(copper.orientations.data, copper.rotations[:, 0].data)
 
 
 def test_phases_that_are_nowhere_stay_in_the_list():
@@ -122,7 +159,7 @@ def test_ang_round_trip(tmp_path, capsys):
     phase = xmap.get_map_data("phase_id").T
     np.testing.assert_array_equal(np.where(omap.valid, phase - 1, -1), omap.phase)
     valid = expected.is_indexed
-    turned = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
+    turned = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations[:, 0].to_matrix()[valid])
     assert turned.max() < 2e-3  # five decimals
     np.testing.assert_allclose(xmap.prop["ci"][valid], expected.prop["confidence"][valid], atol=1e-5)
     for index, name in enumerate(("Cu", "Li2MnO3", "P-31m")):
@@ -235,7 +272,7 @@ def test_orix_reads_ctf_without_turning_the_frame(tmp_path, name, off):
     np.testing.assert_array_equal(xmap.is_indexed, expected.is_indexed)
     assert xmap.phases[1].point_group.laue.name == expected.phases[0].point_group.laue.name
     valid = expected.is_indexed
-    apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
+    apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations[:, 0].to_matrix()[valid])
     np.testing.assert_allclose(apart, off, atol=1e-3)
 
 

@@ -9,7 +9,7 @@ from microinfer.crystal import CrystalPhase, lattice_basis
 from microinfer.io.atomic import atomic_output
 from microinfer.mapping.exports.euler import bunge_angles
 from microinfer.mapping.exports.frame import ExportFrame, export_frame, orix_groups
-from microinfer.mapping.exports.orix import orix_coordinates, orix_order, turn_phases
+from microinfer.mapping.exports.orix import best_matrices, orix_coordinates, orix_order
 from microinfer.mapping.result import OrientationMap
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
@@ -46,9 +46,8 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
         If the file cannot be written.
     """
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
-    turns = [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames]
-    matrix = turn_phases(omap, orix_order(omap.valid, omap.matrix), turns)
-    phase_id, indexed, (x, y) = omap.phase.T.ravel(), omap.valid.T.ravel(), orix_coordinates(omap)
+    matrix = best_matrices(omap, [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames])
+    phase_id, indexed, (x, y) = orix_order(omap.phase), orix_order(omap.valid), orix_coordinates(omap)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():
         euler[indexed] = np.mod(np.degrees(bunge_angles(matrix[indexed])), 360.0)
@@ -64,7 +63,7 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
             np.where(indexed, 0, 3),
             euler,
             zeros,
-            np.rint(255 * omap.confidence.T.ravel()),
+            np.rint(255 * orix_order(omap.confidence)),
             zeros,
         ]
     )
