@@ -1,57 +1,17 @@
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from example_maps import angles_between, assert_same_disks, disks, our_disks, random_map
 from example_phases import PHASES, turn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from microinfer.mapping.exports import export_frame
-from microinfer.mapping.result import OrientationMap
+from microinfer.mapping.result import ALTERNATIVES
 
 SAME_FRAME = ["Cu", "Ti", "quartz", "P-31m", "forsterite", "triclinic"]
-
-
-def random_map(*names, shape=(5, 4), seed=0, invalid=0.3, **kwargs):
-    rng = np.random.default_rng(seed)
-    matrix = Rotation.random(shape[0] * shape[1], random_state=seed).as_matrix()
-    return OrientationMap(
-        matrix=matrix.reshape(*shape, 3, 3).astype(np.float32),
-        valid=rng.random(shape) >= invalid,
-        phase=rng.integers(0, len(names), shape),
-        confidence=rng.random(shape).round(5),
-        phases=tuple(PHASES[name] for name in names),
-        **{"scan_step": 0.5, "scan_units": "nm", "model_card": {"voltage": 300e3}} | kwargs,
-    )
-
-
-def disks(hkl, amplitude, reciprocal, matrix):
-    """Kinematic disks (qx, qy, intensity) of an orientation, weak ones too, sorted by position."""
-    g = hkl @ reciprocal @ matrix
-    intensity = amplitude**2 * np.exp(-((g[:, 2] / 0.05) ** 2))
-    shown = np.column_stack([g[:, :2], intensity])[intensity > 1e-2]
-    return shown[np.lexsort(np.round(shown, 3).T)]
-
-
-def assert_same_disks(one, other, tolerance):
-    """Every disk of either pattern has a partner in the other; the faintest may lack one."""
-    assert len(one) > 5
-    for first, second in ((one, other), (other, one)):
-        strong = first[first[:, 2] > 2e-2]
-        distance = np.abs(strong[:, None, :2] - second[None, :, :2]).max(axis=2)
-        partner = distance + np.abs(strong[:, None, 2] - second[None, :, 2]) / strong[:, None, 2] * 1e-3
-        nearest = partner.argmin(axis=1)
-        assert distance[np.arange(len(strong)), nearest].max() < tolerance
-        np.testing.assert_allclose(strong[:, 2], second[nearest, 2], rtol=500 * tolerance)
-
-
-def our_disks(phase, matrix):
-    return disks(
-        phase.reflections[:, :3], phase.reflections[:, 3], phase.reciprocal, np.asarray(matrix, float)
-    )
 
 
 def exported_disks(phase, orix_phase, matrix):
@@ -139,9 +99,45 @@ def test_orix_map_is_transposed_and_complete():
     rx, ry = np.indices((5, 4))
     np.testing.assert_array_equal(xmap.x, 0.5 * rx.T.ravel())
     np.testing.assert_array_equal(xmap.y, 0.5 * ry.T.ravel())
-    matrix = xmap.rotations.to_matrix().reshape(4, 5, 3, 3).transpose(1, 0, 2, 3)
+    matrix = xmap.rotations[:, 0].to_matrix().reshape(4, 5, 3, 3).transpose(1, 0, 2, 3)
     copper = omap.phase == 0
     np.testing.assert_allclose(matrix[copper], omap.matrix[copper], atol=1e-6)
+
+
+def test_answers_and_alternatives_survive_orix_files(tmp_path):
+    from orix.io import load, save
+
+    omap = random_map("Cu", "Li2MnO3", "P-31m", shape=(5, 4), seed=21)
+    save(str(tmp_path / "map.h5"), omap.to_orix())
+    xmap = load(str(tmp_path / "map.h5"))
+    ranks = 1 + ALTERNATIVES
+    assert xmap.rotations_per_point == ranks
+
+    def in_scan_order(values):
+        return values.reshape(4, 5, *values.shape[1:]).swapaxes(0, 1)
+
+    phase = in_scan_order(xmap.prop["rotation_phase_id"])
+    matrix = in_scan_order(xmap.rotations.to_matrix())
+    others = omap.alternatives
+    np.testing.assert_array_equal(phase[..., 0], omap.phase)
+    np.testing.assert_array_equal(phase[..., 1:], others.phase)
+    for index, one in enumerate(omap.phases):
+        back = export_frame(one).rotation.T
+        np.testing.assert_allclose(back @ matrix[..., 0, :, :][omap.phase == index],
+                                   omap.matrix[omap.phase == index], atol=1e-6)  # fmt: skip
+        np.testing.assert_allclose(back @ matrix[..., 1:, :, :][others.phase == index],
+                                   others.matrix[others.phase == index], atol=1e-6)  # fmt: skip
+    none = phase < 0
+    assert 0 < none[omap.valid].sum() < omap.valid.sum() * ranks
+    np.testing.assert_allclose(matrix[none], np.broadcast_to(np.eye(3), (none.sum(), 3, 3)), atol=1e-12)
+
+    scores = in_scan_order(xmap.prop["scores"])
+    np.testing.assert_array_equal(scores[..., 0], omap.confidence)
+    np.testing.assert_array_equal(scores[..., 1:], np.where(none[..., 1:], 0.0, others.probability))
+    np.testing.assert_array_equal(in_scan_order(xmap.prop["score"]), omap.score)
+    np.testing.assert_array_equal(in_scan_order(xmap.prop["confidence"]), omap.confidence)
+    copper = xmap["Cu"]
+    np.testing.assert_allclose(copper.orientations.data, copper.rotations[:, 0].data)
 
 
 def test_phases_that_are_nowhere_stay_in_the_list():
@@ -150,10 +146,6 @@ def test_phases_that_are_nowhere_stay_in_the_list():
     assert omap.to_orix().phases.names == ["Cu", "Ti", "quartz"]
     omap = random_map("Cu", shape=(3, 3), invalid=1.1)
     assert omap.to_orix().phases.names == ["not_indexed", "Cu"]
-
-
-def angles_between(one, other):
-    return np.rad2deg(Rotation.from_matrix(one @ np.swapaxes(other, -1, -2)).magnitude())
 
 
 def test_ang_round_trip(tmp_path, capsys):
@@ -167,7 +159,7 @@ def test_ang_round_trip(tmp_path, capsys):
     phase = xmap.get_map_data("phase_id").T
     np.testing.assert_array_equal(np.where(omap.valid, phase - 1, -1), omap.phase)
     valid = expected.is_indexed
-    turned = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
+    turned = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations[:, 0].to_matrix()[valid])
     assert turned.max() < 2e-3  # five decimals
     np.testing.assert_allclose(xmap.prop["ci"][valid], expected.prop["confidence"][valid], atol=1e-5)
     for index, name in enumerate(("Cu", "Li2MnO3", "P-31m")):
@@ -280,7 +272,7 @@ def test_orix_reads_ctf_without_turning_the_frame(tmp_path, name, off):
     np.testing.assert_array_equal(xmap.is_indexed, expected.is_indexed)
     assert xmap.phases[1].point_group.laue.name == expected.phases[0].point_group.laue.name
     valid = expected.is_indexed
-    apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations.to_matrix()[valid])
+    apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations[:, 0].to_matrix()[valid])
     np.testing.assert_allclose(apart, off, atol=1e-3)
 
 
@@ -318,64 +310,3 @@ def test_gimbal_lock_is_no_obstacle(tmp_path):
         getattr(omap, f"to_{suffix}")(tmp_path / f"map.{suffix}")
         matrix = load(tmp_path / f"map.{suffix}").rotations.to_matrix().reshape(3, 2, 3, 3)
         assert angles_between(matrix.transpose(1, 0, 2, 3), omap.matrix).max() < 2e-3
-
-
-@pytest.fixture(scope="module")
-def py4dstem_copper():
-    py4dstem = pytest.importorskip("py4DSTEM")
-    crystal = py4dstem.process.diffraction.Crystal(
-        np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], float), np.array(29), 3.61
-    )
-    crystal.setup_diffraction(300e3)
-    crystal.calculate_structure_factors(1.6)
-    return crystal
-
-
-def py4dstem_disks(crystal, matrix):
-    pattern = crystal.generate_diffraction_pattern(
-        orientation_matrix=matrix, sigma_excitation_error=0.05, k_max=1.6
-    )
-    rows = np.column_stack([pattern.data[name] for name in ("h", "k", "l", "qx", "qy", "intensity")])
-    return rows[np.lexsort(rows[:, :3].T)]
-
-
-def test_ang_read_back_makes_py4dstem_draw_the_same_pattern(tmp_path, py4dstem_copper):
-    from orix.io import load
-
-    omap = random_map("Cu", shape=(4, 3), seed=12, invalid=0.0)
-    omap.to_ang(tmp_path / "map.ang")
-    matrix = load(tmp_path / "map.ang").rotations.to_matrix().reshape(3, 4, 3, 3).transpose(1, 0, 2, 3)
-    for position in np.ndindex(4, 3):
-        before = py4dstem_disks(py4dstem_copper, omap.matrix[position].astype(float))
-        after = py4dstem_disks(py4dstem_copper, matrix[position])
-        np.testing.assert_array_equal(before[:, :3], after[:, :3])
-        np.testing.assert_allclose(before[:, 3:5], after[:, 3:5], atol=1e-4)
-        np.testing.assert_allclose(before[:, 5], after[:, 5], rtol=5e-3)
-
-
-def test_py4dstem_compat_is_py4dstems_own_export(py4dstem_copper, monkeypatch):
-    # py4DSTEM asks pymatgen, which it does not install, for the name of the point group alone
-    analyzer = SimpleNamespace(get_point_group_symbol=lambda: "m-3m")
-    modules = {
-        "pymatgen.symmetry.analyzer": SimpleNamespace(SpacegroupAnalyzer=lambda structure: analyzer),
-        "pymatgen.core.structure": SimpleNamespace(Structure=lambda *args, **kwargs: None),
-    }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    from py4DSTEM.process.diffraction.utils import Orientation
-    from py4DSTEM.process.diffraction.utils import OrientationMap as Py4dstemMap
-
-    omap = random_map("Cu", shape=(4, 3), seed=13, invalid=0.0)
-    theirs = Py4dstemMap(num_x=4, num_y=3, num_matches=1)
-    for rx, ry in np.ndindex(4, 3):
-        orientation = Orientation(num_matches=1)
-        orientation.matrix[0] = omap.matrix[rx, ry]
-        orientation.corr[0] = 1.0
-        theirs.set_orientation(orientation, rx, ry)
-    expected = py4dstem_copper.orientation_map_to_orix_CrystalMap(theirs, pixel_size=0.5, pixel_units="nm")
-    xmap = omap.to_orix(py4dstem_compat=True)
-    assert angles_between(xmap.rotations.to_matrix(), expected.rotations.to_matrix()).max() < 1e-4
-    np.testing.assert_array_equal(xmap.x, expected.x)
-    np.testing.assert_array_equal(xmap.y, expected.y)
-    assert xmap.phases[0].point_group == expected.phases[0].point_group
-    assert angles_between(omap.to_orix().rotations.to_matrix(), expected.rotations.to_matrix()).min() > 1.0

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from py4DSTEM import BraggVectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +151,37 @@ class BraggPeaks:
         from microinfer.io.native import write_peaks
 
         write_peaks(path, self)
+
+    @classmethod
+    def from_py4dstem(cls, vectors: "BraggVectors", *, pixel_size: float | None = None) -> "BraggPeaks":
+        """Calibrate BraggVectors of py4DSTEM 0.14: the peaks that `microinfer.read_peaks` reads from their file.
+
+        All that their calibration holds is applied, as in a file: what ``setcal`` switched off is not saved, and
+        counts as little here.
+
+        Parameters
+        ----------
+        vectors : py4DSTEM.BraggVectors
+            Left as they are.
+        pixel_size : float, optional
+            Size of a detector pixel in 1/Angstrom, in place of Q_pixel_size and Q_pixel_units.
+
+        Returns
+        -------
+        BraggPeaks
+            Copies; later changes in py4DSTEM do not reach them.
+
+        Raises
+        ------
+        ValueError
+            Where the calibration to 1/Angstrom is missing or malformed, and for peaks that are NaN or infinite.
+            The message says what to give.
+        TypeError
+            For anything but BraggVectors.
+        """
+        from microinfer.io.memory import peaks_in_memory
+
+        return peaks_in_memory(vectors, pixel_size)
 
     @classmethod
     def from_patterns(

@@ -54,8 +54,6 @@ def open_peaks(
     OSError
         Where the file is missing or damaged.
     """
-    if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
-        raise ValueError(f"pixel_size must be a positive number in 1/Angstrom, got {pixel_size}")
     if calibrated and pixel_size is not None:
         raise ValueError(
             "calibrated=True says that the peaks are in 1/Angstrom already: pixel_size must not be given"

@@ -3,6 +3,7 @@
 The values and their order are those of py4DSTEM 0.14.18, ``CalibratedVectorGetter._transform``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,9 @@ _KEYS = (
 )
 _PIXEL_SIZE_HINT = (
     "give pixel_size=... in 1/Angstrom per pixel (--pixel-size), or set it in py4DSTEM "
-    "(calibration.set_Q_pixel_size, calibration.set_Q_pixel_units('A^-1')) and save again"
+    "(calibration.set_Q_pixel_size, calibration.set_Q_pixel_units('A^-1'))"
 )
-_ORIGIN_HINT = "find the origin in py4DSTEM (braggvectors.measure_origin, fit_origin) and save again"
+_ORIGIN_HINT = "find the origin in py4DSTEM (braggvectors.measure_origin, fit_origin)"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ def read_items(group: h5py.Group) -> dict[str, Any]:
     return items
 
 
+def calibration_items(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the items of `read_items`, from the values of a calibration in memory."""
+    return {key: values.get(key) for key in _KEYS}
+
+
 def describe_items(items: dict[str, Any]) -> dict[str, str]:
     """Write the items of `read_items` as text, maps by their range."""
     return {key: _text(value) for key, value in items.items()}
@@ -123,12 +129,12 @@ def describe_items(items: dict[str, Any]) -> dict[str, str]:
 def read_calibration(
     items: dict[str, Any], scan_shape: tuple[int, int], pixel_size: float | None
 ) -> Calibration:
-    """Make the calibration of the metadata items in a file.
+    """Make the calibration of py4DSTEM's metadata items.
 
     Parameters
     ----------
     items : dict
-        From `read_items`.
+        From `read_items` or `calibration_items`.
     scan_shape : tuple of int
         (Rx, Ry).
     pixel_size : float or None
@@ -144,6 +150,8 @@ def read_calibration(
         Where the origin or the pixel size in 1/Angstrom is missing, or a value has a wrong shape or is not
         finite; the message names the value and how to give it.
     """
+    if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
+        raise ValueError(f"pixel_size must be a positive number in 1/Angstrom, got {pixel_size}")
     origin = tuple(_values(items, key, scan_shape) for key in ("qx0", "qy0"))
     if origin[0] is None or origin[1] is None:
         missing = " and ".join(

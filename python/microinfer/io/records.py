@@ -1,7 +1,7 @@
 """Variable-length HDF5 records as flat columns, without one Python object per scan position."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
@@ -75,7 +75,11 @@ def read_columns(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
 
 def read_columns_as_objects(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
     """As `read_columns`, by h5py's public interface alone: one NumPy array per scan position, slower."""
-    lists = dataset[start:stop].ravel()
+    return join_lists(dataset[start:stop].ravel())
+
+
+def join_lists(lists: Sequence[NDArray[np.void]]) -> Columns:
+    """Join one structured array of peaks per scan position to what `read_columns` returns."""
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(peaks) for peaks in lists], out=offsets[1:])
     columns = np.zeros((len(FIELDS), offsets[-1]))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from os import PathLike
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -22,7 +22,13 @@ from microinfer.mapping.result import MapBlock, OrientationMap, blank_arrays, ch
 from microinfer.mapping.stream import Sink, relay
 from microinfer.mapping.unfinished import UnfinishedMap
 from microinfer.models import OrientationModel
+from microinfer.peaks import BraggPeaks
 from microinfer.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from py4DSTEM import BraggVectors
+
+    Scan: TypeAlias = PeakSource | BraggVectors | str | PathLike[str]
 
 EXCESS_SHARE = 1e-3  # of the disks may lie beyond the model's k_max, as noise, before that is worth a warning
 K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_max looks wrongly calibrated
@@ -44,7 +50,7 @@ class MapOptions(TypedDict, total=False):
 
 
 def map_orientations(
-    peaks: PeakSource | str | PathLike[str],
+    peaks: "Scan",
     model: OrientationModel | str | PathLike[str],
     *,
     device: str | torch.device = "auto",
@@ -62,8 +68,9 @@ def map_orientations(
 
     Parameters
     ----------
-    peaks : BraggPeaks, reader or path
-        The scan: peaks in memory, a reader from `microinfer.open_peaks`, or a file's path.
+    peaks : BraggPeaks, BraggVectors, reader or path
+        The scan: peaks in memory, py4DSTEM's BraggVectors (see `microinfer.BraggPeaks.from_py4dstem`), a reader
+        from `microinfer.open_peaks`, or a file's path.
     model : OrientationModel, str or path
         A model, a shipped model's name, or a checkpoint's path. A model is moved to the device and put in
         evaluation mode.
@@ -140,7 +147,7 @@ def map_orientations(
 
 
 def map_to_file(
-    peaks: PeakSource | str | PathLike[str],
+    peaks: "Scan",
     model: OrientationModel | str | PathLike[str],
     path: str | PathLike[str],
     *,
@@ -264,7 +271,7 @@ class _Mapper:
         warnings.warn(message, UserWarning, stacklevel=4)
 
 
-def _open(peaks: PeakSource | str | PathLike[str], stack: ExitStack) -> PeakSource:
+def _open(peaks: "Scan", stack: ExitStack) -> PeakSource:
     if isinstance(peaks, str | PathLike):
         return stack.enter_context(open_peaks(peaks))
-    return peaks
+    return peaks if hasattr(peaks, "read_rows") else BraggPeaks.from_py4dstem(peaks)

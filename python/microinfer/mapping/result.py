@@ -13,6 +13,8 @@ from microinfer.crystal import CrystalPhase
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from orix.crystal_map import CrystalMap
+    from py4DSTEM.process.diffraction import Crystal
+    from py4DSTEM.process.diffraction.utils import OrientationMap as Py4dstemMap
 
     from microinfer.peaks import BraggPeaks
 
@@ -269,6 +271,12 @@ class OrientationMap:
         from microinfer.mapping.exports import to_orix
 
         return to_orix(self, py4dstem_compat=py4dstem_compat)
+
+    def to_py4dstem(self, crystal: "Crystal", phase: int = 0) -> "Py4dstemMap":
+        """Return a phase as a py4DSTEM OrientationMap; see `microinfer.mapping.exports.to_py4dstem`."""
+        from microinfer.mapping.exports import to_py4dstem
+
+        return to_py4dstem(self, crystal, phase)
 
     def to_ang(self, path: str | Path) -> None:
         """Write the map to an .ang file (EDAX, MTEX, orix); see `microinfer.mapping.exports.to_ang`."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from microinfer.io.atomic import atomic_output
 from microinfer.mapping.exports.frame import export_frame
-from microinfer.mapping.exports.orix import crystal_map, orix_order, turn_phases
+from microinfer.mapping.exports.orix import best_matrices, crystal_map, orix_order
 from microinfer.mapping.result import OrientationMap
 
 
@@ -48,12 +48,11 @@ def to_ang(omap: OrientationMap, path: str | Path) -> None:
             f"{omap.scan_units}: give scan_step in a smaller unit"
         )
     frames = [export_frame(phase) for phase in omap.phases]
-    matrix = orix_order(omap.valid, omap.matrix)
-    matrix = turn_phases(omap, matrix, [frame.rotation for frame in frames])
+    matrix = best_matrices(omap, [frame.rotation for frame in frames])
     # orix 0.15 gives phi1 the wrong sign at Phi = pi exactly: step aside by less than the five decimals
     reversed_axis = matrix[:, 2, 2] < -1.0 + 1e-12
     matrix[reversed_axis] = matrix[reversed_axis] @ Rotation.from_euler("x", 4e-6).as_matrix()
-    xmap = crystal_map(omap, frames, matrix)
+    xmap = crystal_map(omap, frames, matrix, {"confidence": orix_order(omap.confidence)})
     with atomic_output(path) as temporary:
         file_writer(str(temporary), xmap, confidence_index_prop="confidence")
         _describe_scan(temporary, f"microinfer {omap.version}, x and y in {omap.scan_units}")

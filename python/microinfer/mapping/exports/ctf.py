@@ -1,15 +1,15 @@
 """Orientation maps as .ctf files (HKL, MTEX)."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystal import CrystalPhase, lattice_basis
 from microinfer.io.atomic import atomic_output
+from microinfer.mapping.exports.euler import bunge_angles
 from microinfer.mapping.exports.frame import ExportFrame, export_frame, orix_groups
-from microinfer.mapping.exports.orix import orix_coordinates, orix_order, turn_phases
+from microinfer.mapping.exports.orix import best_matrices, orix_coordinates, orix_order
 from microinfer.mapping.result import OrientationMap
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
@@ -45,15 +45,12 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    from scipy.spatial.transform import Rotation
-
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
-    turns = [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames]
-    matrix = turn_phases(omap, orix_order(omap.valid, omap.matrix), turns)
-    phase_id, indexed, (x, y) = omap.phase.T.ravel(), omap.valid.T.ravel(), orix_coordinates(omap)
+    matrix = best_matrices(omap, [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames])
+    phase_id, indexed, (x, y) = orix_order(omap.phase), orix_order(omap.valid), orix_coordinates(omap)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():
-        euler[indexed] = np.mod(_bunge(Rotation.from_matrix(matrix[indexed])), 360.0)
+        euler[indexed] = np.mod(np.degrees(bunge_angles(matrix[indexed])), 360.0)
     scale = MICROMETRES.get(omap.scan_units, 1.0)
     step = omap.scan_step * scale
     zeros = np.zeros(len(matrix))
@@ -66,7 +63,7 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
             np.where(indexed, 0, 3),
             euler,
             zeros,
-            np.rint(255 * omap.confidence.T.ravel()),
+            np.rint(255 * orix_order(omap.confidence)),
             zeros,
         ]
     )
@@ -107,15 +104,6 @@ def _hkl_turn(lattice: tuple[float, ...]) -> NDArray[np.float64]:
     x /= np.linalg.norm(x)
     z = c / np.linalg.norm(c)
     return np.stack([x, np.cross(z, x), z])
-
-
-def _bunge(rotation: Any) -> NDArray[np.float64]:
-    """Bunge Euler angles in degrees of lab-to-crystal rotations; where Phi is 0 or 180, phi2 is 0."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Gimbal lock", category=UserWarning)
-        return np.asarray(rotation.inv().as_euler("ZXZ", degrees=True))
 
 
 def _ctf_phase(phase: CrystalPhase, frame: ExportFrame) -> str:

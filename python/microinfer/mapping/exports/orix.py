@@ -1,13 +1,14 @@
 """Orientation maps as orix crystal maps."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystal import CrystalPhase
 from microinfer.mapping.exports.frame import ExportFrame, export_frame
+from microinfer.mapping.exports.ranking import rank_answers
 from microinfer.mapping.result import OrientationMap
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
     M)``, the lab to crystal (passive Bunge) convention that M has already; T is the identity unless the CIF's
     setting differs from orix's (see `export_frame`). Phases keep their index as id.
 
+    Every point has several rotations, as after dictionary indexing with kikuchipy: the answer, then its
+    alternatives. ``orientations`` are those of the answers.
+
     Parameters
     ----------
     omap : OrientationMap
@@ -38,20 +42,37 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
     Returns
     -------
     orix.crystal_map.CrystalMap
-        With the property ``confidence``. Positions without an answer are in the data, not indexed (phase id
-        -1), and carry the identity.
+        With the properties ``confidence`` and ``score``, as in the map; ``scores``, the probability of each
+        rotation (the first is the confidence), by kikuchipy's name for what ranks them; ``rotation_phase_id``,
+        the phase of each rotation, since an alternative may be of another one than its point. Where there is no
+        answer or no alternative, the rotation is the identity, its phase -1 and its probability 0. Positions
+        without an answer are in the data, not indexed (phase id -1).
     """
     frames = [export_frame(phase) for phase in omap.phases]
-    matrix = orix_order(omap.valid, omap.matrix)
+    ranking = rank_answers(omap)
+    matrix, phase = orix_order(ranking.matrix), orix_order(ranking.phase)
     if py4dstem_compat:
         matrix = PY4DSTEM_MIRROR @ matrix @ PY4DSTEM_MIRROR
-    return crystal_map(omap, frames, turn_phases(omap, matrix, [frame.rotation for frame in frames]))
+    properties = {
+        "confidence": orix_order(omap.confidence),
+        "score": orix_order(omap.score),
+        "scores": orix_order(ranking.probability),
+        "rotation_phase_id": phase.astype(np.int64),
+    }
+    turned = turn_phases(matrix, phase, [frame.rotation for frame in frames])
+    return crystal_map(omap, frames, turned, properties)
 
 
-def orix_order(valid: NDArray[np.bool_], matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Matrices, the identity where invalid, flat in orix's order: x = Rx runs fastest."""
-    filled = np.where(valid[..., None, None], matrix, np.eye(3, dtype=np.float32))
-    return filled.transpose(1, 0, 2, 3).reshape(-1, 3, 3).astype(np.float64)
+def best_matrices(omap: OrientationMap, rotations: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The map's answers T @ M for the rotation T of each phase, the identity where invalid, in orix's order."""
+    ranking = rank_answers(omap)
+    return turn_phases(orix_order(ranking.matrix[:, :, 0]), orix_order(ranking.phase[:, :, 0]), rotations)
+
+
+def orix_order(values: NDArray[Any] | None) -> NDArray[Any]:
+    """Values of scan positions, flat in orix's order: x = Rx runs fastest."""
+    assert values is not None
+    return np.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:])
 
 
 def orix_coordinates(omap: OrientationMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -61,34 +82,36 @@ def orix_coordinates(omap: OrientationMap) -> tuple[NDArray[np.float64], NDArray
 
 
 def turn_phases(
-    omap: OrientationMap, matrix: NDArray[np.float64], rotations: Sequence[NDArray[np.float64]]
+    matrix: NDArray[np.float64], phase: NDArray[np.int16], rotations: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Turn the crystal frame of each phase: T @ M, in orix's order."""
+    """Turn the crystal frame of each phase: T @ M."""
     turned = matrix.copy()
-    phase = omap.phase.T.ravel()
     for index, rotation in enumerate(rotations):
         turned[phase == index] = rotation @ matrix[phase == index]
     return turned
 
 
 def crystal_map(
-    omap: OrientationMap, frames: Sequence[ExportFrame], matrix: NDArray[np.float64]
+    omap: OrientationMap,
+    frames: Sequence[ExportFrame],
+    matrix: NDArray[np.float64],
+    properties: dict[str, NDArray[Any]],
 ) -> "CrystalMap":
-    """An orix map of matrices that are in orix's order and in the frames of the exported cells."""
+    """An orix map of matrices, (N, 3, 3) or (N, R, 3, 3), in orix's order and the frames of the exported cells."""
     from orix.crystal_map import CrystalMap
     from orix.quaternion import Rotation
     from scipy.spatial.transform import Rotation as ScipyRotation
 
     # equal to orix's Rotation.from_matrix, which loses signs of the axis at half turns
-    quaternion = ScipyRotation.from_matrix(matrix).as_quat(canonical=True)  # x, y, z, w
+    quaternion = ScipyRotation.from_matrix(matrix.reshape(-1, 3, 3)).as_quat(canonical=True)  # x, y, z, w
     x, y = orix_coordinates(omap)
     xmap = CrystalMap(
-        rotations=Rotation(quaternion[:, [3, 0, 1, 2]]),
-        phase_id=omap.phase.T.astype(np.int64).ravel(),
+        rotations=Rotation(quaternion[:, [3, 0, 1, 2]].reshape(*matrix.shape[:-2], 4)),
+        phase_id=orix_order(omap.phase).astype(np.int64),
         x=x,
         y=y,
         phase_list=_phase_list(omap.phases, frames),
-        prop={"confidence": omap.confidence.T.astype(np.float64).ravel()},
+        prop=properties,
         scan_unit="px" if omap.scan_units == "pixels" else omap.scan_units,
     )
     # orix drops phases that no position has; a map of nothing still knows its phases
