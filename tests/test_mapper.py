@@ -75,6 +75,15 @@ def test_map_does_not_depend_on_blocks_and_batches(scan, small_model, whole, blo
     assert_same_orientations(other, whole)
 
 
+@pytest.mark.parametrize("device", ["cpu,cpu", (torch.device("cpu"), "cpu", "cpu")])
+def test_several_devices_share_a_map(scan, small_model, whole, tmp_path, device):
+    assert_identical(mi.map_orientations(scan, small_model, device=device, block_rows=1), whole)
+    report = map_to_file(scan, small_model, tmp_path / "map.h5", device=device, block_rows=2)
+    assert report.positions == whole.valid.size
+    assert_identical(mi.load_map(tmp_path / "map.h5"), whole)
+    assert not stage_threads()
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_map_does_not_depend_on_threads(scan, small_model, whole, threads):
     before = torch.get_num_threads(), _core.num_threads()
@@ -158,6 +167,8 @@ def test_report_counts_what_was_mapped(scan, small_model, tmp_path):
         ({"block_rows": 0}, "block_rows must be"),
         ({"min_disks": 0}, "min_disks must be"),
         ({"device": "microscope"}, "device must be"),
+        ({"device": "cpu,microscope"}, "device must be .* got 'microscope'"),
+        ({"device": []}, "device must name at least one"),
     ],
 )
 def test_wrong_arguments_are_named(scan, small_model, arguments, message):

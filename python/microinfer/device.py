@@ -1,4 +1,6 @@
-"""The device that a model runs on, and what its matrix products multiply."""
+"""The devices that a model runs on, and what its matrix products multiply."""
+
+from collections.abc import Sequence
 
 import torch
 
@@ -33,6 +35,35 @@ def torch_device(name: str | torch.device) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r}: torch finds no CUDA GPU here")
     return device
+
+
+def torch_devices(names: str | torch.device | Sequence[str | torch.device]) -> list[torch.device]:
+    """Return the devices that share a piece of work.
+
+    Parameters
+    ----------
+    names : str, torch.device or sequence of them
+        As `torch_device` takes them, also with commas between them; but ``"auto"`` takes every CUDA GPU where
+        there are any.
+
+    Returns
+    -------
+    list of torch.device
+
+    Raises
+    ------
+    ValueError
+        As `torch_device`, and where there is none.
+    """
+    if isinstance(names, str):
+        names = names.split(",")
+    elif isinstance(names, torch.device):
+        names = [names]
+    if not names:
+        raise ValueError("device must name at least one device, got none")
+    if list(names) == ["auto"] and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [torch_device(name) for name in names]
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -27,7 +27,9 @@ Calibrated = Annotated[
 PixelSize = Annotated[
     float | None, typer.Option(help="1/Å per detector pixel, in place of the file's own calibration.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(help="auto (every GPU, else the CPU), cpu, cuda:0, or several with commas.")
+]
 
 
 def map_scan(

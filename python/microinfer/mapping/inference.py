@@ -75,7 +75,7 @@ class Inference:
         run = tokens.valid.numpy() & selected.ravel()
         count = tokens.count.numpy()
         advance(int(selected.sum() - run.sum()))
-        tokens = Tokens(*(values.to(self.device) for values in tokens))
+        tokens = _to_device(tokens, self.device)
         arrays = blank_arrays((selected.size,))
         for batch in self._batches(np.flatnonzero(run), count):
             good, answers = self._answer(_pick(tokens, batch, int(count[batch].max())))
@@ -140,6 +140,12 @@ def _refinement(model: OrientationModel, refine: str | None) -> Refinement | Non
     if "voltage" not in model.card:
         raise ValueError("refine='kinematic' needs the voltage, which the model's card does not give")
     return Refinement(model.phases, float(model.card["voltage"]))
+
+
+def _to_device(tokens: Tokens, device: torch.device) -> Tokens:
+    if device.type == "cpu":
+        return tokens
+    return Tokens(*(values.pin_memory().to(device, non_blocking=True) for values in tokens))
 
 
 def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
-from microinfer.device import torch_device
+from microinfer.device import torch_devices
 from microinfer.mapping.inference import Inference
 from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
@@ -117,7 +118,7 @@ class MapJob:
         source: PeakSource,
         model: OrientationModel | str | PathLike[str],
         *,
-        device: str | torch.device = "auto",
+        device: str | torch.device | Sequence[str | torch.device] = "auto",
         block_rows: int | None = None,
         batch_size: int = 1024,
         dtype: str = "auto",
@@ -130,10 +131,14 @@ class MapJob:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.source, self.refine = source, refine
-        self.model = _model(model, device)
+        devices = torch_devices(device)
+        self.model = _model(model, devices[0])
         self.selected = _selection(source.scan_shape, roi, mask)
         self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
-        self._infer = Inference(self.model, refine, batch_size, dtype)
+        self._inferences = [Inference(self.model, refine, batch_size, dtype)]
+        for other in devices[1:]:
+            twin = deepcopy(self.model).to(other)
+            self._inferences.append(Inference(twin, refine, batch_size, dtype))
         self.spec: TokenSpec = (
             self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
         )
@@ -205,11 +210,23 @@ class MapJob:
         seconds = {**block.seconds, "tokenize": time.perf_counter() - began}
         return TokenBlock(block.rows, tokens, block.checksum, seconds)
 
-    def infer(self, block: TokenBlock, advance: Callable[[int], None]) -> AnsweredBlock:
-        """Answer the positions of a block; `advance` is told how many are done."""
+    @property
+    def lanes(self) -> list[int]:
+        """Numbers of the devices that blocks are answered on, once for every block that each has in hand.
+
+        While one block is refined, which is the CPU's work, a GPU can work on another.
+        """
+        return [
+            number
+            for number, infer in enumerate(self._inferences)
+            for _ in range(1 if infer.device.type == "cpu" else 2)
+        ]
+
+    def infer(self, block: TokenBlock, advance: Callable[[int], None], lane: int = 0) -> AnsweredBlock:
+        """Answer the positions of a block on a device; `advance` is told how many are done."""
         began = time.perf_counter()
         tokens = block.tokens
-        arrays = self._infer(tokens, self.selected[slice(*block.rows)], advance)
+        arrays = self._inferences[lane](tokens, self.selected[slice(*block.rows)], advance)
         return AnsweredBlock(
             block.rows,
             arrays,
@@ -246,11 +263,10 @@ def _digest(model: OrientationModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _model(model: OrientationModel | str | PathLike[str], device: str | torch.device) -> OrientationModel:
-    target = torch_device(device)
+def _model(model: OrientationModel | str | PathLike[str], device: torch.device) -> OrientationModel:
     if not isinstance(model, OrientationModel):
         model = load_model(str(model))
-    return model.to(target).eval()
+    return model.to(device).eval()
 
 
 def _selection(

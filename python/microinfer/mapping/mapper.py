@@ -1,12 +1,13 @@
 """The mapper: scan rows are read, tokenized, inferred and written in a stream of constant memory.
 
-Reading, tokenization, inference (in the caller's thread) and writing overlap.
+Reading, tokenization, inference (in the caller's thread, or in those of several devices) and writing overlap.
 """
 
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
@@ -19,7 +20,7 @@ from microinfer.io import open_peaks
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.result import MapBlock, OrientationMap, blank_arrays, checked_arrays
-from microinfer.mapping.stream import Sink, relay
+from microinfer.mapping.stream import Sink, relay, spread
 from microinfer.mapping.unfinished import UnfinishedMap
 from microinfer.models import OrientationModel
 from microinfer.peaks import BraggPeaks
@@ -37,7 +38,7 @@ K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_m
 class MapOptions(TypedDict, total=False):
     """The options of `map_orientations`, where its description is."""
 
-    device: str | torch.device
+    device: str | torch.device | Sequence[str | torch.device]
     progress: bool
     block_rows: int | None
     batch_size: int
@@ -53,7 +54,7 @@ def map_orientations(
     peaks: "Scan",
     model: OrientationModel | str | PathLike[str],
     *,
-    device: str | torch.device = "auto",
+    device: str | torch.device | Sequence[str | torch.device] = "auto",
     progress: bool = False,
     block_rows: int | None = None,
     batch_size: int = 1024,
@@ -74,8 +75,9 @@ def map_orientations(
     model : OrientationModel, str or path
         A model, a shipped model's name, or a checkpoint's path. A model is moved to the device and put in
         evaluation mode.
-    device : str or torch.device, default: "auto"
-        ``"auto"`` takes a CUDA GPU where there is one, else the CPU.
+    device : str, torch.device or sequence of them, default: "auto"
+        ``"auto"`` takes every CUDA GPU of the machine where there are any, else the CPU. Several devices, as a
+        sequence or with commas between their names, share the blocks of rows.
     progress : bool, default: False
         Show a progress bar on standard error.
     block_rows : int, optional
@@ -263,8 +265,12 @@ class _Mapper:
             yield from map_on_cluster(self._cluster, self.job, dict(self._options), blocks, advance)
             return
         with closing(relay(self.job.tokenize, relay(self.job.read, blocks, "reader"), "tokenizer")) as ready:
-            for block in ready:
-                yield self.job.infer(block, advance)
+            lanes = [partial(self.job.infer, advance=advance, lane=lane) for lane in self.job.lanes]
+            if len(lanes) == 1:  # in this thread, which Ctrl-C interrupts
+                yield from map(lanes[0], ready)
+                return
+            with closing(spread(lanes, ready, "device")) as answers:
+                yield from answers
 
     def _warn(self, problem: str) -> None:
         message = f"{problem}: check the calibration (microinfer info --phase) and the model"

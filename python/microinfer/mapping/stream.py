@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -37,29 +37,66 @@ def relay(stage: Callable[[_T], _U], items: Iterable[_T], name: str) -> Generato
     BaseException
         Whatever `stage` or `items` raised, after the results before it.
     """
+    return spread([stage], items, name)
+
+
+def spread(stages: Sequence[Callable[[_T], _U]], items: Iterable[_T], name: str) -> Generator[_U, None, None]:
+    """Like `relay`, with several stages that share the items, each in a thread of its own.
+
+    Parameters
+    ----------
+    stages : sequence of callable
+        Every item goes through one of them, whichever is free.
+    items, name
+        As in `relay`.
+
+    Yields
+    ------
+    object
+        What the stages return, in the order in which it is done.
+
+    Raises
+    ------
+    BaseException
+        Whatever a stage or `items` raised.
+    """
     queue: _Queue[_U] = _Queue()
+    source, next_item = iter(items), threading.Lock()
+    working = len(stages)
 
-    def work() -> None:
-        source = iter(items)
+    def work(stage: Callable[[_T], _U]) -> None:
+        nonlocal working
+        error = None
         try:
-            for item in source:
-                if queue.abandoned:
-                    break
+            while not queue.abandoned:
+                with next_item:
+                    try:
+                        item = next(source)
+                    except StopIteration:
+                        break
                 queue.put(stage(item))
-            queue.end()
-        except BaseException as error:
-            queue.end(error)
-        finally:
-            if isinstance(source, Generator):
+                del item  # not kept while the next one is waited for
+        except BaseException as raised:
+            error = raised
+        with next_item:
+            working -= 1
+            if working == 0 and isinstance(source, Generator):
                 source.close()
+            if error is not None or working == 0:
+                queue.end(error)
 
-    thread = threading.Thread(target=work, name=f"microinfer-{name}")
-    thread.start()
+    threads = [
+        threading.Thread(target=work, args=(stage,), name=f"microinfer-{name}-{number}")
+        for number, stage in enumerate(stages)
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield from queue
     finally:
         queue.abandon()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 class Sink(Generic[_T]):
