@@ -1,5 +1,6 @@
 """Interrupted mappings: what is finished stays, and --resume goes on from there to the same map."""
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from microinfer.cli import app
-from microinfer.mapping import map_to_file
+from microinfer.io import atomic
+from microinfer.mapping import map_to_file, mapfile
 from microinfer.models import save_model
 
 ROWS_DONE = 5
@@ -130,6 +132,89 @@ def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
     assert report.positions == 13 * 7
     assert content("map.h5") == content("whole.h5")
     assert not (files / "map.h5.part").exists()
+
+
+FULL_DISK = """
+import os, resource, sys
+import microinfer as mi
+from microinfer.mapping import map_to_file, mapfile
+sys.path.insert(0, sys.argv[1])
+from test_resume import OPTIONS, content
+
+mapfile.CHUNK_POSITIONS = 7  # the file grows with every row
+model = mi.load_model("small.safetensors")
+whole = content("whole.h5")
+map_to_file("scan.h5", model, "map.h5", **OPTIONS)
+size = os.path.getsize("map.h5")
+os.remove("map.h5")
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in [0, 90, *range(2000, size, 1777), size - 1]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        map_to_file("scan.h5", model, "map.h5", **OPTIONS)
+    except OSError as error:
+        message = str(error)
+    else:
+        raise AssertionError(limit)
+    assert "cannot write the file: File too large" in message and "map.h5" in message, message
+    kept = os.path.exists("map.h5.part")
+    assert kept == (f"what is finished stays in {os.path.realpath('map.h5.part')}" in message), message
+    if kept:  # the disk is still full: nothing is lost by trying
+        try:
+            map_to_file("scan.h5", model, "map.h5", resume=True, **OPTIONS)
+        except OSError:
+            assert os.path.exists("map.h5.part")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    report = map_to_file("scan.h5", model, "map.h5", resume=kept, **OPTIONS)
+    print(report.resumed // 7)
+    assert content("map.h5") == whole, limit
+    os.remove("map.h5")
+"""
+
+
+def test_what_was_finished_stays_on_a_full_disk(files):
+    # the limit of a file's size stands for the end of the disk
+    here = os.path.dirname(__file__)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, here], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    resumed = [int(line) for line in done.stdout.split()]
+    assert resumed[:2] == [0, 0]
+    assert resumed == sorted(resumed)  # the more room, the more rows are finished
+    assert len(set(resumed)) > 5
+    assert resumed[-1] >= 12
+
+
+class Disk:
+    """Counts writes and fails at one of them; room for bytes that stood there before is left."""
+
+    def __init__(self, monkeypatch):
+        self.writes, self.last = 0, None
+        remember = atomic._Sink._remember
+
+        def write(sink, *arguments):
+            self.writes += 1
+            if self.writes == self.last:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            remember(sink, *arguments)
+
+        monkeypatch.setattr(atomic._Sink, "_remember", write)
+
+
+@pytest.mark.parametrize("share", np.linspace(0.05, 1.0, 20))
+def test_no_write_that_fails_damages_what_was_finished(files, scan, share, monkeypatch):
+    model, disk = mi.load_model("small.safetensors"), Disk(monkeypatch)
+    monkeypatch.setattr(mapfile, "CHUNK_POSITIONS", 7)
+    map_to_file(scan, model, "map.h5", **OPTIONS)
+    disk.last, disk.writes = round(share * disk.writes), 0
+    with pytest.raises(OSError, match=r"cannot write the file: No space left on device.*map\.h5"):
+        map_to_file(scan, model, "map.h5", **OPTIONS)
+    kept = Path("map.h5.part").exists()
+    report = map_to_file(scan, model, "map.h5", resume=kept, **OPTIONS)
+    assert report.resumed // 7 == pytest.approx(13 * share - 1, abs=1.5)
+    assert kept == (report.resumed > 0)
+    assert content("map.h5") == content("whole.h5")
 
 
 def test_only_missing_rows_are_read_again_and_the_report_counts_all(unfinished, scan):
