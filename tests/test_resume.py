@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import microinfer as mi
 from microinfer.cli import app
 from microinfer.io import atomic
+from microinfer.io.native import NativeReader
 from microinfer.mapping import map_to_file, mapfile
 from microinfer.models import save_model
 
@@ -109,20 +110,41 @@ def wait():
         print("ready", flush=True)
         interrupted.wait()
 
+"""
+
+IN_PYTHON = """
 map_to_file(StoppedScan(mi.read_peaks("scan.h5"), ROWS_DONE, wait), "small.safetensors", "map.h5", **OPTIONS)
 """
 
+ON_THE_COMMAND_LINE = """
+from microinfer.cli import app
+from microinfer.io.native import NativeReader
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
+read_rows = NativeReader.read_rows
+NativeReader.read_rows = lambda reader, *rows: (rows[0] >= ROWS_DONE and wait(), read_rows(reader, *rows))[1]
+app(["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu", "--block-rows", "1"])
+"""
+
+
+def interrupt(script, stop):
+    """Run a script and stop it once `ROWS_DONE` rows are written; its exit status and what it printed."""
     here = os.path.dirname(__file__)
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, here], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED + script, here],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(stop)
         _, errors = process.communicate(timeout=300)
-    assert process.returncode == -stop, errors
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
+    status, errors = interrupt(IN_PYTHON, stop)
+    assert status == -stop, errors
     assert not (files / "map.h5").exists()
     with pytest.raises(ValueError, match="unfinished: go on with microinfer map --resume"):
         mi.load_map("map.h5.part")
@@ -322,3 +344,27 @@ def test_command_line_goes_on(unfinished):
     assert result.exit_code == 0, result.output
     assert "35 (38.5%)" in result.output
     assert content("map.h5") == content("whole.h5")
+
+
+def test_ctrl_c_on_the_command_line_says_how_to_go_on(files):
+    status, errors = interrupt(ON_THE_COMMAND_LINE, signal.SIGINT)
+    assert status == 130
+    kept = files.resolve() / "map.h5.part"
+    assert f"Stopped; the finished rows are in {kept}: go on with --resume" in errors
+    assert "Traceback" not in errors
+    assert (
+        map_to_file("scan.h5", "small.safetensors", "map.h5", resume=True, **OPTIONS).resumed == ROWS_DONE * 7
+    )
+    assert content("map.h5") == content("whole.h5")
+
+
+def test_ctrl_c_before_any_row_says_so(files, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NativeReader, "read_rows", stop)
+    before = sorted(files.iterdir())
+    result = CliRunner().invoke(app, ["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu"])
+    assert result.exit_code == 130
+    assert "Stopped; no row was finished" in result.stderr
+    assert sorted(files.iterdir()) == before
