@@ -1,5 +1,6 @@
 """Interrupted mappings: what is finished stays, and --resume goes on from there to the same map."""
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,9 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from microinfer.cli import app
-from microinfer.mapping import map_to_file
+from microinfer.io import atomic
+from microinfer.io.native import NativeReader
+from microinfer.mapping import map_to_file, mapfile
 from microinfer.models import save_model
 
 ROWS_DONE = 5
@@ -107,20 +110,41 @@ def wait():
         print("ready", flush=True)
         interrupted.wait()
 
+"""
+
+IN_PYTHON = """
 map_to_file(StoppedScan(mi.read_peaks("scan.h5"), ROWS_DONE, wait), "small.safetensors", "map.h5", **OPTIONS)
 """
 
+ON_THE_COMMAND_LINE = """
+from microinfer.cli import app
+from microinfer.io.native import NativeReader
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
+read_rows = NativeReader.read_rows
+NativeReader.read_rows = lambda reader, *rows: (rows[0] >= ROWS_DONE and wait(), read_rows(reader, *rows))[1]
+app(["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu", "--block-rows", "1"])
+"""
+
+
+def interrupt(script, stop):
+    """Run a script and stop it once `ROWS_DONE` rows are written; its exit status and what it printed."""
     here = os.path.dirname(__file__)
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, here], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED + script, here],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(stop)
         _, errors = process.communicate(timeout=300)
-    assert process.returncode == -stop, errors
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
+    status, errors = interrupt(IN_PYTHON, stop)
+    assert status == -stop, errors
     assert not (files / "map.h5").exists()
     with pytest.raises(ValueError, match="unfinished: go on with microinfer map --resume"):
         mi.load_map("map.h5.part")
@@ -130,6 +154,89 @@ def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
     assert report.positions == 13 * 7
     assert content("map.h5") == content("whole.h5")
     assert not (files / "map.h5.part").exists()
+
+
+FULL_DISK = """
+import os, resource, sys
+import microinfer as mi
+from microinfer.mapping import map_to_file, mapfile
+sys.path.insert(0, sys.argv[1])
+from test_resume import OPTIONS, content
+
+mapfile.CHUNK_POSITIONS = 7  # the file grows with every row
+model = mi.load_model("small.safetensors")
+whole = content("whole.h5")
+map_to_file("scan.h5", model, "map.h5", **OPTIONS)
+size = os.path.getsize("map.h5")
+os.remove("map.h5")
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in [0, 90, *range(2000, size, 1777), size - 1]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        map_to_file("scan.h5", model, "map.h5", **OPTIONS)
+    except OSError as error:
+        message = str(error)
+    else:
+        raise AssertionError(limit)
+    assert "cannot write the file: File too large" in message and "map.h5" in message, message
+    kept = os.path.exists("map.h5.part")
+    assert kept == (f"what is finished stays in {os.path.realpath('map.h5.part')}" in message), message
+    if kept:  # the disk is still full: nothing is lost by trying
+        try:
+            map_to_file("scan.h5", model, "map.h5", resume=True, **OPTIONS)
+        except OSError:
+            assert os.path.exists("map.h5.part")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    report = map_to_file("scan.h5", model, "map.h5", resume=kept, **OPTIONS)
+    print(report.resumed // 7)
+    assert content("map.h5") == whole, limit
+    os.remove("map.h5")
+"""
+
+
+def test_what_was_finished_stays_on_a_full_disk(files):
+    # the limit of a file's size stands for the end of the disk
+    here = os.path.dirname(__file__)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, here], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    resumed = [int(line) for line in done.stdout.split()]
+    assert resumed[:2] == [0, 0]
+    assert resumed == sorted(resumed)  # the more room, the more rows are finished
+    assert len(set(resumed)) > 5
+    assert resumed[-1] >= 12
+
+
+class Disk:
+    """Counts writes and fails at one of them; room for bytes that stood there before is left."""
+
+    def __init__(self, monkeypatch):
+        self.writes, self.last = 0, None
+        remember = atomic._Sink._remember
+
+        def write(sink, *arguments):
+            self.writes += 1
+            if self.writes == self.last:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            remember(sink, *arguments)
+
+        monkeypatch.setattr(atomic._Sink, "_remember", write)
+
+
+@pytest.mark.parametrize("share", np.linspace(0.05, 1.0, 20))
+def test_no_write_that_fails_damages_what_was_finished(files, scan, share, monkeypatch):
+    model, disk = mi.load_model("small.safetensors"), Disk(monkeypatch)
+    monkeypatch.setattr(mapfile, "CHUNK_POSITIONS", 7)
+    map_to_file(scan, model, "map.h5", **OPTIONS)
+    disk.last, disk.writes = round(share * disk.writes), 0
+    with pytest.raises(OSError, match=r"cannot write the file: No space left on device.*map\.h5"):
+        map_to_file(scan, model, "map.h5", **OPTIONS)
+    kept = Path("map.h5.part").exists()
+    report = map_to_file(scan, model, "map.h5", resume=kept, **OPTIONS)
+    assert report.resumed // 7 == pytest.approx(13 * share - 1, abs=1.5)
+    assert kept == (report.resumed > 0)
+    assert content("map.h5") == content("whole.h5")
 
 
 def test_only_missing_rows_are_read_again_and_the_report_counts_all(unfinished, scan):
@@ -237,3 +344,27 @@ def test_command_line_goes_on(unfinished):
     assert result.exit_code == 0, result.output
     assert "35 (38.5%)" in result.output
     assert content("map.h5") == content("whole.h5")
+
+
+def test_ctrl_c_on_the_command_line_says_how_to_go_on(files):
+    status, errors = interrupt(ON_THE_COMMAND_LINE, signal.SIGINT)
+    assert status == 130
+    kept = files.resolve() / "map.h5.part"
+    assert f"Stopped; the finished rows are in {kept}: go on with --resume" in errors
+    assert "Traceback" not in errors
+    assert (
+        map_to_file("scan.h5", "small.safetensors", "map.h5", resume=True, **OPTIONS).resumed == ROWS_DONE * 7
+    )
+    assert content("map.h5") == content("whole.h5")
+
+
+def test_ctrl_c_before_any_row_says_so(files, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NativeReader, "read_rows", stop)
+    before = sorted(files.iterdir())
+    result = CliRunner().invoke(app, ["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu"])
+    assert result.exit_code == 130
+    assert "Stopped; no row was finished" in result.stderr
+    assert sorted(files.iterdir()) == before

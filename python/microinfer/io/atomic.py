@@ -63,27 +63,59 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 class _Sink(FileIO):
-    """A file that keeps the first error of writing to itself and from then on pretends to write."""
+    """A file that keeps the first error of writing to itself and from then on pretends to write.
+
+    What stood there at the last `commit`, or when the file was opened, can be brought back.
+    """
 
     error: OSError | None = None
+
+    def __init__(self, file: Path | int, mode: str) -> None:
+        super().__init__(file, mode)
+        self.commit()
+
+    def commit(self) -> None:
+        """Take what stands there for good."""
+        self._size = os.fstat(self.fileno()).st_size
+        self._overwritten: list[tuple[int, bytes]] = []
+
+    def roll_back(self) -> bool:
+        """Bring back what was committed last, which takes no room; whether that could be done."""
+        try:
+            super().truncate(self._size)
+            for position, content in reversed(self._overwritten):
+                self.seek(position)
+                if super().write(content) != len(content):
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def _remember(self, position: int, count: int) -> None:
+        inside = min(position + count, self._size) - position
+        if inside > 0:
+            self._overwritten.append((position, os.pread(self.fileno(), inside, position)))
 
     def write(self, data: "Buffer", /) -> int:
         view = memoryview(data).cast("B")
         done = 0
         while self.error is None and done < len(view):  # a single call may write a part
             try:
+                self._remember(self.tell(), len(view) - done)
                 done += super().write(view[done:])
             except OSError as error:
                 self.error = error
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
+        end = self.tell() if size is None else size
         if self.error is None:
             try:
-                return super().truncate(size)
+                self._remember(end, self._size)
+                return super().truncate(end)
             except OSError as error:
                 self.error = error
-        return self.tell() if size is None else size
+        return end
 
 
 class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
@@ -97,6 +129,18 @@ class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
         """Raise the OSError of the first write that failed, if any did: long before the end of the block."""
         if self._sink.error is not None:
             raise self._sink.error
+
+    def commit(self) -> None:
+        """Hand what was written to the operating system; `resumable_hdf5` keeps it though later writes fail.
+
+        Raises
+        ------
+        OSError
+            As `require_written`.
+        """
+        self.flush()
+        self.require_written()
+        self._sink.commit()
 
 
 @contextmanager
@@ -146,7 +190,8 @@ def resumable_hdf5(
     """Give an HDF5 file, which takes the place of `path` when the block ends without an error, and else may stay.
 
     Until then its name is `partial_path`. After an error, an interruption from the keyboard included, it stays
-    there where it is worth it, to be given again with `resume`. It is removed where writing itself failed.
+    there where it is worth it, to be given again with `resume`. Where writing itself failed, on a full disk, it
+    is what it was at the last `OutputFile.commit`.
 
     Parameters
     ----------
@@ -155,7 +200,7 @@ def resumable_hdf5(
     resume : bool
         Go on with the file that stayed.
     worth_keeping : callable
-        Asked after an error.
+        Asked after an error whether what is there, or was committed, should stay.
 
     Yields
     ------
@@ -171,7 +216,7 @@ def resumable_hdf5(
     ValueError
         With `resume`, where it is damaged.
     OSError
-        As in `atomic_output`, and where another process writes the same file.
+        As in `atomic_output`, and where another process writes the same file. The message says what stays.
     """
     _require_writable(Path(os.path.realpath(path)), path)
     partial = partial_path(path)
@@ -206,10 +251,13 @@ def resumable_hdf5(
             if sink.error is None:
                 raise
         finally:
-            if sink.error is not None or not keep:
+            if sink.error is not None:
+                keep = sink.roll_back() and worth_keeping()
+            if not keep:
                 partial.unlink(missing_ok=True)
         if sink.error is not None:
-            raise _cannot_write(sink.error, path) from sink.error
+            stays = f"; what is finished stays in {partial}" if keep else ""
+            raise _cannot_write(sink.error, path, stays) from sink.error
 
 
 def _open_partial(sink: _Sink, partial: Path, resume: bool) -> OutputFile:
@@ -238,7 +286,7 @@ def _flush_to_disk(temporary: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_write(error: OSError, path: str | PathLike[str]) -> OSError:
+def _cannot_write(error: OSError, path: str | PathLike[str], remark: str = "") -> OSError:
     # h5py puts HDF5's whole error stack into strerror: then the system's own words for the number are better.
     known = error.strerror if error.strerror and "\n" not in error.strerror else os.strerror(error.errno or 0)
-    return OSError(error.errno, f"cannot write the file: {known}", os.fspath(path))
+    return OSError(error.errno, f"cannot write the file: {known}{remark}", os.fspath(path))

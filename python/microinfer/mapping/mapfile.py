@@ -146,12 +146,6 @@ class MapWriter:
             self._file[name][start : start + rows] = values
         self._file.require_written()
 
-    def flush(self) -> None:
-        """Hand what was written to the operating system."""
-        assert self._file is not None
-        self._file.flush()
-        self._file.require_written()
-
 
 def load_map(path: str | Path) -> OrientationMap:
     """Open a map file.

@@ -22,8 +22,9 @@ CHECKED_BLOCKS = 3  # read again before a mapping goes on, to see that the scan 
 class UnfinishedMap(MapWriter):
     """Write a map that can be interrupted; a context manager.
 
-    The file is called ``<path>.part`` until the context ends well. After an error or Ctrl-C it stays there
-    where a block of rows was finished. Each block is on its way to the disk before it counts as finished.
+    The file is called ``<path>.part`` until the context ends well. After an error, a full disk's too, or Ctrl-C
+    it stays there where a block of rows was finished. Each block is on its way to the disk before it counts as
+    finished.
 
     Parameters
     ----------
@@ -94,11 +95,11 @@ class UnfinishedMap(MapWriter):
         """Write a block; errors as `MapWriter.write_rows`."""
         assert self._file is not None
         self.write_rows(block.rows.start, MapBlock(**block.arrays))
-        self.flush()
+        self._file.commit()
         finished = self._file[BLOCKS]
         finished.resize(len(finished) + 1, axis=0)
         finished[-1] = (*block.rows, block.checksum)
-        self.flush()
+        self._file.commit()
         self.done[slice(*block.rows)] = True
 
     def finished_blocks(self) -> Iterator[dict[str, Any]]:
