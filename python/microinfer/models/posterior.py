@@ -1,7 +1,6 @@
 """Our model: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -108,9 +107,10 @@ class PosteriorModel(OrientationModel):
         cos, sin = (turned.cos() * scale[:, None]) @ features, (turned.sin() * scale[:, None]) @ features
         weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
         w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
-        product = partial(torch.einsum, "bnw,ncw->nbc")
-        x_sum = (product(cos, w_real) - product(sin, w_imaginary)) * gate.transpose(0, 1)
-        y_sum = (product(sin, w_real) + product(cos, w_imaginary)) * gate.transpose(0, 1)
+        cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)  # (N, B, ...)
+        # not einsum or matmul: exported, they would refuse a call without patterns
+        x_sum = (torch.bmm(cos, w_real.mT) - torch.bmm(sin, w_imaginary.mT)) * gate
+        y_sum = (torch.bmm(sin, w_real.mT) + torch.bmm(cos, w_imaginary.mT)) * gate
         real, imaginary = [], []
         for index in range(len(ORDERS)):
             a, b = self.cell_waves[index].get_parameter("weight").chunk(2)
