@@ -1,11 +1,11 @@
 """How long a row of patterns waits for its answers, from C++ and from Python, with and without refinement.
 
-    python benchmarks/bench_latency.py --model cu
+    python benchmarks/bench_latency.py --model cu --threads 2 1
 
-builds the C++ example, exports the model in both formats and prints one table. Every row of patterns is answered by
-itself, medians of one run; the ratio is to the engine in Python: tokenization and inference (and refinement), without
-the mapper's stream around them. "stream" answers all rows as fast as they come. `--formats torchscript` leaves
-AOTInductor, which compiles for many minutes, out.
+builds the C++ example, exports the model in both formats and prints a table for each number of threads. Every row of
+patterns is answered by itself, medians of one run; the ratio is to the engine in Python: tokenization, inference and
+refinement, without the mapper's stream around them. "stream" answers all rows as fast as they come.
+`--formats torchscript` leaves AOTInductor, which compiles for many minutes, out.
 """
 
 import argparse
@@ -51,12 +51,10 @@ def main() -> None:
     )
     parser.add_argument("--model", default="cu", help="a shipped model's name, or a checkpoint's path")
     parser.add_argument("--formats", nargs="*", default=["torchscript", "aoti"], help="whose graphs to run")
+    parser.add_argument("--threads", nargs="+", type=int, default=[_core.num_threads()])
     arguments = parser.parse_args()
     model = mi.load_model(arguments.model)
-    torch.set_num_threads(_core.num_threads())
-    print(
-        f"{_core.num_threads()} threads, {model.card.get('name')}, {torch.backends.cpu.get_cpu_capability()}"
-    )
+    print(f"{model.card.get('name')}, {torch.backends.cpu.get_cpu_capability()}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         exported = {"core": folder / "core.ts"} | {graph: folder / graph for graph in arguments.formats}
@@ -65,21 +63,34 @@ def main() -> None:
             export_model(model, path, format="torchscript" if graph == "core" else graph)
             print(f"{graph}: exported in {time.perf_counter() - began:.0f} s", flush=True)
         program = build_example(folder / "build")
-        print("\n| | case | refined | first call, ms | median, ms | to the engine | stream, patterns/s |")
-        print("|---|---|---|---|---|---|---|")
-        for case, (columns, rows) in CASES.items():
-            scan = demo_rows(columns, rows)
-            write_csv(folder / "peaks.csv", scan)
-            for refine in (None, "kinematic"):
-                timings = {
-                    "Python, the engine": in_python(engine(model, refine), scan),
-                    "Python, the mapper": in_python(mapper(model, refine), scan),
-                    "Python, eager torch": in_python(engine(model, refine, fused=False), scan),
-                }
-                for graph, path in exported.items():
-                    what = "C++, the core" if graph == "core" else f"C++, {graph} graph"
-                    timings[what] = in_cpp(program, path, folder / "peaks.csv", refine, graph != "core")
-                show(timings, case, refine)
+        for threads in arguments.threads:
+            _core.set_num_threads(threads)
+            torch.set_num_threads(threads)
+            print(f"\n{threads} threads\n")
+            print("| | case | refined | first call, ms | median, ms | to the engine | stream, patterns/s |")
+            print("|---|---|---|---|---|---|---|")
+            for case in CASES:
+                for refine in (None, "kinematic"):
+                    compare(model, case, refine, program, exported)
+
+
+def compare(
+    model: OrientationModel, case: str, refine: str | None, program: Path, exported: dict[str, Path]
+) -> None:
+    """Print the rows of one case."""
+    columns, rows = CASES[case]
+    scan = demo_rows(columns, rows)
+    timings = {
+        "Python, the engine": in_python(engine(model, refine), scan),
+        "Python, the mapper": in_python(mapper(model, refine), scan),
+        "Python, eager torch": in_python(engine(model, refine, fused=False), scan),
+    }
+    peaks = program.with_name("peaks.csv")
+    write_csv(peaks, scan)
+    for graph, path in exported.items():
+        what = "C++, the core" if graph == "core" else f"C++, {graph} graph"
+        timings[what] = in_cpp(program, path, peaks, refine, graph != "core")
+    show(timings, case, refine)
 
 
 def demo_rows(columns: int, rows: int) -> list[BraggPeaks]:

@@ -14,16 +14,19 @@ import torch
 from example_phases import PHASES
 from exporting import awkward_patterns, check_answers, padded, ragged, scan_of
 from hypothesis import given, settings
+from safetensors.numpy import load as load_arrays
 from test_tokens import SMALL, flat, scans
 
 import microinfer as mi
 from microinfer.config import ModelConfig
 from microinfer.export import export_model
+from microinfer.export.core import for_core
 from microinfer.export.program import Program
 from microinfer.export.tokenizer import pad_ragged, tokenize_padded
 from microinfer.export.writer import exported_programs
 from microinfer.losses import project_to_so3
 from microinfer.models import OrientationModel, ReferenceModel, save_model
+from microinfer.models.fused import arrays_of, settings_of
 from microinfer.procrustes import nearest_rotation, portable_operators
 from microinfer.tokens import TokenSpec, tokenize_arrays
 
@@ -59,6 +62,11 @@ def script_file(calibrated_model: OrientationModel, tmp_path_factory: pytest.Tem
     path = tmp_path_factory.mktemp("export") / "small.ts"
     export_model(calibrated_model, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def script(script_file: Path) -> torch.jit.ScriptModule:
+    return load_script(script_file)
 
 
 # tokens
@@ -145,23 +153,21 @@ def test_script_answers_as_the_mapper_does(model, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 4), (1, 7), (1, 1), (2, 0), (5, 200)])
-def test_script_takes_any_numbers_of_patterns_and_peaks(script_file, shape) -> None:
-    loaded = load_script(script_file)
+def test_script_takes_any_numbers_of_patterns_and_peaks(script, shape) -> None:
     generator = torch.Generator().manual_seed(0)
     peaks = torch.randn(*shape, 3, generator=generator)
     count = torch.full(shape[:1], shape[1])
-    answers = loaded(peaks, count)
+    answers = script(peaks, count)
     offsets = torch.arange(shape[0] + 1) * shape[1]
-    for one, two in zip(answers, loaded.ragged(peaks.reshape(-1, 3), offsets), strict=True):
+    for one, two in zip(answers, script.ragged(peaks.reshape(-1, 3), offsets), strict=True):
         torch.testing.assert_close(one, two, equal_nan=True, atol=1e-4, rtol=0)
     assert [tuple(part.shape[1:]) for part in answers] == [(3, 3), (), (), ()]
     assert [part.dtype for part in answers] == [torch.float32, torch.int64, torch.float32, torch.bool]
 
 
-def test_script_uses_atens_operators_alone(script_file) -> None:
-    loaded = load_script(script_file)
+def test_script_uses_atens_operators_alone(script) -> None:
     for entry in ("forward", "ragged", "candidates"):
-        kinds = {node.kind() for node in getattr(loaded, entry).inlined_graph.nodes()}
+        kinds = {node.kind() for node in getattr(script, entry).inlined_graph.nodes()}
         assert "aten::softmax" in kinds
         assert {kind for kind in kinds if not kind.startswith(("aten::", "prim::"))} == set()
 
@@ -199,6 +205,25 @@ def test_file_describes_itself(script_file, calibrated_model) -> None:
     assert facts["refinement"]["wavelength"] == pytest.approx(0.0197, abs=1e-4)
     with zipfile.ZipFile(script_file) as archive:
         assert any(name.endswith("extra/microinfer.json") for name in archive.namelist())
+
+
+def test_file_holds_what_the_core_needs(script_file, calibrated_model) -> None:
+    with zipfile.ZipFile(script_file) as archive:
+        records = {name.rsplit("/", 1)[-1]: archive.read(name) for name in archive.namelist()}
+    assert json.loads(records["microinfer.json"])["core"] == settings_of(calibrated_model)
+    arrays, expected = load_arrays(records["microinfer.safetensors"]), arrays_of(calibrated_model)
+    assert arrays.keys() == expected.keys()
+    for name, values in expected.items():
+        assert arrays[name].dtype == values.dtype
+        np.testing.assert_array_equal(arrays[name], values)
+
+
+def test_core_runs_posterior_models_in_float32_that_cpp_loads(small_model, reference_model) -> None:
+    assert for_core(small_model, "torchscript", torch.float32) is small_model
+    assert for_core(small_model, "aoti", torch.float32) is small_model
+    assert for_core(small_model, "pt2", torch.float32) is None
+    assert for_core(small_model, "torchscript", torch.bfloat16) is None
+    assert for_core(reference_model, "torchscript", torch.float32) is None
 
 
 def test_file_ends_with_its_seal(script_file) -> None:
@@ -296,11 +321,11 @@ def test_exported_program_answers_as_the_mapper_does(model, tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # AOTInductor's own
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_package_answers_as_the_mapper_does(calibrated_model, tmp_path) -> None:
+    from torch._inductor.package import load_package
+
     path = tmp_path / "model.pt2"
     export_model(calibrated_model, path, format="aoti")
-    entries = [
-        torch._inductor.aoti_load_package(str(path), name) for name in ("model", "ragged", "candidates")
-    ]
+    entries = [load_package(str(path), name) for name in ("model", "ragged", "candidates")]
     check_callables(*entries, calibrated_model)
 
 

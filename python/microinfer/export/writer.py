@@ -64,9 +64,9 @@ def export_model(
         The file to write.
     format : str, default: "torchscript"
         ``"torchscript"``: for ``torch::jit::load`` and ``torch.jit.load``; the entries are methods.
-        ``"pt2"``: for ``torch.export.load``; ``"aoti"``: compiled by AOTInductor (this needs a C++ compiler) for
-        this machine's kind of processor, for ``torch._inductor.aoti_load_package`` and its C++ twin. In both,
-        ``forward`` is the model named "model", and the others have their own names.
+        ``"pt2"``: for ``torch.export.load``; ``"aoti"``: compiled by AOTInductor (this needs a C++ compiler and takes
+        minutes) for this machine's kind of processor, for ``torch._inductor.package.load_package`` and its C++
+        twin. In both, ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
         ``"bfloat16"`` for the network's matrix products on devices that have them.
     device : str, default: "cpu"

@@ -106,11 +106,11 @@ class PosteriorModel(OrientationModel):
         features = torch.cat([x, one], -1).float()
         cos, sin = (turned.cos() * scale[:, None]) @ features, (turned.sin() * scale[:, None]) @ features
         weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
-        weight = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).transpose(-1, -2)
-        w_real, w_imaginary = weight.unbind(1)  # (N, width + 1, C)
-        cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)
-        x_sum = (cos @ w_real - sin @ w_imaginary) * gate
-        y_sum = (sin @ w_real + cos @ w_imaginary) * gate
+        w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
+        cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)  # (N, B, ...)
+        # not einsum or matmul: exported, they would refuse a call without patterns
+        x_sum = (torch.bmm(cos, w_real.mT) - torch.bmm(sin, w_imaginary.mT)) * gate
+        y_sum = (torch.bmm(sin, w_real.mT) + torch.bmm(cos, w_imaginary.mT)) * gate
         real, imaginary = [], []
         for index in range(len(ORDERS)):
             a, b = self.cell_waves[index].get_parameter("weight").chunk(2)
