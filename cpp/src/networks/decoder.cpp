@@ -77,6 +77,11 @@ double bump(double distance, double radius) {
     return inside * inside;
 }
 
+/// exp(x), 0 where that would be hardly more; the library's function is slow where it underflows.
+float exponential(float x) {
+    return x < -80.0F ? 0.0F : std::exp(x);
+}
+
 /// What a wave's real (then imaginary) part of 1 adds to the log-density at a point of the grid.
 float density_of_wave(const PosteriorSpec& spec, std::int64_t wave, std::int64_t point) {
     const double turned = 2.0 * std::numbers::pi *
@@ -111,6 +116,11 @@ Decoder::Decoder(const Kernels& kernels, const PosteriorSpec& spec)
         throw std::invalid_argument("mode_radius and confidence_radius must end before " +
                                     std::to_string(kFar) + " radians");
     }
+    for (std::int64_t w = -window_; w <= window_; ++w) {
+        for (std::int64_t wave = 0; wave < 2 * spec.order_count; ++wave) {
+            window_waves_.push_back(density_of_wave(spec, wave, w));
+        }
+    }
     for (std::int64_t k = 0; k < cells_; ++k) {
         frames_.push_back(quaternion_of(load_matrix(spec.frames + 9 * k)));
     }
@@ -123,6 +133,7 @@ Decoder::Scratch::Scratch(const Decoder& decoder)
     : cell(size(decoder.top_cells_)),
       probability(size(decoder.top_cells_)),
       waves(size(decoder.top_cells_) * 2 * decoder.orders_.size()),
+      turned(2 * decoder.orders_.size()),
       density(size(decoder.top_cells_ * decoder.density_.columns())),
       angle(size(decoder.top_cells_)),
       centre_parts(size(4 * padded(decoder.group_, decoder.kernels_.panel))) {}
@@ -132,8 +143,11 @@ float Decoder::choose_cells(const float* logits, Scratch& scratch) const {
     // The best so far, falling; of equals the first.
     std::int64_t found = 0;
     for (std::int64_t k = 0; k < cells_; ++k) {
-        if (found == top_cells_ && logits[k] <= logits[scratch.cell[size(found - 1)]]) {
-            continue;
+        if (found == top_cells_) {
+            k = kernels_.next_above(logits, k, cells_, logits[scratch.cell[size(found - 1)]]);
+            if (k == cells_) {
+                break;
+            }
         }
         std::int64_t at = found < top_cells_ ? found++ : found - 1;
         for (; at > 0 && logits[scratch.cell[size(at - 1)]] < logits[k]; --at) {
@@ -210,7 +224,7 @@ void Decoder::find_candidates(Scratch& scratch) const {
     for (std::int64_t c = 0; c < scratch.cells; ++c) {
         const float* const density = scratch.density.data() + c * columns;
         float* const waves = scratch.waves.data() + c * numbers;
-        const auto highest = std::max_element(density, density + angles_) - density;
+        const std::int64_t highest = kernels_.highest(density, angles_);
         scratch.angle[size(c)] = climb(waves, static_cast<float>(highest) * step_);
         turn(waves, scratch.angle[size(c)]);
     }
@@ -236,14 +250,14 @@ void Decoder::find_candidates(Scratch& scratch) const {
         const std::int64_t cell = scratch.cell[size(c)];
         for (const std::int64_t peak : scratch.peak) {
             // A peak between two grid points is little higher than the nearer one.
-            if (scratch.probability[size(c)] * std::exp(density[peak] + 1.0F - total) *
+            if (scratch.probability[size(c)] * exponential(density[peak] + 1.0F - total) *
                     static_cast<float>(2 * window_ + 1) <
                 least) {
                 break;
             }
             const float* const waves = scratch.waves.data() + c * numbers;
             const float angle = climb(waves, static_cast<float>(peak) * step_);
-            const double weight = scratch.probability[size(c)] * mass(waves, angle, total);
+            const double weight = scratch.probability[size(c)] * mass(waves, angle, scratch, total);
             if (weight >= least) {
                 const double half = 0.5 * static_cast<double>(angle + scratch.angle[size(c)]);
                 scratch.candidate.push_back(
@@ -255,15 +269,19 @@ void Decoder::find_candidates(Scratch& scratch) const {
 }
 
 /// Probability of the peak at an angle, given the density's normalisation.
-float Decoder::mass(const float* waves, float angle, float total) const {
-    const std::size_t imaginary = orders_.size();
+float Decoder::mass(const float* waves, float angle, Scratch& scratch, float total) const {
+    const std::size_t orders = orders_.size();
+    float* const turned = scratch.turned.data();
+    std::copy_n(waves, 2 * orders, turned);
+    turn(turned, angle);
     float sum = 0.0F;
-    for (std::int64_t w = -window_; w <= window_; ++w) {
+    for (std::size_t w = 0; w < size(2 * window_ + 1); ++w) {
+        const float* const wave = window_waves_.data() + w * 2 * orders;
         float value = -total;
-        for_orders(angle + static_cast<float>(w) * step_, [&](std::size_t n, float, float c, float s) {
-            value += waves[n] * c - waves[imaginary + n] * s;
-        });
-        sum += std::exp(value);
+        for (std::size_t n = 0; n < 2 * orders; ++n) {
+            value += turned[n] * wave[n];
+        }
+        sum += exponential(value);
     }
     return sum;
 }

@@ -42,6 +42,7 @@ class Decoder {
         std::vector<std::int64_t> cell;  // (top_cells,), the most probable first
         std::vector<float> probability;  // (top_cells,)
         std::vector<float> waves;        // (top_cells, 2 * orders): real parts, then imaginary parts
+        std::vector<float> turned;       // (2 * orders,): a cell's waves about a peak
         std::vector<float> density;      // (top_cells, columns): logarithms, on the grid of angles
         std::vector<float> angle;        // (top_cells,): each cell's highest peak
         std::vector<std::int64_t> peak;
@@ -64,7 +65,7 @@ class Decoder {
     void for_orders(float angle, const Each& each) const;
     void find_candidates(Scratch& scratch) const;
     void find_mode(Scratch& scratch, Mode& mode) const;
-    [[nodiscard]] float mass(const float* waves, float angle, float total) const;
+    float mass(const float* waves, float angle, Scratch& scratch, float total) const;
     void lay_out(Scratch& scratch) const;
     void measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const;
     void turn(float* waves, float angle) const;
@@ -84,6 +85,7 @@ class Decoder {
     double confidence_edge_;
     float step_;  // of the grid of angles, radians
     std::vector<std::int64_t> orders_;
+    std::vector<float> window_waves_;    // (2 * window + 1, 2 * orders): of the density, about a peak
     std::vector<Quaternion> frames_;     // of each cell
     std::vector<std::int64_t> phases_;   // of each cell
     std::vector<Quaternion> operators_;  // (phases, group)

@@ -69,6 +69,10 @@ struct Kernels {
     /// Weighted sums of the rows of x (rows, width): y (sums, width) for weight (rows, sums).
     void (*sum_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width,
                      const float* weight, std::int64_t sums, float* y);
+    /// Index of the largest element, of equals the first.
+    std::int64_t (*highest)(const float* x, std::int64_t size);
+    /// The first index from `begin` on with x[i] > threshold; `size` where there is none.
+    std::int64_t (*next_above)(const float* x, std::int64_t begin, std::int64_t size, float threshold);
     /// log sum exp(x[i]).
     float (*log_sum_exp)(const float* x, std::int64_t size);
     /// Re and Im of (x + i y) . (a + i b).

@@ -43,6 +43,20 @@ template <typename V>
     return sum;
 }
 
+template <typename V>
+[[gnu::always_inline]] inline V larger(V a, V b) {
+    return a > b ? a : b;
+}
+
+template <typename V>
+[[gnu::always_inline]] inline float largest_of(V v) {
+    float largest = v[0];
+    for (std::size_t i = 1; i < sizeof(V) / 4; ++i) {
+        largest = v[i] > largest ? v[i] : largest;
+    }
+    return largest;
+}
+
 /// exp(x) to float rounding; what is below exp(-87) becomes exp(-87). After Cephes (Moshier).
 template <typename V>
 [[gnu::always_inline]] inline V exponential(V x) {
@@ -304,14 +318,14 @@ void attend(const AttentionView& view) {
             for (; j < view.length; ++j) {
                 score<1>(query, keys + j * row, row, channels, heads, scores + j * heads);
             }
-            HeadVector highest = load<HeadVector>(scores);
+            HeadVector most = load<HeadVector>(scores);
             for (j = 1; j < view.length; ++j) {
                 const HeadVector s = load<HeadVector>(scores + j * heads);
-                highest = s > highest ? s : highest;
+                most = larger(most, s);
             }
             HeadVector total{};
             for (j = 0; j < view.length; ++j) {
-                const HeadVector e = exponential(load<HeadVector>(scores + j * heads) - highest);
+                const HeadVector e = exponential(load<HeadVector>(scores + j * heads) - most);
                 store(scores + j * heads, e);
                 total += e;
             }
@@ -341,21 +355,55 @@ void sum_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64
     }
 }
 
+std::int64_t highest(const float* x, std::int64_t size) {
+    using Integers = Simd<kLanes>::Integers;
+    const std::int64_t whole = size / kLanes * kLanes;
+    Vector best = Vector{} - __builtin_inff();
+    Integers at{};  // the first element of the vector that holds each lane's best
+    for (std::int64_t i = 0; i < whole; i += kLanes) {
+        const Vector v = load<Vector>(x + i);
+        at = v > best ? Integers{} + static_cast<std::int32_t>(i) : at;
+        best = v > best ? v : best;
+    }
+    std::int64_t first = whole < size ? whole : 0;
+    for (std::int64_t i = whole; i < size; ++i) {
+        first = x[i] > x[first] ? i : first;
+    }
+    for (std::int64_t lane = 0; lane < kLanes && whole > 0; ++lane) {
+        const std::int64_t i = at[lane] + lane;
+        first = x[i] > x[first] || (x[i] == x[first] && i < first) ? i : first;
+    }
+    return first;
+}
+
+std::int64_t next_above(const float* x, std::int64_t begin, std::int64_t size, float threshold) {
+    constexpr std::int64_t chunk = 4 * kLanes;
+    std::int64_t i = begin;
+    for (; i + chunk <= size; i += chunk) {
+        const Vector left = larger(load<Vector>(x + i), load<Vector>(x + i + kLanes));
+        const Vector right = larger(load<Vector>(x + i + 2 * kLanes), load<Vector>(x + i + 3 * kLanes));
+        if (largest_of(larger(left, right)) > threshold) {
+            break;
+        }
+    }
+    while (i < size && !(x[i] > threshold)) {
+        ++i;
+    }
+    return i;
+}
+
 float log_sum_exp(const float* x, std::int64_t size) {
     const std::int64_t whole = size / kLanes * kLanes;
-    float highest = x[0];
-    for (std::int64_t i = 1; i < size; ++i) {
-        highest = x[i] > highest ? x[i] : highest;
-    }
+    const float most = x[highest(x, size)];
     Vector sums{};
     for (std::int64_t i = 0; i < whole; i += kLanes) {
-        sums += exponential(load<Vector>(x + i) - highest);
+        sums += exponential(load<Vector>(x + i) - most);
     }
     float sum = sum_of(sums);
     for (std::int64_t i = whole; i < size; ++i) {
-        sum += __builtin_expf(x[i] - highest);
+        sum += __builtin_expf(x[i] - most);
     }
-    return highest + __builtin_logf(sum);
+    return most + __builtin_logf(sum);
 }
 
 void complex_dot(const float* x, const float* y, const float* a, const float* b, std::int64_t size,
@@ -404,8 +452,8 @@ void nearest(const QuaternionsView& rotations, const QuaternionsView& others, fl
 }  // namespace
 
 extern const Kernels MICROINFER_KERNELS;
-const Kernels MICROINFER_KERNELS = {MICROINFER_NAME, kPanel,          kHeadLanes,  linear<float>,
-                                    kRound,          kLinearBfloat16, layer_norm,  attend,
-                                    sum_rows,        log_sum_exp,     complex_dot, nearest};
+const Kernels MICROINFER_KERNELS = {MICROINFER_NAME, kPanel,      kHeadLanes,  linear<float>, kRound,
+                                    kLinearBfloat16, layer_norm,  attend,      sum_rows,      highest,
+                                    next_above,      log_sum_exp, complex_dot, nearest};
 
 }  // namespace microinfer::networks
