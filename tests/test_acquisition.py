@@ -178,7 +178,7 @@ def test_graph_runs_what_the_core_does_not(acquisition, small_model, tmp_path) -
     assert "run by its graph" in done.stderr
 
 
-def test_file_without_arrays_of_before_runs_its_graph(acquisition, script_file, tmp_path) -> None:
+def test_an_older_file_runs_its_graph(acquisition, script_file, tmp_path) -> None:
     old = tmp_path / "old.ts"
     rewrite(script_file, old, "torchscript", {"microinfer.json": without_core, ARRAYS: lambda _: None})
     done = run(acquisition, old, EXAMPLE / "peaks.csv")

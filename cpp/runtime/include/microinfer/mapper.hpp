@@ -148,7 +148,7 @@ class Mapper {
     /// What the file says of the model.
     [[nodiscard]] const ModelInfo& model() const;
 
-    /// Answers patterns, in their order.
+    /// Answers patterns, in their order. All patterns of a call are in memory at once, up to 4 kB each.
     ///
     /// Throws std::invalid_argument for offsets that do not rise from 0 to the number of peaks, and
     /// std::runtime_error where torch fails; the message says with what.
