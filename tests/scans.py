@@ -76,6 +76,36 @@ def save_point_lists(path: Path, shape: tuple[int, int], points: list[np.ndarray
     return path
 
 
+def save_old_vectors(
+    path: Path,
+    shape: tuple[int, int],
+    points: list[np.ndarray],
+    calibration: dict[str, Any],
+    *,
+    in_datacube: bool = False,
+) -> Path:
+    """Write BraggVectors as py4DSTEM 0.13 does, alone or in the tree of a data cube that has the calibration."""
+    vectors = "4DSTEM/datacube/braggvectors" if in_datacube else "4DSTEM/braggvectors"
+    home = "4DSTEM/datacube" if in_datacube else vectors
+    save_point_lists(path, shape, points)
+    with h5py.File(path, "r+") as file:
+        if in_datacube:
+            file.create_group(home).attrs.update(emd_group_type=1, py4dstem_class="DataCube")
+        group = file.create_group(vectors)
+        group.attrs.update(emd_group_type=4, py4dstem_class="BraggVectors")
+        file.move("4DSTEM/braggpeaks", f"{vectors}/_v_uncal")
+        shape_group = group.create_group("_metadata/braggvectors")
+        shape_group.attrs.update(emd_group_type=0, py4dstem_class="Metadata")
+        shape_group.create_dataset("Qshape", data=(64, 64)).attrs["type"] = np.bytes_("tuple")
+        items = file.create_group(f"{home}/calibration")
+        items.attrs.update(emd_group_type=0, py4dstem_class="Calibration")
+        for key, value in calibration.items():
+            kind = {str: "string", bool: "bool", np.ndarray: "array"}.get(type(value), "number")
+            stored = np.bytes_(value) if isinstance(value, str) else value
+            items.create_dataset(key, data=stored).attrs["type"] = np.bytes_(kind)
+    return path
+
+
 def equal(first: BraggPeaks, second: BraggPeaks) -> bool:
     return all(
         np.array_equal(getattr(first, name), getattr(second, name))

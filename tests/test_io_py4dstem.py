@@ -18,6 +18,7 @@ from scans import (
     calibrated_vectors,
     equal,
     random_points,
+    save_old_vectors,
     save_point_lists,
     save_vectors,
 )
@@ -247,6 +248,58 @@ def test_point_lists_need_the_word_of_the_user(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             peaks.pattern(*divmod(n, 5)), np.stack([expected[k] for k in PEAK.names], 1).astype(np.float32)
         )
+
+
+def old_calibration(**items: object) -> dict[str, object]:
+    maps = np.random.default_rng(8).uniform(30, 34, (2, *SHAPE))
+    common = {"qx0": maps[0], "qy0": maps[1], "Q_pixel_size": 0.02, "Q_pixel_units": "A^-1"}
+    return {**common, "R_pixel_size": 1, "R_pixel_units": "pixels", **items}
+
+
+@pytest.mark.filterwarnings("ignore")  # py4DSTEM's own
+@pytest.mark.parametrize("in_datacube", [False, True])
+@pytest.mark.parametrize("flip", [None, True])
+def test_vectors_of_py4dstem_0_13(tmp_path: Path, in_datacube: bool, flip: bool | None) -> None:
+    calibration = old_calibration(a=1.03, b=0.97, theta=0.4)
+    if flip:
+        calibration |= {"QR_rotation_degrees": 0, "QR_flip": True}
+    points = random_points(np.random.default_rng(7), SHAPE[0] * SHAPE[1])
+    path = save_old_vectors(tmp_path / "old.h5", SHAPE, points, calibration, in_datacube=in_datacube)
+    peaks = mi.read_peaks(path)
+    assert peaks.n_peaks == sum(map(len, points)) > 0
+    assert peaks.qr_calibrated == bool(flip)
+    with mi.open_peaks(path) as reader:
+        assert reader.description["format"] == "py4DSTEM BraggVectors (version 0.13)"
+
+    vectors = py4DSTEM.read(str(path), datapath=f"4DSTEM{'/datacube' * in_datacube}/braggvectors")
+    assert equal(BraggPeaks.from_py4dstem(vectors), peaks)
+    if flip:  # py4DSTEM 0.14 does not take over the rotation of 0.13
+        vectors.calibration.set_QR_rotation(0.0)
+    for rx, ry in itertools.product(*map(range, SHAPE)):
+        theirs = vectors.get_vectors(rx, ry, center=True, ellipse=True, pixel=True, rotate=bool(flip))
+        expected = np.stack([theirs.qx, theirs.qy, theirs.I], axis=1)
+        np.testing.assert_allclose(peaks.pattern(rx, ry), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_rotation_of_py4dstem_0_13_is_not_guessed(tmp_path: Path) -> None:
+    points = random_points(np.random.default_rng(7), SHAPE[0] * SHAPE[1])
+    calibration = old_calibration(QR_rotation_degrees=20.0, QR_flip=False)
+    path = save_old_vectors(tmp_path / "old.h5", SHAPE, points, calibration)
+    message = r"braggvectors/calibration: calibration QR_rotation_degrees is 20 without a QR_rotation"
+    with pytest.raises(ValueError, match=rf"old\.h5: .*{message}.*Open the file in py4DSTEM 0\.14"):
+        mi.open_peaks(path)
+
+
+def test_vectors_of_py4dstem_0_13_without_calibration(tmp_path: Path) -> None:
+    path = save_old_vectors(tmp_path / "old.h5", SHAPE, random_points(np.random.default_rng(7), 15), {})
+    with pytest.raises(ValueError, match=r"no origin \(qx0 and qy0\)"):
+        mi.open_peaks(path)
+    with h5py.File(path, "r+") as file:
+        del file["4DSTEM/braggvectors/calibration"]
+    with pytest.raises(
+        ValueError, match=r"no calibration of /4DSTEM/braggvectors.*above the peaks \(0\.13\)"
+    ):
+        mi.open_peaks(path)
 
 
 @pytest.mark.skipif(not (REAL_DATA / "braggdisks_cali.h5").exists(), reason="needs the real scan")

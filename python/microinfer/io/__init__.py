@@ -25,8 +25,8 @@ def open_peaks(
 ) -> PeakReader:
     """Open a file of Bragg peaks, to be read in blocks of scan rows.
 
-    Three kinds of files are known: BraggVectors of py4DSTEM 0.14, whose calibration is applied as py4DSTEM's
-    own ``bv.cal`` does; point lists of py4DSTEM 0.13, which carry no calibration; the form that `write_peaks`
+    Three kinds of files are known: BraggVectors of py4DSTEM 0.14 and 0.13, whose calibration is applied as
+    0.14's own ``bv.cal`` does; point lists of py4DSTEM 0.13, which carry no calibration; the form that `write_peaks`
     writes.
 
     Parameters

@@ -15,8 +15,8 @@ Values = NDArray[np.float64]
 """One number, shape (), or one per scan position, shape (Rx, Ry)."""
 
 _KEYS = (
-    *("qx0", "qy0", "a", "b", "theta", "Q_pixel_size", "Q_pixel_units", "QR_rotation", "QR_flip"),
-    *("R_pixel_size", "R_pixel_units"),
+    *("qx0", "qy0", "a", "b", "theta", "Q_pixel_size", "Q_pixel_units"),
+    *("QR_rotation", "QR_rotation_degrees", "QR_flip", "R_pixel_size", "R_pixel_units"),
 )
 _PIXEL_SIZE_HINT = (
     "give pixel_size=... in 1/Angstrom per pixel (--pixel-size), or set it in py4DSTEM "
@@ -147,8 +147,9 @@ def read_calibration(
     Raises
     ------
     ValueError
-        Where the origin or the pixel size in 1/Angstrom is missing, or a value has a wrong shape or is not
-        finite; the message names the value and how to give it.
+        Where the origin or the pixel size in 1/Angstrom is missing, a value has a wrong shape or is not finite,
+        or the rotation is one of py4DSTEM 0.13, whose unit is not certain. The message names the value and how to
+        give it.
     """
     if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
         raise ValueError(f"pixel_size must be a positive number in 1/Angstrom, got {pixel_size}")
@@ -162,12 +163,12 @@ def read_calibration(
     ellipse = None if a is None or b is None or theta is None else (a, b, theta)
     if ellipse is not None and not (np.all(ellipse[0] > 0) and np.all(ellipse[1] > 0)):
         raise ValueError("calibration a and b, the semi-axes of the ellipse, must be positive")
-    rotation = _values(items, "QR_rotation", ())
+    rotation = _rotation(items)
     return Calibration(
         origin=(origin[0], origin[1]),
         ellipse=ellipse,
         pixel_size=_pixel_size(items) if pixel_size is None else float(pixel_size),
-        rotation=None if rotation is None else float(rotation),
+        rotation=rotation,
         flip=rotation is not None and bool(items["QR_flip"]),
     )
 
@@ -180,6 +181,19 @@ def read_scan_step(items: dict[str, Any]) -> tuple[float, str]:
     if step <= 0:
         raise ValueError(f"calibration R_pixel_size must be positive, got {step}")
     return float(step), str(items["R_pixel_units"] or "pixels")
+
+
+def _rotation(items: dict[str, Any]) -> float | None:
+    rotation = _values(items, "QR_rotation", ())
+    degrees = _values(items, "QR_rotation_degrees", ())
+    if rotation is None and degrees:  # py4DSTEM 0.14 writes both
+        raise ValueError(
+            f"calibration QR_rotation_degrees is {degrees:g} without a QR_rotation, as py4DSTEM 0.13 leaves it: that "
+            "version documents degrees but turns the peaks by as many radians. Open the file in py4DSTEM 0.14, set "
+            "the angle that is meant (calibration.set_QR_rotation_degrees), and save or map these BraggVectors"
+        )
+    rotation = degrees if rotation is None else rotation
+    return None if rotation is None else float(rotation)
 
 
 def _pixel_size(items: dict[str, Any]) -> float:

@@ -18,7 +18,8 @@ def peaks_in_memory(vectors: "BraggVectors", pixel_size: float | None) -> BraggP
         kind = f"{type(vectors).__module__}.{type(vectors).__qualname__}"
         raise TypeError(f"vectors must be BraggVectors of py4DSTEM 0.14, got {kind}")
     rows, columns = (int(n) for n in vectors.Rshape)
-    lists = [vectors.raw[rx, ry].data for rx in range(rows) for ry in range(columns)]
+    # what is saved: of files of 0.13 that 0.14 opened, vectors.raw shows nothing
+    lists = [vectors._v_uncal[rx, ry].data for rx in range(rows) for ry in range(columns)]
     offsets, (qx, qy, intensity) = join_lists(lists)
     try:
         if vectors.calibration is None:

@@ -1,4 +1,4 @@
-"""Bragg peaks in files of py4DSTEM: BraggVectors of 0.14 (EMD 1.0), calibrated point lists of 0.13."""
+"""Bragg peaks in files of py4DSTEM: BraggVectors of 0.14 (EMD 1.0) and 0.13, calibrated point lists of 0.13."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def open_py4dstem(
 
 
 class BraggVectorsReader(PeakReader):
-    """Reader of py4DSTEM 0.14 BraggVectors, calibrated as py4DSTEM's ``bv.cal`` with all that the file has.
+    """Reader of py4DSTEM's BraggVectors, calibrated as 0.14's ``bv.cal`` with all that the file has.
 
     Parameters
     ----------
@@ -61,21 +61,22 @@ class BraggVectorsReader(PeakReader):
         self.source = f"{group.name}/_v_uncal/data"
         self._dataset = _peak_dataset(file, self.source)
         self.scan_shape = self._dataset.shape
-        where = f"/{group.name.split('/')[1]}/metadatabundle/calibration"
-        if not isinstance(file.get(where), h5py.Group):
+        stored = _find_calibration(group)
+        if stored is None:
             raise ValueError(
-                f"{self.path}: there is no calibration at {where}: calibrate {group.name} in py4DSTEM and "
-                "save again"
+                f"{self.path}: there is no calibration of {group.name}, neither at "
+                f"{_root(group)}/metadatabundle/calibration (py4DSTEM 0.14) nor beside or above the peaks (0.13): "
+                "calibrate them in py4DSTEM and save again"
             )
-        items = read_items(file[where])
+        items = read_items(stored)
         try:
             self._calibration: Calibration = read_calibration(items, self.scan_shape, pixel_size)
             self.scan_step, self.scan_units = read_scan_step(items)
         except ValueError as error:
-            raise ValueError(f"{self.path}: {where}: {error}") from error
+            raise ValueError(f"{self.path}: {stored.name}: {error}") from error
         self.qr_calibrated = self._calibration.rotation is not None
         self.description: dict[str, Any] = {
-            "format": "py4DSTEM BraggVectors (EMD 1.0)",
+            "format": f"py4DSTEM BraggVectors ({'EMD 1.0' if 'python_class' in group.attrs else 'version 0.13'})",
             "found": describe_items(items),
             "applied": self._calibration.steps(),
         }
@@ -134,7 +135,7 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
 
     def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Group):
-            if item.attrs.get("python_class") == "BraggVectors":
+            if _python_class(item) == "BraggVectors":
                 vectors.append(item)
             elif _python_class(item) == "PointListArray" and _python_class(item.parent) != "BraggVectors":
                 lists.append(item)
@@ -143,8 +144,8 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
     candidates = [*vectors, *lists]
     if not candidates:
         raise ValueError(
-            f"{file.filename} has no Bragg peaks: no group in it is a py4DSTEM 0.14 BraggVectors or a "
-            f"PointListArray, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
+            f"{file.filename} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
+            f"py4DSTEM, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
         )
     paths = ", ".join(group.name for group in candidates)
     if name is not None:
@@ -160,6 +161,23 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
             f"{file.filename} has several sets of Bragg peaks; give name=... (--name), one of: {paths}"
         )
     return candidates[0]
+
+
+def _find_calibration(group: h5py.Group) -> h5py.Group | None:
+    """The calibration of BraggVectors: in py4DSTEM 0.14 that of the root, in 0.13 the nearest beside or above."""
+    item = group.file.get(f"{_root(group)}/metadatabundle/calibration")
+    if isinstance(item, h5py.Group):
+        return item
+    while group.name != "/":
+        for item in group.values():
+            if isinstance(item, h5py.Group) and _python_class(item) == "Calibration":
+                return item
+        group = group.parent
+    return None
+
+
+def _root(group: h5py.Group) -> str:
+    return f"/{group.name.split('/')[1]}"
 
 
 def _peak_dataset(file: h5py.File, source: str) -> h5py.Dataset:

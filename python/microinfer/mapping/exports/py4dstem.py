@@ -22,7 +22,8 @@ def to_py4dstem(omap: OrientationMap, crystal: "Crystal", phase: int = 0) -> "Py
     Match 0 is the map's answer, the further matches are its alternatives in their order. Each is the equivalent
     that py4DSTEM's own matching would give: its zone axis lies in the zone axis range of the crystal's
     orientation plan or, where ``mirror`` is set, opposite to it. ``angles`` and ``family`` belong to it as in
-    py4DSTEM 0.14.18; ``inds``, which count templates of the plan, stay 0.
+    py4DSTEM 0.14.18; ``inds``, which count templates of the plan, stay 0. ``Crystal.plot_orientation_maps``
+    draws ``family`` where pymatgen is installed; without it, it leaves mirrored answers black.
 
     Parameters
     ----------
