@@ -4,15 +4,16 @@ The values and their order are those of py4DSTEM 0.14.18, ``CalibratedVectorGett
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
-"""One number, shape (), or one per scan position, shape (Rx, Ry)."""
+Values: TypeAlias = NDArray[np.float64] | h5py.Dataset
+"""One number, shape (), or one per scan position, shape (Rx, Ry), which may be left in the file."""
+Positions = NDArray[np.float64]
 
 _KEYS = (
     *("qx0", "qy0", "a", "b", "theta", "Q_pixel_size", "Q_pixel_units"),
@@ -31,9 +32,9 @@ class Calibration:
 
     Attributes
     ----------
-    origin : pair of ndarray of float64, shape () or (Rx, Ry)
+    origin : pair of ndarray of float64 or dataset, shape () or (Rx, Ry)
         qx0 and qy0, the direct beam, in pixels.
-    ellipse : triple of ndarray of float64, shape () or (Rx, Ry), or None
+    ellipse : triple of ndarray of float64 or dataset, shape () or (Rx, Ry), or None
         Semi-axes a and b, in one unit, and the angle theta of a, in radians.
     pixel_size : float
         1/Angstrom per pixel.
@@ -50,8 +51,8 @@ class Calibration:
     flip: bool
 
     def apply(
-        self, qx: Values, qy: Values, counts: NDArray[np.int64], start: int, stop: int
-    ) -> tuple[Values, Values]:
+        self, qx: Positions, qy: Positions, counts: NDArray[np.int64], start: int, stop: int
+    ) -> tuple[Positions, Positions]:
         """Calibrate the peaks of the scan rows ``start`` to ``stop - 1``.
 
         Parameters
@@ -69,13 +70,16 @@ class Calibration:
             Positions in 1/Angstrom.
         """
 
-        def per_peak(values: Values) -> Values:
-            return np.repeat(values[start:stop].ravel(), counts) if values.ndim else values
+        def rows(values: Values) -> Positions:
+            return np.asarray(values[start:stop] if values.ndim else values, np.float64)
 
-        qx = qx - per_peak(self.origin[0])
-        qy = qy - per_peak(self.origin[1])
+        def per_peak(values: Positions) -> Positions:
+            return np.repeat(values.ravel(), counts) if values.ndim else values
+
+        qx = qx - per_peak(rows(self.origin[0]))
+        qy = qy - per_peak(rows(self.origin[1]))
         if self.ellipse is not None:
-            a, b, theta = self.ellipse
+            a, b, theta = map(rows, self.ellipse)
             ratio, angle = b / a, theta - np.pi / 2
             sin, cos = np.sin(angle), np.cos(angle)
             xx = per_peak(ratio * sin**2 + cos**2)
@@ -89,6 +93,18 @@ class Calibration:
             sin, cos = np.sin(self.rotation), np.cos(self.rotation)
             qx, qy = cos * qx - sin * qy, sin * qx + cos * qy
         return qx, qy
+
+    def left_in(self, group: h5py.Group) -> "Calibration":
+        """The same calibration with its maps left in the file that `read_items` read, for large scans."""
+
+        def left(key: str, values: Values) -> Values:
+            return group[key] if values.ndim else values
+
+        origin = left("qx0", self.origin[0]), left("qy0", self.origin[1])
+        if self.ellipse is None:
+            return replace(self, origin=origin)
+        a, b, theta = self.ellipse
+        return replace(self, origin=origin, ellipse=(left("a", a), left("b", b), left("theta", theta)))
 
     def steps(self) -> list[str]:
         """Name the steps of `apply`, in order."""
@@ -208,7 +224,7 @@ def _pixel_size(items: dict[str, Any]) -> float:
     return float(size)
 
 
-def _values(items: dict[str, Any], key: str, scan_shape: tuple[int, ...]) -> Values | None:
+def _values(items: dict[str, Any], key: str, scan_shape: tuple[int, ...]) -> Positions | None:
     value = items[key]
     if value is None:
         return None

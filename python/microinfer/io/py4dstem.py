@@ -70,10 +70,11 @@ class BraggVectorsReader(PeakReader):
             )
         items = read_items(stored)
         try:
-            self._calibration: Calibration = read_calibration(items, self.scan_shape, pixel_size)
+            calibration = read_calibration(items, self.scan_shape, pixel_size)
             self.scan_step, self.scan_units = read_scan_step(items)
         except ValueError as error:
             raise ValueError(f"{self.path}: {stored.name}: {error}") from error
+        self._calibration: Calibration = calibration.left_in(stored)
         self.qr_calibrated = self._calibration.rotation is not None
         self.description: dict[str, Any] = {
             "format": f"py4DSTEM BraggVectors ({'EMD 1.0' if 'python_class' in group.attrs else 'version 0.13'})",
