@@ -51,6 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="cu", help="a shipped model's name, or a checkpoint's path")
     parser.add_argument("--formats", nargs="*", default=["torchscript", "aoti"], help="whose graphs to run")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16, everywhere")
     parser.add_argument("--threads", nargs="+", type=int, default=[_core.num_threads()])
     arguments = parser.parse_args()
     model = mi.load_model(arguments.model)
@@ -60,7 +61,9 @@ def main() -> None:
         exported = {"core": folder / "core.ts"} | {graph: folder / graph for graph in arguments.formats}
         for graph, path in exported.items():
             began = time.perf_counter()
-            export_model(model, path, format="torchscript" if graph == "core" else graph)
+            export_model(
+                model, path, format="torchscript" if graph == "core" else graph, dtype=arguments.dtype
+            )
             print(f"{graph}: exported in {time.perf_counter() - began:.0f} s", flush=True)
         program = build_example(folder / "build")
         for threads in arguments.threads:
@@ -71,19 +74,24 @@ def main() -> None:
             print("|---|---|---|---|---|---|---|")
             for case in CASES:
                 for refine in (None, "kinematic"):
-                    compare(model, case, refine, program, exported)
+                    compare(model, case, refine, arguments.dtype, program, exported)
 
 
 def compare(
-    model: OrientationModel, case: str, refine: str | None, program: Path, exported: dict[str, Path]
+    model: OrientationModel,
+    case: str,
+    refine: str | None,
+    dtype: str,
+    program: Path,
+    exported: dict[str, Path],
 ) -> None:
     """Print the rows of one case."""
     columns, rows = CASES[case]
     scan = demo_rows(columns, rows)
     timings = {
-        "Python, the engine": in_python(engine(model, refine), scan),
-        "Python, the mapper": in_python(mapper(model, refine), scan),
-        "Python, eager torch": in_python(engine(model, refine, fused=False), scan),
+        "Python, the engine": in_python(engine(model, refine, dtype), scan),
+        "Python, the mapper": in_python(mapper(model, refine, dtype), scan),
+        "Python, eager torch": in_python(engine(model, refine, dtype, fused=False), scan),
     }
     peaks = program.with_name("peaks.csv")
     write_csv(peaks, scan)
@@ -114,13 +122,15 @@ def write_csv(path: Path, scan: list[BraggPeaks]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def mapper(model: OrientationModel, refine: str | None) -> Callable[[BraggPeaks], object]:
-    return lambda row: mi.map_orientations(row, model, device="cpu", refine=refine)
+def mapper(model: OrientationModel, refine: str | None, dtype: str) -> Callable[[BraggPeaks], object]:
+    return lambda row: mi.map_orientations(row, model, device="cpu", refine=refine, dtype=dtype)
 
 
-def engine(model: OrientationModel, refine: str | None, fused: bool = True) -> Callable[[BraggPeaks], object]:
+def engine(
+    model: OrientationModel, refine: str | None, dtype: str, fused: bool = True
+) -> Callable[[BraggPeaks], object]:
     """Tokenization, inference and refinement alone; not fused: in torch, patterns of one length together."""
-    inference = Inference(model, refine, 8192)
+    inference = Inference(model, refine, 8192, dtype)
     if not fused:
         inference.fused = None
     return lambda row: inference(

@@ -52,10 +52,11 @@ def check_answers(
     patterns: list[np.ndarray],
     model: OrientationModel,
     refine: str | None = None,
+    dtype: str = "float32",
 ) -> None:
-    """Compare matrix, phase, confidence and valid with those of the mapper in float32."""
+    """Compare matrix, phase, confidence and valid with those of the mapper."""
     matrix, phase, confidence, valid = (np.asarray(part) for part in answers)
-    omap = mi.map_orientations(scan_of(patterns), model, device="cpu", refine=refine, dtype="float32")
+    omap = mi.map_orientations(scan_of(patterns), model, device="cpu", refine=refine, dtype=dtype)
     expected = omap.valid.ravel()
     np.testing.assert_array_equal(valid, expected)
     np.testing.assert_array_equal(phase, omap.phase.ravel())

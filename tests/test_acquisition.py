@@ -152,6 +152,15 @@ def test_example_refines_as_python_does(acquisition, model_file, engine, small_m
     check_answers(found, patterns, small_model, refine="kinematic")
 
 
+@pytest.mark.skipif(not _core.multiplies_bfloat16(), reason="this CPU has no bfloat16 instructions")
+def test_example_multiplies_bfloat16_as_python_does(acquisition, small_model, tmp_path) -> None:
+    export_model(small_model, tmp_path / "half.ts", dtype="bfloat16")
+    patterns = awkward_patterns(1000, seed=10)
+    write_csv(tmp_path / "peaks.csv", patterns, 100)
+    found = answers_of(acquisition, tmp_path / "half.ts", tmp_path / "peaks.csv", "--no-refine")
+    check_answers(found, patterns, small_model, dtype="bfloat16")
+
+
 def test_example_maps_its_own_peaks(acquisition, tmp_path) -> None:
     export_model("cu", tmp_path / "cu.ts")
     matrix, _, confidence, valid = answers_of(acquisition, tmp_path / "cu.ts", EXAMPLE / "peaks.csv")

@@ -270,7 +270,7 @@ TEST(Safetensors, RefusesWhatDoesNotFit) {
 TEST(CoreProgram, AnswersWhereACrystalIsMoreProbableThanNone) {
     const SmallPosterior model;
     const auto network = make_posterior_network(model.arrays(), model.settings);
-    const CoreProgram program(model.safetensors(), model.settings);
+    const CoreProgram program(model.safetensors(), model.settings, Numbers::float32);
     const tests::Patterns patterns = tests::random_patterns(60, 5);
     std::vector<std::int64_t> index(60);
     std::iota(index.begin(), index.end(), 0);

@@ -8,8 +8,8 @@
 
 namespace microinfer::runtime {
 
-CoreProgram::CoreProgram(std::string_view arrays, const PosteriorSettings& settings)
-    : network_(make_posterior_network(read_safetensors(arrays), settings)) {}
+CoreProgram::CoreProgram(std::string_view arrays, const PosteriorSettings& settings, Numbers numbers)
+    : network_(make_posterior_network(read_safetensors(arrays), settings, numbers)) {}
 
 CandidateArrays CoreProgram::candidates(const RaggedPeaks& /*peaks*/, const Disks& disks) const {
     const std::size_t patterns = disks.pattern.size();

@@ -14,7 +14,7 @@ namespace microinfer::runtime {
 class CoreProgram : public Program {
   public:
     /// `arrays` is what read_safetensors() takes. Throws what that and make_posterior_network() throw.
-    CoreProgram(std::string_view arrays, const PosteriorSettings& settings);
+    CoreProgram(std::string_view arrays, const PosteriorSettings& settings, Numbers numbers);
 
     [[nodiscard]] CandidateArrays candidates(const RaggedPeaks& peaks, const Disks& disks) const override;
 

@@ -46,6 +46,9 @@ class Mapper::Work {
             facts_ = runtime::parse_metadata(runtime::read_record(path, kMetadata));
             const bool core = facts_.core.has_value() && !options.graph;
             facts_.info.engine = core ? "core" : "graph";
+            if (core && !multiplies_bfloat16()) {
+                facts_.info.dtype = "float32";
+            }
             program_ = core ? load_core(path) : runtime::load_graph(path, format, facts_);
         } catch (const FileError&) {
             throw;
@@ -91,7 +94,8 @@ class Mapper::Work {
     [[nodiscard]] std::unique_ptr<runtime::Program> load_core(const std::string& path) const {
         const std::string arrays = runtime::read_record(path, kArrays);
         try {
-            return std::make_unique<runtime::CoreProgram>(arrays, *facts_.core);
+            return std::make_unique<runtime::CoreProgram>(
+                arrays, *facts_.core, facts_.info.dtype == "bfloat16" ? Numbers::bfloat16 : Numbers::float32);
         } catch (const std::exception& error) {
             throw FileError(path + ": its record " + kArrays + " cannot be used: " + error.what() +
                             ": export the model anew");

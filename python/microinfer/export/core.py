@@ -3,7 +3,6 @@
 import zipfile
 from pathlib import Path
 
-import torch
 from safetensors.numpy import save
 
 from microinfer.models import OrientationModel, PosteriorModel
@@ -15,7 +14,7 @@ FORMATS = ("torchscript", "aoti")
 """The formats that C++ runs."""
 
 
-def for_core(model: OrientationModel, file_format: str, dtype: torch.dtype) -> PosteriorModel | None:
+def for_core(model: OrientationModel, file_format: str) -> PosteriorModel | None:
     """Return the model if the core can run it, else None: then the file's graph alone can.
 
     Parameters
@@ -24,12 +23,10 @@ def for_core(model: OrientationModel, file_format: str, dtype: torch.dtype) -> P
         On the device where the file will run.
     file_format : str
         Name of the file's format.
-    dtype : torch.dtype
-        Of the network's matrix products.
     """
     if not isinstance(model, PosteriorModel) or model.operators.device.type != "cpu":
         return None
-    return model if file_format in FORMATS and dtype == torch.float32 else None
+    return model if file_format in FORMATS else None
 
 
 def add_arrays(path: Path, model: PosteriorModel) -> None:

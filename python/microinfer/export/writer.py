@@ -90,7 +90,7 @@ def export_model(
     if not isinstance(model, OrientationModel):
         model = load_model(str(model))
     model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-    fused = for_core(model, format, _DTYPES[dtype])
+    fused = for_core(model, format)
     facts = metadata(model, format, _DTYPES[dtype], None if fused is None else settings_of(fused))
     program = Program(model, _DTYPES[dtype])
     with atomic_output(path) as temporary:

@@ -58,7 +58,8 @@ struct ModelInfo {
     std::string format;
     /// Where the file runs: "cpu" or "cuda".
     std::string device;
-    /// Type of the network's matrix products: "float32" or "bfloat16".
+    /// Type of the network's matrix products: "float32" or "bfloat16". The core multiplies float32 on a
+    /// processor that has no instructions for bfloat16, and then says so here.
     std::string dtype;
     /// What runs the network: "core", or "graph" for the file's graph in torch.
     std::string engine;
