@@ -8,6 +8,7 @@ The ratio is the stream's wall time over the larger of its slowest stage alone a
 """
 
 import argparse
+import multiprocessing
 import os
 import resource
 import tempfile
@@ -37,10 +38,16 @@ def stages_alone(scan: Path, model, refine: str | None, folder: Path) -> dict[st
                 block = job.infer(job.tokenize(job.read(rows)), lambda _: None)
                 with bench.timed() as writing:
                     writer.write_rows(rows.start, MapBlock(**block.arrays))
-                    writer.flush()
                 for stage, value in {**block.seconds, "write": writing.elapsed}.items():
                     seconds[stage] += value
     return seconds
+
+
+def write_scan(path: Path, model: str, scan_shape: tuple[int, int]) -> None:
+    loaded, rng = load_model(model), np.random.default_rng(SEED)
+    card = loaded.card
+    patterns = bench.random_patterns(loaded.phases, card["voltage"], card["k_max"], 256, rng)
+    bench.write_random_scan(path, patterns, scan_shape, rng)
 
 
 if __name__ == "__main__":
@@ -53,8 +60,6 @@ if __name__ == "__main__":
     parser.add_argument("--memory-only", action="store_true", help="leave out the stages alone")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
-    rng = np.random.default_rng(SEED)
-    patterns = bench.random_patterns(model.phases, model.card["voltage"], model.card["k_max"], 256, rng)
     if arguments.width:
         config = ModelConfig(width=arguments.width, blocks=1, heads=2, zone_axis_spacing=20.0, channels=2)
         model = build_model(config, model.phases, model.spec, model.card).eval()
@@ -63,7 +68,12 @@ if __name__ == "__main__":
         folder = Path(name)
         scan = arguments.scan or folder / "scan.h5"
         if arguments.scan is None:
-            bench.write_random_scan(scan, patterns, tuple(arguments.shape), rng)
+            # in a process of its own: the memory that is told is that of mapping
+            writer = multiprocessing.get_context("spawn").Process(
+                target=write_scan, args=(scan, arguments.model, tuple(arguments.shape))
+            )
+            writer.start()
+            writer.join()
         alone = {} if arguments.memory_only else stages_alone(scan, model, refine, folder)
         with bench.timed() as total:
             report = map_to_file(scan, model, folder / "map.h5", device="cpu", refine=refine)

@@ -140,26 +140,28 @@ class Refinement:
             Correlation of measured and predicted amplitudes, in [0, 1], in the sense of py4DSTEM's template
             matching; NaN for candidates that were left as they are.
         """
-        prior = candidates.probability.double().cpu()
+        # In NumPy: torch would wake threads of its own, which then spin beside the core's.
+        prior = candidates.probability.cpu().numpy().astype(np.float64)
         selected = prior >= self._settings.least_probability
         selected[:, 0] = True
-        matrix, evidence, score = map(torch.from_numpy, self.polish(tokens, candidates, selected))
-        advantage = torch.zeros(prior.shape[1], dtype=torch.float64)
-        advantage[0] = self._settings.margin
-        weight = prior.clamp(min=1e-6).log() + self._settings.evidence * evidence
-        weight = weight.where(selected, -torch.inf)
-        shared = (prior * selected).sum(-1, keepdim=True)
-        probability = torch.where(selected, weight.softmax(-1) * shared, prior)
-        first = (weight + advantage).argmax(-1, keepdim=True)
+        matrix, evidence, score = self.polish(tokens, candidates, torch.from_numpy(selected))
+        weight = np.log(prior.clip(1e-6)) + self._settings.evidence * evidence
+        weight[~selected] = -np.inf
+        share = np.exp(weight - weight.max(-1, keepdims=True))
+        shared = (prior * selected).sum(-1, keepdims=True) / share.sum(-1, keepdims=True)
+        probability = np.where(selected, share * shared, prior)
+        weight[:, 0] += self._settings.margin
         # behind the first, by probability
-        order = probability.scatter(1, first, torch.inf).argsort(dim=-1, descending=True, stable=True)
+        key = -probability
+        np.put_along_axis(key, weight.argmax(-1)[:, None], -np.inf, 1)
+        order = key.argsort(-1, kind="stable")
         refined = Candidates(
-            matrix.float().gather(1, order[..., None, None].expand_as(matrix)),
-            candidates.phase.cpu().gather(1, order),
-            probability.gather(1, order).float(),
+            torch.from_numpy(np.take_along_axis(matrix, order[..., None, None], 1).astype(np.float32)),
+            torch.from_numpy(np.take_along_axis(candidates.phase.cpu().numpy(), order, 1)),
+            torch.from_numpy(np.take_along_axis(probability, order, 1).astype(np.float32)),
             candidates.valid.cpu(),
         )
-        return refined, score.gather(1, order).float()
+        return refined, torch.from_numpy(np.take_along_axis(score, order, 1).astype(np.float32))
 
     def polish(self, tokens: Tokens, candidates: Candidates, selected: Tensor | None = None) -> Polished:
         """Polish candidates and leave their ranking as it is.

@@ -150,5 +150,11 @@ def _to_device(tokens: Tokens, device: torch.device) -> Tokens:
 
 def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
     """Some patterns, without the padding that none of them needs."""
-    index = torch.from_numpy(batch).to(tokens.radius.device)
-    return Tokens(*(values[:, :length][index] if values.ndim == 2 else values[index] for values in tokens))
+
+    def pick(values: Tensor) -> Tensor:
+        values = values[:, :length] if values.ndim == 2 else values
+        if values.device.type == "cpu":  # in NumPy, since torch's threads would spin beside the core's
+            return torch.from_numpy(values.numpy()[batch])
+        return values[torch.from_numpy(batch).to(values.device)]
+
+    return Tokens(*map(pick, tokens))

@@ -162,4 +162,5 @@ class OrientationModel(nn.Module):
 
 def log_odds(probability: Tensor) -> Tensor:
     """Log-odds of probabilities, of the same shape, in float64 and bounded by those of `CERTAIN`."""
-    return probability.double().logit(CERTAIN)
+    bounded = probability.double().clamp(CERTAIN, 1.0 - CERTAIN)
+    return (bounded / (1.0 - bounded)).log()  # torch's logit wakes its threads for a handful of numbers
