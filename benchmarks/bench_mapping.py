@@ -14,7 +14,7 @@ from microinfer.mapping import map_orientations
 from microinfer.models import load_model, shipped_models
 from microinfer.peaks import BraggPeaks
 
-MATCHED = 32  # patterns
+MATCHED = 256  # patterns: what a call costs beside them no longer counts
 
 
 @pytest.mark.skipif("cu" not in shipped_models(), reason="this version ships no model 'cu'")
@@ -23,7 +23,7 @@ def test_map_microinfer(benchmark, scan: BraggPeaks, scan_file: Path) -> None:
     benchmark.extra_info.update(side="microinfer", patterns=len(scan))
     model = load_model("cu")
     kwargs = {"device": "cpu"}
-    result = benchmark.pedantic(map_orientations, (scan_file, model), kwargs, rounds=3, warmup_rounds=1)
+    result = benchmark.pedantic(map_orientations, (scan_file, model), kwargs, rounds=5, warmup_rounds=1)
     assert result.valid.any()
 
 

@@ -21,7 +21,7 @@ from microinfer.simulation import PatternSimulator, load_structure
 from microinfer.symmetry import random_orientations
 
 SEED = 8_128
-SCAN_SHAPE = (64, 64)
+SCAN_SHAPE = (128, 128)
 PIXEL_SIZE = 0.02  # 1/Angstrom
 CENTRE = 128.0  # detector pixels
 

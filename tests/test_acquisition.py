@@ -246,6 +246,29 @@ class TestRefusals:
         rewrite(model_file, file, "torchscript", {ARRAYS: lambda _: None})
         assert "its record microinfer.safetensors is missing" in self.refusal(acquisition, file)
 
+    def test_metadata_that_cannot_be(self, acquisition, script_file, tmp_path) -> None:
+        def change(metadata: bytes) -> bytes:
+            entries = json.loads(metadata)
+            entries["tokens"]["max_disks"] = -1
+            return json.dumps(entries).encode()
+
+        file = tmp_path / "changed.ts"
+        rewrite(script_file, file, "torchscript", {"microinfer.json": change})
+        message = self.refusal(acquisition, file)
+        assert (
+            "its record extra/microinfer.json cannot be used: max_disks must be at least 1, got -1" in message
+        )
+
+    def test_network_of_phases_without_a_name(self, acquisition, script_file, tmp_path) -> None:
+        def change(metadata: bytes) -> bytes:
+            return json.dumps(json.loads(metadata) | {"phases": []}).encode()
+
+        file = tmp_path / "changed.ts"
+        rewrite(script_file, file, "torchscript", {"microinfer.json": change})
+        for engine in ([], ["--graph"]):
+            message = run(acquisition, file, EXAMPLE / "peaks.csv", "--no-refine", *engine, code=1).stderr
+            assert "the model answers with phase 0, and its file names 0" in message
+
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
@@ -287,6 +310,21 @@ def test_example_names_a_bad_line(acquisition, script_file, tmp_path) -> None:
     peaks.write_text("row,column,qx,qy,intensity\n0,0,0.1,0.2,1\n0,0,0.1,x,1\n")
     message = run(acquisition, script_file, peaks, code=1).stderr
     assert f"{peaks}, line 3: expected row,column,qx,qy,intensity" in message
+    peaks.write_text("row,column,qx,qy,intensity\n0,0.5,0.1,0.2,1\n")
+    message = run(acquisition, script_file, peaks, code=1).stderr
+    assert f"{peaks}, line 2: row and column must be whole numbers" in message
+    peaks.write_text("0,0,0.1,0.2,1\n")
+    message = run(acquisition, script_file, peaks, code=1).stderr
+    assert f"{peaks}, line 1: expected row,column,qx,qy,intensity" in message
+
+
+def test_example_reads_lines_that_end_as_on_windows(acquisition, script_file, tmp_path) -> None:
+    peaks = tmp_path / "peaks.csv"
+    peaks.write_bytes((EXAMPLE / "peaks.csv").read_bytes().replace(b"\n", b"\r\n"))
+    assert (
+        run(acquisition, script_file, peaks).stdout
+        == run(acquisition, script_file, EXAMPLE / "peaks.csv").stdout
+    )
 
 
 def test_model_without_voltage_needs_no_refinement(acquisition, small_model, tmp_path) -> None:

@@ -112,6 +112,11 @@ def test_errors_of_workers_reach_the_caller(cluster, scan, small_model, tmp_path
             mi.map_orientations(reader, small_model, cluster=cluster.scheduler_address, **OPTIONS)
 
 
+def test_workers_have_one_device_each(scan, small_model):
+    with pytest.raises(ValueError, match="with a cluster, device must be one device, got 'cuda:0,cuda:1'"):
+        mi.map_orientations(scan, small_model, cluster="tcp://127.0.0.1:9", device="cuda:0,cuda:1")
+
+
 def test_without_a_scheduler(scan, small_model, monkeypatch):
     monkeypatch.setattr("microinfer.mapping.cluster.CONNECT_SECONDS", 0.5)
     with pytest.raises(OSError, match=r"'tcp://127\.0\.0\.1:9': no Dask scheduler answers there"):

@@ -299,6 +299,22 @@ def test_ctf_of_several_phases_and_none(tmp_path):
     assert not np.loadtxt(lines[lines.index("Phases\t1") + 3 :])[:, [0, 5, 6, 7]].any()
 
 
+def test_positions_made_invalid_are_not_indexed(tmp_path):
+    from orix.io import load
+
+    omap = random_map("Cu", "Ti", shape=(4, 5), invalid=0.0)
+    omap.valid[omap.confidence < np.median(omap.confidence)] = False
+    xmap = omap.to_orix()
+    np.testing.assert_array_equal(xmap.is_indexed, omap.valid.T.ravel())
+    np.testing.assert_array_equal(xmap.prop["rotation_phase_id"][~xmap.is_indexed], -1)
+    omap.to_ctf(tmp_path / "map.ctf")
+    lines = (tmp_path / "map.ctf").read_text().split("\n")
+    table = np.loadtxt(lines[lines.index("Phases\t2") + 4 :])
+    np.testing.assert_array_equal(table[:, 0] > 0, omap.valid.T.ravel())
+    omap.to_ang(tmp_path / "map.ang")
+    np.testing.assert_array_equal(load(tmp_path / "map.ang").is_indexed, omap.valid.T.ravel())
+
+
 def test_gimbal_lock_is_no_obstacle(tmp_path):
     from orix.io import load
 

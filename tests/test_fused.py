@@ -171,9 +171,11 @@ def test_an_array_that_the_core_does_not_use_is_refused(odd_model):
 
 def test_settings_that_the_core_cannot_follow_are_refused(odd_model):
     arrays = arrays_of(odd_model)
-    with pytest.raises(ValueError, match="harmonics must not be negative, got -1"):
+    with pytest.raises(ValueError, match=r"harmonics must lie in \[0, 1024\], got -1"):
         network_of(arrays | {"harmonics": arrays["harmonics"] - 1})
-    with pytest.raises(ValueError, match="orders must rise from 1 or more, got 1 at 1"):
+    with pytest.raises(
+        ValueError, match="orders must rise from 1 or more and end at 1024 or less, got 1 at 1"
+    ):
         network_of(arrays, orders=[2, 1, 3, 4, 6])
     with pytest.raises(ValueError, match=r"mode_radius .* must end before 0.2"):
         network_of(arrays, mode_radius=0.3)
@@ -232,9 +234,8 @@ def test_bfloat16_is_refused_where_it_is_not_multiplied(small_model):
         FusedPosterior(small_model, torch.bfloat16, "baseline")
     with pytest.raises(ValueError, match="dtype must be 'auto', 'float32' or 'bfloat16', got 'float16'"):
         product_dtype(torch.device("cpu"), "float16")
-    if not multiplies_bfloat16(torch.device("cpu")):
-        with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'cpu' has no instructions for it"):
-            product_dtype(torch.device("cpu"), "bfloat16")
+    with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'meta' has no instructions for it"):
+        product_dtype(torch.device("meta"), "bfloat16")
 
 
 @pytest.fixture(scope="module")

@@ -149,10 +149,11 @@ def test_peaks_that_are_not_finite_are_named(value: float) -> None:
 
 @pytest.mark.parametrize("scan", [None, np.zeros((3, 4)), calibrated_vectors(SHAPE)._v_uncal])
 def test_other_objects_are_refused(scan: object, small_model: object) -> None:
-    with pytest.raises(
-        TypeError, match=f"must be BraggVectors of py4DSTEM 0.14, got .*{type(scan).__name__}"
-    ):
+    kind = type(scan).__name__
+    with pytest.raises(TypeError, match=f"peaks must be BraggPeaks, .* or a path, got .*{kind}"):
         mi.map_orientations(scan, small_model)
+    with pytest.raises(TypeError, match=f"vectors must be BraggVectors of py4DSTEM 0.14, got .*{kind}"):
+        mi.BraggPeaks.from_py4dstem(scan)
 
 
 def test_py4dstem_is_not_imported() -> None:

@@ -96,11 +96,13 @@ def test_wrong_shapes_and_types_are_named(name, value, error, message):
         ("phase", 70000, r"phase must lie in \[0, 2\)"),
         ("confidence", 1.5, r"confidence must lie in \[0, 1\]"),
         ("confidence", np.nan, r"confidence must lie in \[0, 1\]"),
+        ("alternative_phase", 2, r"alternative_phase must lie in \[-1, 2\)"),
+        ("alternative_matrix", np.nan, "alternative_matrix must hold proper rotations"),
     ],
 )
 def test_bad_answers_are_named_with_their_position(name, bad, message):
     fields = random_fields(3, (6, 4))
-    fields["valid"][3, 2] = True
+    fields["valid"][3, 2], fields["alternative_phase"][3, 2, -1] = True, 0
     fields[name][3, 2] = bad
     with pytest.raises(ValueError, match=message + r".*\(3, 2\)"):
         OrientationMap(**fields, phases=(COPPER, OXIDE))

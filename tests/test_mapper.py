@@ -1,5 +1,6 @@
 """The mapper: what a map depends on, and what it must not depend on."""
 
+import itertools
 import os
 import threading
 
@@ -10,7 +11,9 @@ import torch
 
 import microinfer as mi
 from microinfer import _core
+from microinfer.device import torch_device
 from microinfer.mapping import OrientationMap, map_to_file
+from microinfer.mapping.job import MapJob, RowBlock
 from microinfer.models.fused import FusedPosterior
 from microinfer.symmetry import misorientation
 
@@ -82,6 +85,20 @@ def test_several_devices_share_a_map(scan, small_model, whole, tmp_path, device)
     assert report.positions == whole.valid.size
     assert_identical(mi.load_map(tmp_path / "map.h5"), whole)
     assert not stage_threads()
+
+
+def test_several_devices_multiply_the_same_numbers(scan, small_model, whole, monkeypatch):
+    float32 = mi.map_orientations(scan, small_model, device="cpu", dtype="float32")
+    one_of_two = itertools.cycle([True, False])
+    monkeypatch.setattr("microinfer.mapping.job.multiplies_bfloat16", lambda device: next(one_of_two))
+    assert_identical(mi.map_orientations(scan, small_model, device="cpu,cpu", block_rows=1), float32)
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert torch_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(ValueError, match="device 'cuda:7': torch finds 1 CUDA GPUs here"):
+        torch_device("cuda:7")
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -213,6 +230,13 @@ def test_reader_error_reaches_the_caller_after_the_rows_before_it(scan, small_mo
         np.testing.assert_array_equal(file["finished_blocks"][:, :2], [(0, 2), (2, 4), (4, 6), (6, 8)])
 
 
+def test_rows_that_came_without_answers_are_an_error(scan, small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(MapJob, "blocks", lambda job, done: [RowBlock(0, 5)])
+    with pytest.raises(RuntimeError, match=r"scan rows \[5, 6, .* came without answers"):
+        map_to_file(scan, small_model, tmp_path / "map.h5", device="cpu")
+    assert os.listdir(tmp_path) == ["map.h5.part"]
+
+
 def test_interruption_stops_the_reader_and_keeps_the_old_map(scan, small_model, tmp_path, monkeypatch):
     path = tmp_path / "map.h5"
     path.write_text("an older map")
@@ -268,9 +292,9 @@ def test_checkpoint_path_is_a_model(scan, small_model, whole, tmp_path):
 
 
 @pytest.mark.gpu
-def test_gpu_and_cpu_agree(scan, small_model, whole):
+def test_gpu_and_cpu_agree(scan, small_model):
     try:
-        on_gpu = mi.map_orientations(scan, small_model, device="cuda")
+        on_gpu = mi.map_orientations(scan, small_model, device="cuda", dtype="float32")
     finally:
         small_model.cpu()
-    assert_same_orientations(on_gpu, whole)
+    assert_same_orientations(on_gpu, mi.map_orientations(scan, small_model, device="cpu", dtype="float32"))

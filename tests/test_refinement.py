@@ -174,7 +174,7 @@ def test_what_cannot_be_refined_is_refused(phase, patterns, scan, small_model):
         Refinement((bare,), 300e3)
     with pytest.raises(ValueError, match=r"refine must be 'kinematic' or None, got 'dynamical'"):
         mi.map_orientations(scan, small_model, refine="dynamical")
-    with pytest.raises(ValueError, match=r"positive errors"):
+    with pytest.raises(ValueError, match=r"tilt_error must be positive and finite, got 0"):
         Refinement((phase,), 300e3, RefinementSettings(tilt_error=0.0))(
             tokens_of(patterns[0]), candidates_of(patterns[1])
         )

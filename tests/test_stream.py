@@ -18,9 +18,11 @@ def test_every_item_goes_through_one_stage(count):
     stages = [lambda item, number=number: (number, item) for number in range(count)]
     answers = list(spread(stages, iter(range(50)), "test"))
     assert sorted(item for _, item in answers) == list(range(50))
-    if count == 1:
-        assert [item for _, item in answers] == list(range(50))
     assert not running()
+
+
+def test_one_stage_keeps_the_order():
+    assert list(relay(lambda item: -item, range(50), "test")) == [-item for item in range(50)]
 
 
 def test_stages_work_side_by_side():
@@ -37,6 +39,42 @@ def test_an_error_of_a_stage_comes_out_and_ends_all(count):
 
     with pytest.raises(KeyError, match="item 7"):
         list(spread([stage] * count, iter(range(10**9)), "test"))
+    assert not running()
+
+
+def test_an_error_is_not_lost_while_another_stage_goes_on():
+    begun = []
+
+    def stage(item):
+        begun.append(item)
+        time.sleep(0.1 * item)
+        if item == 1:
+            raise KeyError("item 1")
+        return item
+
+    answers = spread([stage] * 2, range(6), "test")
+    assert next(answers) == 0
+    time.sleep(1.0)  # by now both stages have ended, one of them well
+    with pytest.raises(KeyError, match="item 1"):
+        list(answers)
+    assert begun == [0, 1, 2]
+    assert not running()
+
+
+def test_closing_waits_for_the_stages_in_spite_of_another_interruption(monkeypatch):
+    interruptions = [KeyboardInterrupt("again")]
+    join = threading.Thread.join
+
+    def interrupted(thread, timeout=None):
+        if interruptions:
+            raise interruptions.pop()
+        join(thread, timeout)
+
+    answers = relay(lambda item: item, iter(range(10**9)), "test")
+    next(answers)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="again"):
+        answers.close()
     assert not running()
 
 

@@ -34,20 +34,17 @@ py::tuple refine_of(const py::array& radius, const py::array& angle, const py::a
             "offsets must have shape (phases + 1,), got " + shape_text(offsets));
     require(vectors.ndim() == 2 && vectors.shape(1) == 4,
             "vectors must have shape (M, 4), got " + shape_text(vectors));
-    require(spec.wavelength > 0.0 && spec.match_radius > 0.0 && spec.position_error > 0.0 &&
-                spec.excitation_error > 0.0 && spec.excitation_slope >= 0.0 && spec.tilt_error > 0.0 &&
-                spec.in_plane_error > 0.0 && spec.false_share > 0.0 && spec.false_share < 1.0 &&
-                spec.steps >= 1,
-            "a refinement needs positive errors, a false_share between 0 and 1 and at least one step");
+    require_sound(spec);
 
     const Reflections reflections = {elements<double>(vectors, "vectors"),
                                      elements<std::int64_t>(offsets, "offsets"), offsets.size() - 1};
     const Candidates starts = {elements<double>(matrix, "matrix"), elements<std::int64_t>(phase, "phase"),
                                elements<bool>(selected, "selected"), candidates};
     for (py::ssize_t i = 0; i < phase.size(); ++i) {
-        require(starts.phase[i] >= 0 && starts.phase[i] < reflections.phases,
-                "phase must lie in [0, " + std::to_string(reflections.phases) + "), got " +
-                    std::to_string(starts.phase[i]));
+        if (starts.phase[i] < 0 || starts.phase[i] >= reflections.phases) {
+            throw py::value_error("phase must lie in [0, " + std::to_string(reflections.phases) + "), got " +
+                                  std::to_string(starts.phase[i]));
+        }
     }
     for (std::int64_t i = 0; i <= reflections.phases; ++i) {
         const std::int64_t before = i > 0 ? reflections.offsets[i - 1] : 0;

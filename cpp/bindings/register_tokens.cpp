@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <cmath>
 #include <string>
 
 namespace microinfer::bindings {
@@ -15,25 +14,13 @@ void require(bool condition, const std::string& message) {
     }
 }
 
-/// Checks what the kernels rely on, so that no bin lies outside its range.
 TokenSpec checked_spec(float radius_max, std::int32_t radius_bins, std::int32_t angle_bins,
                        float intensity_min, std::int32_t intensity_bins, float direct_beam_radius,
                        std::int32_t max_disks, std::int32_t min_disks) {
-    const auto number = [](auto value) { return ", got " + py::str(py::cast(value)).cast<std::string>(); };
-    require(std::isfinite(radius_max) && radius_max > 0.0F,
-            "radius_max must be positive and finite" + number(radius_max));
-    require(direct_beam_radius >= 0.0F && direct_beam_radius < radius_max,
-            "direct_beam_radius must be at least 0 and below radius_max" + number(direct_beam_radius));
-    require(intensity_min >= 0.0F && intensity_min < 1.0F,
-            "intensity_min must be at least 0 and below 1" + number(intensity_min));
-    require(radius_bins >= 1, "radius_bins must be at least 1" + number(radius_bins));
-    require(angle_bins >= 1, "angle_bins must be at least 1" + number(angle_bins));
-    require(intensity_bins >= 1, "intensity_bins must be at least 1" + number(intensity_bins));
-    require(max_disks >= 1, "max_disks must be at least 1" + number(max_disks));
-    require(min_disks >= 1 && min_disks <= max_disks,
-            "min_disks must be at least 1 and at most max_disks" + number(min_disks));
-    return {radius_max,     radius_bins,        angle_bins, intensity_min,
-            intensity_bins, direct_beam_radius, max_disks,  min_disks};
+    const TokenSpec spec = {radius_max,     radius_bins,        angle_bins, intensity_min,
+                            intensity_bins, direct_beam_radius, max_disks,  min_disks};
+    require_sound(spec);
+    return spec;
 }
 
 void check_length(std::int64_t length) {

@@ -79,9 +79,10 @@ Disks padded_disks(const py::array& radius, const py::array& angle, const py::ar
                          patterns,
                          length};
     for (py::ssize_t i = 0; i < patterns; ++i) {
-        require(disks.count[i] >= 0 && disks.count[i] <= length,
-                "count must lie between 0 and the length " + std::to_string(length) + ", got " +
-                    std::to_string(disks.count[i]) + " at " + std::to_string(i));
+        if (disks.count[i] < 0 || disks.count[i] > length) {
+            throw py::value_error("count must lie between 0 and the length " + std::to_string(length) +
+                                  ", got " + std::to_string(disks.count[i]) + " at " + std::to_string(i));
+        }
     }
     return disks;
 }

@@ -1,4 +1,5 @@
 #include "refinement/refiner.hpp"
+#include "require.hpp"
 
 #include <microinfer/matrix3.hpp>
 #include <microinfer/refinement.hpp>
@@ -43,6 +44,22 @@ void leave(const Candidates& candidates, const Refined& refined, std::int64_t at
 }
 
 }  // namespace
+
+void require_sound(const RefinementSpec& spec) {
+    const auto positive = [](double value) { return value > 0.0 && std::isfinite(value); };
+    require(positive(spec.wavelength), "wavelength must be positive and finite", spec.wavelength);
+    require(positive(spec.match_radius), "match_radius must be positive and finite", spec.match_radius);
+    require(positive(spec.position_error), "position_error must be positive and finite", spec.position_error);
+    require(positive(spec.excitation_error), "excitation_error must be positive and finite",
+            spec.excitation_error);
+    require(spec.excitation_slope >= 0.0 && std::isfinite(spec.excitation_slope),
+            "excitation_slope must be at least 0 and finite", spec.excitation_slope);
+    require(positive(spec.tilt_error), "tilt_error must be positive and finite", spec.tilt_error);
+    require(positive(spec.in_plane_error), "in_plane_error must be positive and finite", spec.in_plane_error);
+    require(spec.false_share > 0.0 && spec.false_share < 1.0, "false_share must lie between 0 and 1",
+            spec.false_share);
+    require(spec.steps >= 1, "steps must be at least 1", spec.steps);
+}
 
 void refine(const PaddedDisks& disks, const Reflections& reflections, const Candidates& candidates,
             const RefinementSpec& spec, const Refined& refined) {

@@ -1,8 +1,11 @@
+#include "require.hpp"
+
 #include <microinfer/thread_pool.hpp>
 #include <microinfer/tokenizer.hpp>
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <functional>
 #include <vector>
 
@@ -122,6 +125,21 @@ class Pattern {
 };
 
 }  // namespace
+
+void require_sound(const TokenSpec& spec) {
+    require(std::isfinite(spec.radius_max) && spec.radius_max > 0.0F,
+            "radius_max must be positive and finite", spec.radius_max);
+    require(spec.direct_beam_radius >= 0.0F && spec.direct_beam_radius < spec.radius_max,
+            "direct_beam_radius must be at least 0 and below radius_max", spec.direct_beam_radius);
+    require(spec.intensity_min >= 0.0F && spec.intensity_min < 1.0F,
+            "intensity_min must be at least 0 and below 1", spec.intensity_min);
+    require(spec.radius_bins >= 1, "radius_bins must be at least 1", spec.radius_bins);
+    require(spec.angle_bins >= 1, "angle_bins must be at least 1", spec.angle_bins);
+    require(spec.intensity_bins >= 1, "intensity_bins must be at least 1", spec.intensity_bins);
+    require(spec.max_disks >= 1, "max_disks must be at least 1", spec.max_disks);
+    require(spec.min_disks >= 1 && spec.min_disks <= spec.max_disks,
+            "min_disks must be at least 1 and at most max_disks", spec.min_disks);
+}
 
 void count_disks(const RaggedPeaks& peaks, const TokenSpec& spec, std::int32_t* count) {
     parallel_for(peaks.patterns, kBlock, [&](std::int64_t begin, std::int64_t end) {

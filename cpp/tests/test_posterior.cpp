@@ -227,7 +227,7 @@ TEST_F(Posterior, ArraysThatDoNotFitAreNamed) {
     const std::vector<std::int64_t> numbers(14, -1);
     expect_refused("norm.bias", {numbers.data(), {20}}, "norm.bias must hold float32");
     expect_refused("harmonics", {weight.elements, {5}}, "harmonics must hold int64");
-    expect_refused("harmonics", {numbers.data(), {5}}, "harmonics must not be negative, got -1");
+    expect_refused("harmonics", {numbers.data(), {5}}, "harmonics must lie in [0, 1024], got -1");
     expect_refused("cell_phase", {numbers.data(), {14}}, "cell_phase must lie in [0, 2), got -1");
     expect_refused("cell_waves.0.bias", {weight.elements, {28}},
                    "the model has an array cell_waves.0.bias that the core does not know");
@@ -243,8 +243,17 @@ TEST_F(Posterior, SettingsThatCannotBeAreRefused) {
     expect_refused([](PosteriorSettings& s) { s.heads = 3; },
                    "the width 20 must be a multiple of twice the heads, got 3");
     expect_refused([](PosteriorSettings& s) { s.orders = {2, 1, 3}; },
-                   "orders must rise from 1 or more, got 1 at 1");
-    expect_refused([](PosteriorSettings& s) { s.orders.clear(); }, "a posterior needs cells, orders");
-    expect_refused([](PosteriorSettings& s) { s.window = 90; }, "a posterior needs cells, orders");
+                   "orders must rise from 1 or more and end at 1024 or less, got 1 at 1");
+    expect_refused([](PosteriorSettings& s) { s.heads = std::int64_t{1} << 62; }, "twice the heads");
+    expect_refused([](PosteriorSettings& s) { s.orders = {1, 2, std::int64_t{1} << 62}; }, "at 2");
+    expect_refused([](PosteriorSettings& s) { s.orders.clear(); }, "orders must not be empty");
+    expect_refused([](PosteriorSettings& s) { s.top_cells = 0; }, "top_cells must be at least 1, got 0");
+    expect_refused([](PosteriorSettings& s) { s.window = s.angles; },
+                   "window must be at least 0 and below half");
+    expect_refused([](PosteriorSettings& s) { s.modes = 0; }, "modes must be at least 1, got 0");
+    expect_refused([](PosteriorSettings& s) { s.mode_radius = std::nan(""); },
+                   "mode_radius must be positive and finite, got nan");
+    expect_refused([](PosteriorSettings& s) { s.confidence_edge = 0.0; },
+                   "confidence_edge must be positive and finite, got 0");
     expect_refused([](PosteriorSettings& s) { s.mode_radius = 0.3; }, "must end before 0.2");
 }

@@ -13,13 +13,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <clocale>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <fstream>
+#include <locale>
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace microinfer;
@@ -104,9 +108,21 @@ TEST(Json, ReadsValues) {
     expect_throws<std::runtime_error>([&] { (void)a[0].object(); }, "an object was expected");
 }
 
+TEST(Json, ReadsNumbersWhateverTheProgramsLocale) {
+    struct Comma : std::numpunct<char> {
+        [[nodiscard]] char do_decimal_point() const override { return ','; }
+    };
+    const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Comma));
+    const std::string c_before = std::setlocale(LC_NUMERIC, nullptr);
+    std::setlocale(LC_NUMERIC, "de_DE.UTF-8");  // C's own, where the system has it
+    EXPECT_EQ(Json::parse("-2.5e-3").number(), -2.5e-3);
+    std::setlocale(LC_NUMERIC, c_before.c_str());
+    std::locale::global(before);
+}
+
 TEST(Json, RefusesDamagedTexts) {
     for (const std::string text : {"", "{", "[1, 2", "{\"a\" 1}", "{\"a\": 1} x", "\"\\x\"", "\"\\u12g4\"",
-                                   "\"\\ud800\"", "1e", "nul", "[1,]", "\"abc", "\"\\"}) {
+                                   "\"\\ud800\"", "1e", "1.2.3", "1-2", "nul", "[1,]", "\"abc", "\"\\"}) {
         expect_throws<std::runtime_error>([&] { (void)Json::parse(text); }, "JSON");
     }
     expect_throws<std::runtime_error>([] { (void)Json::parse(std::string(100000, '[')); }, "too many");
@@ -139,6 +155,8 @@ TEST(SealedFile, SaysWhatIsWrong) {
     expect_refused(sealed("some bytes", "2"), "a file of version 2, this library reads up to 1");
     expect_refused("another" + whole, "damaged: its checksum differs");
     expect_throws<FileError>([] { (void)verified_format("/nowhere/model.pt2"); }, "/nowhere/model.pt2");
+    const std::string folder = std::filesystem::temp_directory_path().string();
+    expect_throws<FileError>([&] { (void)verified_format(folder); }, folder + ": cannot read the file");
 }
 
 TEST(Metadata, IsRead) {
@@ -159,6 +177,20 @@ TEST(Metadata, IsRead) {
     EXPECT_EQ(facts.core->orders, (std::vector<std::int64_t>{1, 2}));
     EXPECT_EQ(facts.core->confidence_edge, 0.01);
     expect_throws<std::runtime_error>([] { (void)parse_metadata("{}"); }, "is missing");
+}
+
+TEST(Metadata, ThatCannotBeIsRefused) {
+    const auto expect_refused = [](const std::string& was, const std::string& is, const std::string& reason) {
+        std::string text = kMetadata;
+        text.replace(text.find(was), was.size(), is);
+        expect_throws<std::exception>([&] { (void)parse_metadata(text); }, reason);
+    };
+    expect_refused("\"max_disks\": 76", "\"max_disks\": 4294967297",
+                   "max_disks is out of range, got 4294967297");
+    expect_refused("\"max_disks\": 76", "\"max_disks\": -1", "max_disks must be at least 1, got -1");
+    expect_refused("\"radius_bins\": 256", "\"radius_bins\": 0", "radius_bins must be at least 1, got 0");
+    expect_refused("\"steps\": 6", "\"steps\": 0", "steps must be at least 1, got 0");
+    expect_refused("0.0197", "-1", "wavelength must be positive and finite, got -1");
 }
 
 TEST(Metadata, NeedsNothingForTheCore) {
@@ -204,8 +236,34 @@ TEST(Ranking, BlanksWhatIsInvalidAndCalibrates) {
     EXPECT_EQ(answers[1].phase, -1);
     EXPECT_EQ(answers[1].confidence, 0.0F);
     EXPECT_TRUE(std::isnan(answers[1].matrix.m[0][0]));
+    // As Python's: even what is certain, or more by rounding, is corrected.
+    ModelFacts doubting = facts;
+    doubting.slope = 0.1;
+    const CandidateArrays certain = {
+        1, std::vector<float>(18, 0.5F), {0, 0}, {1.0F, std::nextafter(1.0F, 2.0F)}, {1, 1}};
+    for (const Answer& answer : first_answers(certain, doubting)) {
+        EXPECT_NEAR(answer.confidence, 1.0 / (1.0 + std::exp(0.5 - 0.1 * std::log(1e6 - 1.0))), 1e-6);
+    }
     const CandidateArrays unsure = {1, std::vector<float>(9, 0.5F), {0}, {0.0F}, {1}};
     EXPECT_EQ(first_answers(unsure, facts)[0].confidence, 0.0F);
+}
+
+TEST(PeakList, IsEmptyOnceMovedFrom) {
+    PeakList list;
+    list.add({{0.5F, 0.0F, 2.0F}});
+    PeakList other = std::move(list);
+    EXPECT_EQ(other.size(), 1U);
+    list = PeakList();
+    EXPECT_EQ(list.size(), 0U);
+    list.add({{0.5F, 0.0F, 2.0F}});
+    other = std::move(list);
+    EXPECT_EQ(list.size(), 0U);  // NOLINT(bugprone-use-after-move): what the header promises
+    list.add({});
+    list.add({{0.25F, 0.0F, 2.0F}});
+    ASSERT_EQ(list.size(), 2U);
+    EXPECT_EQ(list.view().offsets[1], 0);
+    EXPECT_EQ(list.view().offsets[2], 1);
+    EXPECT_EQ(list.view().peaks, 1);
 }
 
 TEST(Disks, AreThoseOfValidPatterns) {

@@ -32,8 +32,8 @@ def torch_device(name: str | torch.device) -> torch.device:
         raise ValueError(
             f"device must be 'auto' or one of torch's, such as 'cpu' or 'cuda', got {name!r}"
         ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}: torch finds no CUDA GPU here")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {str(name)!r}: torch finds {torch.cuda.device_count()} CUDA GPUs here")
     return device
 
 
@@ -55,21 +55,26 @@ def torch_devices(names: str | torch.device | Sequence[str | torch.device]) -> l
     ValueError
         As `torch_device`, and where there is none.
     """
-    if isinstance(names, str):
-        names = names.split(",")
-    elif isinstance(names, torch.device):
-        names = [names]
+    names = torch_device_names(names)
     if not names:
         raise ValueError("device must name at least one device, got none")
-    if list(names) == ["auto"] and torch.cuda.device_count() > 1:
+    if names == ["auto"] and torch.cuda.device_count() > 1:
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     return [torch_device(name) for name in names]
+
+
+def torch_device_names(names: str | torch.device | Sequence[str | torch.device]) -> list[str | torch.device]:
+    """Return the names that `torch_devices` takes, one by one."""
+    if isinstance(names, str):
+        return list(names.split(","))
+    return [names] if isinstance(names, torch.device) else list(names)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for products of bfloat16 matrices."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _core.multiplies_bfloat16()
 
 

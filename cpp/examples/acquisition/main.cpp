@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -41,6 +42,19 @@ double field(const char*& at, char end, const std::string& where) {
     return value;
 }
 
+/// Reads a line, also one that ends as on Windows.
+bool read_line(std::ifstream& file, std::string& line) {
+    const bool more = static_cast<bool>(std::getline(file, line));
+    if (more && !line.empty() && line.back() == '\r') {
+        line.pop_back();
+    }
+    return more;
+}
+
+bool is_index(double value) {
+    return value >= 0 && value < 1e6 && value == std::floor(value);
+}
+
 Scan read_scan(const std::string& path) {
     std::ifstream file(path);
     if (!file) {
@@ -49,14 +63,17 @@ Scan read_scan(const std::string& path) {
     Scan scan;
     std::size_t columns = 0;
     std::string line;
-    std::getline(file, line);  // the names of the columns
-    for (int number = 2; std::getline(file, line); ++number) {
+    read_line(file, line);
+    if (line != "row,column,qx,qy,intensity") {
+        throw std::runtime_error(path + ", line 1: expected row,column,qx,qy,intensity, got " + line);
+    }
+    for (int number = 2; read_line(file, line); ++number) {
         const std::string where = path + ", line " + std::to_string(number);
         const char* at = line.c_str();
         const double row = field(at, ',', where);
         const double column = field(at, ',', where);
-        if (!(row >= 0 && row < 1e6 && column >= 0 && column < 1e6)) {
-            throw std::runtime_error(where + ": no such scan position");
+        if (!is_index(row) || !is_index(column)) {
+            throw std::runtime_error(where + ": row and column must be whole numbers from 0 to 999999");
         }
         const double qx = field(at, ',', where);
         const double qy = field(at, ',', where);

@@ -13,7 +13,7 @@ struct PaddedDisks {
     const float* angle;
     /// Intensity relative to the pattern's strongest disk, (patterns, length).
     const float* intensity;
-    /// Disks in each pattern, (patterns,).
+    /// Disks in each pattern, (patterns,), from 0 to `length`.
     const std::int32_t* count;
     std::int64_t patterns;
     std::int64_t length;

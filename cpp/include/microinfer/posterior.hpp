@@ -83,7 +83,8 @@ struct PosteriorSeconds {
 /// A posterior model, its weights packed for this machine.
 class PosteriorNetwork {
   public:
-    /// Copies what it needs of the weights. `instructions` is one of `instruction_sets`, or "auto" for the
+    /// Copies what it needs of the weights, which it takes as they are: make_posterior_network
+    /// (network_arrays.hpp) checks them. `instructions` is one of `instruction_sets`, or "auto" for the
     /// fastest; std::invalid_argument names those that there are, and says where they do not multiply
     /// `numbers`.
     PosteriorNetwork(const PosteriorWeights& weights, const PosteriorSpec& spec,

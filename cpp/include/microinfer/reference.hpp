@@ -43,7 +43,7 @@ struct BinnedDisks {
     const std::int32_t* radius;
     const std::int32_t* angle;
     const std::int32_t* intensity;
-    /// Disks in each pattern, (patterns,).
+    /// Disks in each pattern, (patterns,), from 0 to `length`.
     const std::int32_t* count;
     std::int64_t patterns;
     std::int64_t length;
@@ -52,7 +52,8 @@ struct BinnedDisks {
 /// A reference model, its weights packed for this machine.
 class ReferenceNetwork {
   public:
-    /// Copies what it needs of the weights. `instructions` is one of `instruction_sets`, or "auto" for the
+    /// Copies what it needs of the weights, which it takes as they are: make_reference_network
+    /// (network_arrays.hpp) checks them. `instructions` is one of `instruction_sets`, or "auto" for the
     /// fastest; std::invalid_argument names those that there are, and says where they do not multiply
     /// `numbers`.
     ReferenceNetwork(const ReferenceWeights& weights, const ReferenceSpec& spec,

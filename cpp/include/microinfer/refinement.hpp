@@ -31,6 +31,9 @@ struct RefinementSpec {
     std::int32_t steps;
 };
 
+/// Checks what a refinement relies on. Throws std::invalid_argument, which names the entry.
+void require_sound(const RefinementSpec& spec);
+
 /// The reflections of all phases. Not owning.
 struct Reflections {
     /// Reciprocal lattice vectors in the crystal's frame (1/Angstrom) and |F|, (reflections, 4).

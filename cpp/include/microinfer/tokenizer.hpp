@@ -18,6 +18,10 @@
 
 namespace microinfer {
 
+/// Checks what tokenization relies on, so that no bin lies outside its range. Throws std::invalid_argument,
+/// which names the entry.
+void require_sound(const TokenSpec& spec);
+
 /// Bragg peaks of many patterns, ragged and flat. Not owning.
 struct RaggedPeaks {
     /// Positions along detector axis 0 (down the image), (peaks,), 1/Angstrom.

@@ -1,9 +1,12 @@
 #include "json.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
+#include <cstdio>
+#include <locale>
+#include <sstream>
 #include <stdexcept>
 
 namespace microinfer::runtime {
@@ -15,7 +18,7 @@ constexpr int kDeepest = 64;  // nested values; a damaged text must not exhaust 
 
 class JsonReader {
   public:
-    explicit JsonReader(std::string_view text) : text_(text) {}
+    explicit JsonReader(std::string_view text) : text_(text) { number_.imbue(std::locale::classic()); }
 
     Json read() {
         Json value = read_value(0);
@@ -111,14 +114,14 @@ class JsonReader {
     }
 
     double read_number() {
-        const std::size_t end = text_.find_first_not_of("+-.0123456789eE", at_);
-        const std::string digits(text_.substr(at_, end - at_));
-        char* stop = nullptr;
-        const double number = std::strtod(digits.c_str(), &stop);
-        if (digits.empty() || *stop != '\0') {
+        const std::size_t end = std::min(text_.find_first_not_of("+-.0123456789eE", at_), text_.size());
+        number_.clear();
+        number_.str(std::string(text_.substr(at_, end - at_)));
+        double number = 0.0;
+        if (!(number_ >> number) || number_.peek() != EOF) {
             fail("a value was expected");
         }
-        at_ += digits.size();
+        at_ = end;
         return number;
     }
 
@@ -192,6 +195,7 @@ class JsonReader {
 
     std::string_view text_;
     std::size_t at_ = 0;
+    std::istringstream number_;  // not strtod: that reads as the program's locale has it
 };
 
 Json Json::parse(std::string_view text) {

@@ -43,7 +43,7 @@ class Mapper::Work {
     Work(const std::string& path, const MapperOptions& options) : options_(options) {
         const std::string format = runtime::verified_format(path);
         try {
-            facts_ = runtime::parse_metadata(runtime::read_record(path, kMetadata));
+            facts_ = read_facts(path);
             const bool core = facts_.core.has_value() && !options.graph;
             facts_.info.engine = core ? "core" : "graph";
             if (core && !multiplies_bfloat16()) {
@@ -75,6 +75,7 @@ class Mapper::Work {
         require_offsets(peaks);
         const runtime::Disks disks = runtime::disks_of(peaks, facts_.info.tokens);
         const runtime::CandidateArrays candidates = program_->candidates(peaks, disks);
+        require_phases(candidates);
         const std::vector<Answer> found = refines() ? runtime::refined_answers(candidates, disks, facts_)
                                                     : runtime::first_answers(candidates, facts_);
         std::vector<Answer> answers(static_cast<std::size_t>(peaks.patterns), runtime::no_answer());
@@ -89,6 +90,28 @@ class Mapper::Work {
   private:
     [[nodiscard]] bool refines() const {
         return options_.refine && facts_.refinement && facts_.kind == "posterior";
+    }
+
+    [[nodiscard]] static runtime::ModelFacts read_facts(const std::string& path) {
+        const std::string metadata = runtime::read_record(path, kMetadata);
+        try {
+            return runtime::parse_metadata(metadata);
+        } catch (const std::exception& error) {
+            throw FileError(path + ": its record " + kMetadata + " cannot be used: " + error.what() +
+                            ": export the model anew");
+        }
+    }
+
+    /// A file may hold a network of more phases than its metadata names.
+    void require_phases(const runtime::CandidateArrays& candidates) const {
+        const auto phases = static_cast<std::int64_t>(facts_.info.phases.size());
+        for (const std::int64_t phase : candidates.phase) {
+            if (phase < 0 || phase >= phases) {
+                throw std::runtime_error("the model answers with phase " + std::to_string(phase) +
+                                         ", and its file names " + std::to_string(phases) +
+                                         ": export the model anew");
+            }
+        }
     }
 
     [[nodiscard]] std::unique_ptr<runtime::Program> load_core(const std::string& path) const {

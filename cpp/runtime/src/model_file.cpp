@@ -3,6 +3,7 @@
 #include "json.hpp"
 
 #include <numbers>
+#include <stdexcept>
 
 namespace microinfer::runtime {
 namespace {
@@ -28,11 +29,22 @@ Phase phase_of(const Json& json) {
     return phase;
 }
 
+std::int32_t whole(const Json& json, const char* name) {
+    const std::int64_t value = json[name].integer();
+    if (value != static_cast<std::int32_t>(value)) {
+        throw std::runtime_error(std::string(name) + " is out of range, got " + std::to_string(value));
+    }
+    return static_cast<std::int32_t>(value);
+}
+
 TokenSpec spec_of(const Json& json) {
     const auto real = [&](const char* name) { return static_cast<float>(json[name].number()); };
-    const auto whole = [&](const char* name) { return static_cast<std::int32_t>(json[name].integer()); };
-    return {real("radius_max"),      whole("radius_bins"),       whole("angle_bins"), real("intensity_min"),
-            whole("intensity_bins"), real("direct_beam_radius"), whole("max_disks"),  whole("min_disks")};
+    const TokenSpec spec = {
+        real("radius_max"),       whole(json, "radius_bins"),    whole(json, "angle_bins"),
+        real("intensity_min"),    whole(json, "intensity_bins"), real("direct_beam_radius"),
+        whole(json, "max_disks"), whole(json, "min_disks")};
+    require_sound(spec);
+    return spec;
 }
 
 /// Appends a phase's reflections; h, k, l and |F| become vectors in 1/Angstrom and |F|.
@@ -60,12 +72,13 @@ std::optional<RefinementFacts> refinement_of(const Json& json, const Json::Array
         {json["wavelength"].number(), json["match_radius"].number(), json["position_error"].number(),
          json["excitation_error"].number(), json["excitation_slope"].number(),
          json["tilt_error"].number() * degree, json["in_plane_error"].number() * degree,
-         json["false_share"].number(), static_cast<std::int32_t>(json["steps"].integer())},
+         json["false_share"].number(), whole(json, "steps")},
         json["least_probability"].number(),
         json["evidence"].number(),
         json["margin"].number(),
         {},
         {0}};
+    require_sound(facts.spec);
     for (const Json& phase : phases) {
         add_reflections(phase, facts);
         if (facts.offsets.back() == facts.offsets[facts.offsets.size() - 2]) {

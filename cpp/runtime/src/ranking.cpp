@@ -11,9 +11,15 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
+constexpr double kCertain = 1e-6;  // as CERTAIN in python/microinfer/models/base.py
+
 /// A probability as a validation set corrected it; 0 stays 0.
 float calibrated(double probability, const ModelFacts& model) {
-    const double odds = std::log(probability / (1.0 - probability));
+    if (!(probability > 0.0)) {
+        return 0.0F;
+    }
+    const double bounded = std::clamp(probability, kCertain, 1.0 - kCertain);
+    const double odds = std::log(bounded / (1.0 - bounded));
     return static_cast<float>(1.0 / (1.0 + std::exp(-(model.slope * odds + model.offset))));
 }
 
@@ -44,7 +50,8 @@ std::vector<Answer> refined_answers(const CandidateArrays& candidates, const Dis
     const std::vector<double> starts(candidates.matrix.begin(), candidates.matrix.end());
     const auto selected = std::make_unique<bool[]>(size);
     for (std::size_t i = 0; i < size; ++i) {
-        selected[i] = i % count == 0 || candidates.probability[i] >= facts.least_probability;
+        selected[i] = candidates.valid[i / count] != 0 &&
+                      (i % count == 0 || candidates.probability[i] >= facts.least_probability);
     }
     std::vector<double> matrix(9 * size);
     std::vector<double> likelihood(size);

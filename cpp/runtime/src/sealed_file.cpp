@@ -8,25 +8,29 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <sstream>
+#include <vector>
 
 namespace microinfer::runtime {
 namespace {
 
 constexpr std::size_t kDigits = 64;
 constexpr std::size_t kLongestSeal = 256;
+constexpr std::size_t kPiece = 1U << 20U;  // bytes read at a time
 const std::string kBegin = "microinfer export ";
 
 std::string read_all(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    if (file) {
-        std::string bytes{std::istreambuf_iterator<char>(file), {}};
-        if (!file.bad()) {
-            return bytes;
-        }
+    std::string bytes;
+    std::vector<char> piece(kPiece);
+    while (file) {
+        file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+        bytes.append(piece.data(), static_cast<std::size_t>(file.gcount()));
     }
-    throw FileError(path + ": cannot read the file: " + std::strerror(errno));
+    if (!file.eof()) {
+        throw FileError(path + ": cannot read the file: " + std::strerror(errno));
+    }
+    return bytes;
 }
 
 }  // namespace

@@ -103,7 +103,11 @@ class TorchProgram : public Program {
                 run({at::from_blob(peaks.values.data(), {patterns, length, 3}, at::kFloat).to(device_),
                      at::from_blob(peaks.count.data(), {patterns}, at::kLong).to(device_)});
             TORCH_CHECK(outputs.size() == 4 && outputs[0].dim() == 4,
-                        "the model's answers have another layout");
+                        "the model gives another kind of answers");
+            const std::int64_t size = patterns * outputs[0].size(1);
+            TORCH_CHECK(outputs[0].numel() == 9 * size && outputs[1].numel() == size &&
+                            outputs[2].numel() == size && outputs[3].numel() == patterns,
+                        "the model's answers do not fit each other");
             return {outputs[0].size(1), elements<float>(outputs[0], at::kFloat),
                     elements<std::int64_t>(outputs[1], at::kLong), elements<float>(outputs[2], at::kFloat),
                     elements<std::uint8_t>(outputs[3], at::kByte)};

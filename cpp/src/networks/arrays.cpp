@@ -1,8 +1,10 @@
+#include "../require.hpp"
+
 #include <microinfer/network_arrays.hpp>
 
+#include <cmath>
 #include <cstddef>
 #include <set>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -13,12 +15,8 @@ using Shape = std::vector<std::int64_t>;
 
 /// Features of a disk that the embedding reads.
 constexpr std::int64_t kFeatures = 64;
-
-void require(bool condition, const std::string& message) {
-    if (!condition) {
-        throw std::invalid_argument(message);
-    }
-}
+/// Highest harmonic and angular order: more than any pattern's angles tell apart.
+constexpr std::int64_t kHighest = 1024;
 
 /// "(3, 4)", as Python writes it.
 std::string text(const Shape& shape) {
@@ -89,7 +87,7 @@ class Arrays {
 };
 
 void require_heads(std::int64_t width, std::int64_t heads) {
-    require(width >= 1 && heads >= 1 && width % (2 * heads) == 0,
+    require(heads >= 1 && heads <= width && width % (2 * heads) == 0,
             "the width " + std::to_string(width) + " must be a multiple of twice the heads, got " +
                 std::to_string(heads));
 }
@@ -109,22 +107,35 @@ std::vector<BlockWeights> blocks_of(Arrays& arrays, std::int64_t width) {
 }
 
 void require_sound(const PosteriorSettings& settings) {
-    require(!settings.orders.empty() && settings.top_cells >= 1 && settings.angles >= 3 &&
-                settings.peaks >= 1 && settings.window >= 0 && settings.window < settings.angles &&
-                settings.modes >= 1,
-            "a posterior needs cells, orders, angles, peaks and modes");
+    const auto positive = [](double value) { return value > 0.0 && std::isfinite(value); };
+    require(!settings.orders.empty(), "orders must not be empty");
     for (std::size_t n = 0; n < settings.orders.size(); ++n) {
         const std::int64_t order = settings.orders[n];
-        require(order >= 1 && (n == 0 || order > settings.orders[n - 1]),
-                "orders must rise from 1 or more, got " + std::to_string(order) + " at " + std::to_string(n));
+        require(order >= 1 && order <= kHighest && (n == 0 || order > settings.orders[n - 1]),
+                "orders must rise from 1 or more and end at 1024 or less, got " + std::to_string(order) +
+                    " at " + std::to_string(n));
     }
+    require(settings.top_cells >= 1, "top_cells must be at least 1", settings.top_cells);
+    require(settings.negligible >= 0.0 && settings.negligible < 1.0,
+            "negligible must be at least 0 and below 1", settings.negligible);
+    require(settings.angles >= 3 && settings.angles <= 100 * kHighest, "angles must lie in [3, 102400]",
+            settings.angles);
+    require(settings.peaks >= 1, "peaks must be at least 1", settings.peaks);
+    require(settings.window >= 0 && settings.window < (settings.angles + 1) / 2,
+            "window must be at least 0 and below half of angles", settings.window);
+    require(settings.modes >= 1, "modes must be at least 1", settings.modes);
+    require(positive(settings.mode_radius), "mode_radius must be positive and finite", settings.mode_radius);
+    require(positive(settings.confidence_radius), "confidence_radius must be positive and finite",
+            settings.confidence_radius);
+    require(positive(settings.confidence_edge), "confidence_edge must be positive and finite",
+            settings.confidence_edge);
 }
 
 void require_sound(const PosteriorSpec& spec) {
     const std::int64_t pairs = spec.width / spec.heads / 2;
     for (std::int64_t d = 0; d < pairs; ++d) {
-        require(spec.harmonics[d] >= 0,
-                "harmonics must not be negative, got " + std::to_string(spec.harmonics[d]));
+        require(spec.harmonics[d] >= 0 && spec.harmonics[d] <= kHighest, "harmonics must lie in [0, 1024]",
+                spec.harmonics[d]);
     }
     for (std::int64_t k = 0; k < spec.cells; ++k) {
         require(spec.cell_phase[k] >= 0 && spec.cell_phase[k] < spec.phases,
@@ -144,7 +155,7 @@ std::unique_ptr<PosteriorNetwork> make_posterior_network(const NamedArrays& name
     require_heads(width, heads);
     require_sound(settings);
     const std::int64_t cells = arrays.size("cells", 0);
-    require(cells >= 1, "a posterior needs cells, orders, angles, peaks and modes");
+    require(cells >= 1, "a posterior needs cells");
     const std::int64_t channels = arrays.size("cell_waves.0.weight", 1);
     const std::int64_t phases = arrays.size("operators", 0);
     const std::int64_t group = arrays.size("operators", 1);

@@ -63,10 +63,10 @@ Matrix3<double> load_matrix(const float* elements) {
     return a;
 }
 
-/// Angle of the rotation between two orientations, from the cosine of its half; anything beyond `kFar` counts
-/// as far.
 constexpr double kFar = 0.2;  // radians: the confidence's edge has ended
 
+/// Angle of the rotation between two orientations, from the cosine of its half; anything beyond `kFar` counts
+/// as far.
 double distance_of(float cosine) {
     return cosine < 0.99F ? std::numbers::pi : 2.0 * std::acos(std::min(1.0, static_cast<double>(cosine)));
 }

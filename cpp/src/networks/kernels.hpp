@@ -1,8 +1,8 @@
-/// The loops of a posterior model, compiled once for each instruction set: in float32, and linear maps in
+/// The loops of the models' networks, compiled once for each instruction set: in float32, and linear maps in
 /// bfloat16 too where the instruction set multiplies it.
 ///
-/// Rows of every matrix lie `Kernels::panel`-padded apart, so that no loop over columns has a remainder. A
-/// row's result does not depend on the rows beside it.
+/// Rows of what linear maps write lie `Kernels::panel`-padded apart, so that those have no remainder. A row's
+/// result does not depend on the rows beside it.
 #pragma once
 
 #include <microinfer/network.hpp>
@@ -54,8 +54,8 @@ struct Kernels {
     /// y (rows, panels * panel) from x (rows, inputs); `Epilogue::add` adds to what y holds.
     void (*linear)(const float* x, std::int64_t x_stride, std::int64_t rows, const LinearView<float>& map,
                    float* y, std::int64_t y_stride, Epilogue epilogue);
-    /// Rounds x (rows, inputs) to bfloat16; y's rows are filled up with zeros to a multiple of `panel`. Null
-    /// where the instruction set does not multiply bfloat16, as is `linear_bfloat16`.
+    /// Rounds x (rows, inputs) to bfloat16; y's rows are filled up with zeros to a multiple of 16. Null where
+    /// the instruction set does not multiply bfloat16, as is `linear_bfloat16`.
     void (*round)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t inputs, Bfloat16* y,
                   std::int64_t y_stride);
     /// As `linear`, with products of bfloat16 numbers that are summed in float32.

@@ -92,6 +92,9 @@ class ReferenceNetwork::Implementation {
             }
         }
         norm_in_(f.normed.get(), f.normed_stride, f.disks, f.x.get(), f.stride);
+        for (std::int64_t i = 0; i < f.disks; ++i) {  // the blocks add to whole panels
+            std::fill(f.x.get() + i * f.stride + spec.width, f.x.get() + (i + 1) * f.stride, 0.0F);
+        }
         // its attention is not rotary
         std::fill_n(f.cosine.get(), f.disks * encoder_.pairs(), 1.0F);
         std::fill_n(f.sine.get(), f.disks * encoder_.pairs(), 0.0F);

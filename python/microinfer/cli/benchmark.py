@@ -40,7 +40,7 @@ def benchmark(
     from microinfer.device import torch_device
     from microinfer.models import load_model
 
-    loaded = load_model(model)
+    loaded, target = load_model(model), torch_device(device)
     if min(shape) < 1:
         raise ValueError(f"--shape must be two positive numbers, got {shape}")
     missing = [phase.name for phase in loaded.phases if not len(phase.reflections)]
@@ -56,9 +56,8 @@ def benchmark(
         scan = Path(folder) / "scan.h5"
         bench.write_random_scan(scan, patterns, shape, rng)
         ours, report = bench.time_mapping(
-            scan, loaded, positions, repeats, device=device, refine="kinematic" if refine else None
+            scan, loaded, positions, repeats, device=target, refine="kinematic" if refine else None
         )
-    loaded.to(torch_device(device))
     products = bench.utilisation(loaded, next(bench.random_scan(patterns, (64, 64), rng)))
     table("mapping", ours, list(report.seconds))
     facts(

@@ -10,7 +10,7 @@ from microinfer.models.fused import arrays_of
 
 RECORD = "microinfer.safetensors"
 """Name of the model's arrays inside the file."""
-FORMATS = ("torchscript", "aoti")
+CPP_FORMATS = ("torchscript", "aoti")
 """The formats that C++ runs."""
 
 
@@ -26,7 +26,7 @@ def for_core(model: OrientationModel, file_format: str) -> PosteriorModel | None
     """
     if not isinstance(model, PosteriorModel) or model.operators.device.type != "cpu":
         return None
-    return model if file_format in FORMATS else None
+    return model if file_format in CPP_FORMATS else None
 
 
 def add_arrays(path: Path, model: PosteriorModel) -> None:

@@ -53,7 +53,7 @@ def export_model(
     The first two return matrix (B, 3, 3) float32, phase (B,) int64, confidence (B,) float32 and valid (B,) bool,
     the last one the fields of `microinfer.models.Candidates`.
 
-    In the formats that C++ runs, a posterior model in float32 for the CPU is there a second time, as arrays for the
+    In the formats that C++ runs, a posterior model for the CPU is there a second time, as arrays for the
     C++ core, which runs it several times faster than the graph.
 
     Parameters

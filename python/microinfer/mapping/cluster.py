@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from microinfer import __version__
+from microinfer.device import torch_device
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource, RowBlock
 from microinfer.models import OrientationModel
 
@@ -39,7 +40,8 @@ def map_on_cluster(
     job : MapJob
         What is mapped; model and scan are sent to the workers.
     options : dict
-        The other arguments that `job` was made with; ``device`` means the worker's.
+        The other arguments that `job` was made with; ``device`` means the worker's, ``"auto"`` its first GPU
+        where it has one.
     blocks : list of RowBlock
         Rows to answer.
     advance : callable
@@ -119,7 +121,7 @@ class _RemoteJob:
         model: OrientationModel
         source, model, options = pickle.loads(payload)
         self._payload = payload
-        self.job = MapJob(source, model, **options)
+        self.job = MapJob(source, model, **{**options, "device": torch_device(options.get("device", "auto"))})
 
     def __reduce__(self) -> tuple[type["_RemoteJob"], tuple[bytes]]:
         return _RemoteJob, (self._payload,)

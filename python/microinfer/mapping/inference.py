@@ -80,7 +80,7 @@ class Inference:
         for batch in self._batches(np.flatnonzero(run), count):
             good, answers = self._answer(_pick(tokens, batch, int(count[batch].max())))
             for name, values in answers.items():
-                arrays[name][batch[good]] = values[good]
+                arrays[name][batch[good]] = values
             advance(len(batch))
         shape = selected.shape
         return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
@@ -93,8 +93,8 @@ class Inference:
             for first in range(0, len(group), self.batch_size):
                 yield group[first : first + self.batch_size]
 
-    def _answer(self, tokens: Tokens) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-        """Which patterns of a batch have an answer, and the arrays of a map for all of them."""
+    def _answer(self, tokens: Tokens) -> tuple[NDArray[np.int64], dict[str, Any]]:
+        """Which patterns of a batch have an answer, and the arrays of a map for those."""
         if self.fused is not None:
             candidates = self.fused.candidates(tokens)
         else:
@@ -102,14 +102,18 @@ class Inference:
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     output = self.model(tokens)
                 candidates = self.model.decode(output, tokens)
+        good = np.flatnonzero(candidates.valid.cpu().numpy())
+        if len(good) < len(tokens.count):
+            tokens = Tokens(*(_rows(values, good) for values in tokens))
+            candidates = Candidates(*(_rows(values, good) for values in candidates))
         score = None
         if self.refinement is not None:
             candidates, score = self.refinement(tokens, candidates)
-        return candidates.valid.cpu().numpy(), _arrays(self.model, candidates, score)
+        return good, _arrays(self.model, candidates, score)
 
 
 def _arrays(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:
-    """The arrays of a map for one batch, whether valid or not."""
+    """The arrays of a map for answers."""
     probability = candidates.probability.cpu()
     confidence = model.calibrated(probability[:, 0])
     # what the best answer leaves is shared out as the model has it
@@ -150,11 +154,10 @@ def _to_device(tokens: Tokens, device: torch.device) -> Tokens:
 
 def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
     """Some patterns, without the padding that none of them needs."""
+    return Tokens(*(_rows(values[:, :length] if values.ndim == 2 else values, batch) for values in tokens))
 
-    def pick(values: Tensor) -> Tensor:
-        values = values[:, :length] if values.ndim == 2 else values
-        if values.device.type == "cpu":  # in NumPy, since torch's threads would spin beside the core's
-            return torch.from_numpy(values.numpy()[batch])
-        return values[torch.from_numpy(batch).to(values.device)]
 
-    return Tokens(*map(pick, tokens))
+def _rows(values: Tensor, index: NDArray[np.int64]) -> Tensor:
+    if values.device.type == "cpu":  # in NumPy, since torch's threads would spin beside the core's
+        return torch.from_numpy(values.numpy()[index])
+    return values[torch.from_numpy(index).to(values.device)]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
-from microinfer.device import torch_devices
+from microinfer.device import multiplies_bfloat16, torch_devices
 from microinfer.mapping.inference import Inference
 from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
@@ -132,6 +132,8 @@ class MapJob:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.source, self.refine = source, refine
         devices = torch_devices(device)
+        if dtype == "auto" and not all(map(multiplies_bfloat16, devices)):
+            dtype = "float32"  # on all of them: no block may depend on which device it comes to
         self.model = _model(model, devices[0])
         self.selected = _selection(source.scan_shape, roi, mask)
         self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
@@ -159,8 +161,8 @@ class MapJob:
     def identity(self) -> dict[str, str]:
         """What two mappings must share for their answers to stand in one map, by name, as text.
 
-        The peaks themselves are not among it: see `checksum_peaks`. Block and batch size, the
-        device and the dtype change the answers by rounding alone.
+        The peaks themselves are not among it: see `checksum_peaks`. Block and batch size and the device
+        change the answers by rounding alone, the dtype as `microinfer.map_orientations` says.
         """
         rows, columns = self.source.scan_shape
         digest = hashlib.sha256(self.selected.tobytes()).hexdigest()[:16]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from microinfer.device import torch_device_names
 from microinfer.io import open_peaks
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource
 from microinfer.mapping.report import MapReport
@@ -85,9 +86,10 @@ def map_orientations(
     batch_size : int, default: 1024
         Largest number of patterns that the model sees at once.
     dtype : str, default: "auto"
-        What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16 on
-        devices with instructions for it, which is faster. Of the answers to the model `cu`'s test patterns the two
-        move three in a thousand by more than a degree, nine in ten by less than 0.01.
+        What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
+        where all devices (of a cluster, the worker's) have instructions for it, which is faster. Of the answers to
+        the model `cu`'s test patterns the two move three in a thousand by more than a degree, nine in ten by less
+        than 0.01.
     min_disks : int, optional
         Positions with fewer disks (without the direct beam) are invalid. By default what the model was made
         for, usually 2.
@@ -101,13 +103,13 @@ def map_orientations(
         `microinfer.refinement`); None gives the model's own answers.
     cluster : str, optional
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
-        `microinfer.mapping.cluster`), each on the device that `device` means to it.
+        `microinfer.mapping.cluster`), each on the one device that `device` means to it.
 
     Returns
     -------
     OrientationMap
-        It does not depend on block size, batch size, number of threads or workers, or the order of disks, but
-        for rounding.
+        It does not depend on block size, batch size, device, number of threads or workers, or the order of
+        disks, but for rounding; `dtype` says what it changes.
 
     Raises
     ------
@@ -214,7 +216,12 @@ class _Mapper:
         self._cluster = options.pop("cluster", None)
         self._options = options
         if self._cluster is not None:
-            options = {**options, "device": "cpu"}  # the workers have devices of their own
+            if len(torch_device_names(options.get("device", "auto"))) > 1:
+                raise ValueError(f"with a cluster, device must be one device, got {options['device']!r}")
+            # the workers have devices of their own
+            options = {**options, "device": "cpu"}
+            if options.get("dtype") == "bfloat16":
+                options["dtype"] = "float32"
         self.job = MapJob(source, model, **options)  # type: ignore[misc]  # neither progress nor cluster is left
         self.positions = int(self.job.selected.sum())
 
@@ -223,6 +230,8 @@ class _Mapper:
         job = self.job
         report.resumed = int(job.selected[done].sum())
         disks, far_disks, largest_radius, enough = 0, 0, 0.0, report.valid > 0
+        missing = job.selected.any(axis=1) & ~done
+        lanes = {"infer": len(job.lanes)} if self._cluster is None else {}
         began = time.perf_counter()
 
         def write_timed(block: AnsweredBlock) -> None:
@@ -240,13 +249,16 @@ class _Mapper:
             for block in answers:
                 writer.put(block)
                 for stage, seconds in block.seconds.items():
-                    report.seconds[stage] += seconds
+                    report.seconds[stage] += seconds / lanes.get(stage, 1)
+                missing[slice(*block.rows)] = False
                 report.count(block.arrays, job.model.phases)
                 disks += block.disks
                 far_disks += block.far_disks
                 largest_radius = max(largest_radius, block.largest_radius)
                 enough = enough or block.enough_disks
         report.elapsed = time.perf_counter() - began
+        if missing.any():
+            raise RuntimeError(f"scan rows {np.flatnonzero(missing).tolist()} came without answers")
         if not enough:
             self._warn(f"no scan position has the {job.spec.min_disks} disks that an answer needs")
         elif disks and (far_disks > EXCESS_SHARE * disks or largest_radius < K_MAX_SHORTFALL * job.k_max):
@@ -280,4 +292,9 @@ class _Mapper:
 def _open(peaks: "Scan", stack: ExitStack) -> PeakSource:
     if isinstance(peaks, str | PathLike):
         return stack.enter_context(open_peaks(peaks))
-    return peaks if hasattr(peaks, "read_rows") else BraggPeaks.from_py4dstem(peaks)
+    if hasattr(peaks, "read_rows"):
+        return peaks
+    if not hasattr(peaks, "Rshape"):
+        kind = f"{type(peaks).__module__}.{type(peaks).__qualname__}"
+        raise TypeError(f"peaks must be BraggPeaks, BraggVectors of py4DSTEM, a reader or a path, got {kind}")
+    return BraggPeaks.from_py4dstem(peaks)

@@ -28,7 +28,7 @@ class MapReport:
         Of the valid positions; NaN where there are none.
     seconds : dict of str to float
         Busy time of each stage: ``read``, ``tokenize``, ``infer``, ``write``. They run beside each other: the
-        longest is the bottleneck. On a cluster it is the sum over the workers.
+        longest is the bottleneck. Of several devices it is the mean, of a cluster's workers the sum.
     elapsed : float
         Seconds from first to last.
     """

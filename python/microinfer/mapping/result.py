@@ -118,6 +118,9 @@ def checked_arrays(block: MapBlock, n_phases: int, first_row: int = 0) -> dict[s
         f"alternative_phase must lie in [-1, {n_phases})": (
             (arrays["alternative_phase"] >= -1) & (arrays["alternative_phase"] < n_phases)
         ).all(-1),
+        "alternative_matrix must hold proper rotations where alternative_phase is not -1,": (
+            (arrays["alternative_phase"] == -1) | _are_rotations(arrays["alternative_matrix"])
+        ).all(-1),
     }
     for rule, holds in checks.items():
         bad = np.argwhere(valid & ~holds)

@@ -16,7 +16,7 @@ def relay(stage: Callable[[_T], _U], items: Iterable[_T], name: str) -> Generato
     """Run a stage in a thread, ahead of whoever iterates over its results by at most `AHEAD`.
 
     Relays can be chained. Closing the last one ends them all: what a stage is just doing ends, the rest never
-    begins.
+    begins. Ctrl-C meanwhile waits for that end too.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def spread(stages: Sequence[Callable[[_T], _U]], items: Iterable[_T], name: str)
     Raises
     ------
     BaseException
-        Whatever a stage or `items` raised.
+        Whatever a stage or `items` raised first; the other stages begin with nothing more.
     """
     queue: _Queue[_U] = _Queue()
     source, next_item = iter(items), threading.Lock()
@@ -68,12 +68,16 @@ def spread(stages: Sequence[Callable[[_T], _U]], items: Iterable[_T], name: str)
         nonlocal working
         error = None
         try:
-            while not queue.abandoned:
+            while True:
                 with next_item:
+                    if queue.over:
+                        break
                     try:
                         item = next(source)
                     except StopIteration:
                         break
+                if queue.over:
+                    break
                 queue.put(stage(item))
                 del item  # not kept while the next one is waited for
         except BaseException as raised:
@@ -89,14 +93,26 @@ def spread(stages: Sequence[Callable[[_T], _U]], items: Iterable[_T], name: str)
         threading.Thread(target=work, args=(stage,), name=f"microinfer-{name}-{number}")
         for number, stage in enumerate(stages)
     ]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield from queue
     finally:
         queue.abandon()
-        for thread in threads:
-            thread.join()
+        _join(threads)
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait for the end of threads; raise a Ctrl-C that comes meanwhile when they have ended."""
+    interruption = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt as error:
+                interruption = error
+    if interruption is not None:
+        raise interruption
 
 
 class Sink(Generic[_T]):
@@ -146,7 +162,7 @@ class Sink(Generic[_T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._queue.end()
-        self._thread.join()
+        _join([self._thread])
         if error is None and self._error is not None:
             raise self._error
 
@@ -159,26 +175,31 @@ class _Queue(Generic[_T]):
         self._changed = threading.Condition()
         self._ended = False
         self._error: BaseException | None = None
-        self.abandoned = False
+        self._abandoned = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is wanted: nobody takes it, or there was an error."""
+        return self._abandoned or self._error is not None
 
     def put(self, item: _T) -> None:
         """Wait for room and add an item; once the queue is abandoned, drop it."""
         with self._changed:
-            self._changed.wait_for(lambda: self.abandoned or len(self._items) < AHEAD)
-            if not self.abandoned:
+            self._changed.wait_for(lambda: self._abandoned or len(self._items) < AHEAD)
+            if not self._abandoned:
                 self._items.append(item)
                 self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that nothing more comes, because of an error where there was one."""
+        """Say that nothing more comes, because of an error where there was one; the first one counts."""
         with self._changed:
-            self._ended, self._error = True, error
+            self._ended, self._error = True, self._error or error
             self._changed.notify_all()
 
     def abandon(self) -> None:
         """Say that nobody takes anything more."""
         with self._changed:
-            self.abandoned = True
+            self._abandoned = True
             self._items.clear()
             self._changed.notify_all()
 

@@ -92,7 +92,8 @@ struct Answer {
     bool valid;
 };
 
-/// The Bragg peaks of some scan positions, one after the other. Owns its memory.
+/// The Bragg peaks of some scan positions, one after the other. Owns its memory. A list that was moved from
+/// is empty and may be filled anew.
 class PeakList {
   public:
     /// Adds the next scan position; it may have no peaks. The direct beam may be among them: the model leaves
@@ -100,14 +101,14 @@ class PeakList {
     void add(const std::vector<Peak>& peaks);
 
     /// Number of scan positions.
-    [[nodiscard]] std::size_t size() const { return offsets_.size() - 1; }
+    [[nodiscard]] std::size_t size() const { return offsets_.empty() ? 0 : offsets_.size() - 1; }
 
     /// The peaks as the core's functions take them, as long as this list lives and is not changed.
     [[nodiscard]] RaggedPeaks view() const;
 
   private:
     std::vector<float> qx_, qy_, intensity_;
-    std::vector<std::int64_t> offsets_{0};
+    std::vector<std::int64_t> offsets_;  // empty before the first position, and of a list that was moved from
 };
 
 /// How a Mapper works.
@@ -123,8 +124,8 @@ struct MapperOptions {
 
 /// Maps Bragg peaks to orientations. All functions may be called from several threads at once.
 ///
-/// The core runs posterior models in float32 on the CPU; other models, and files that do not hold what the
-/// core needs, run as graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
+/// The core runs posterior models on the CPU; other models, and files that do not hold what the core needs,
+/// run as graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
 /// refine in either case, are set by microinfer::set_num_threads() (microinfer/thread_pool.hpp), those of a
 /// graph by at::set_num_threads(); OMP_NUM_THREADS sets both. Of calls that run at once one has the core's
 /// threads, the others run on their calling ones.

@@ -10,6 +10,7 @@ from microinfer.io.atomic import atomic_output
 from microinfer.mapping.exports.euler import bunge_angles
 from microinfer.mapping.exports.frame import ExportFrame, export_frame, orix_groups
 from microinfer.mapping.exports.orix import best_matrices, orix_coordinates, orix_order
+from microinfer.mapping.exports.ranking import indexed_phase
 from microinfer.mapping.result import OrientationMap
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
@@ -47,7 +48,8 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
     """
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
     matrix = best_matrices(omap, [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames])
-    phase_id, indexed, (x, y) = orix_order(omap.phase), orix_order(omap.valid), orix_coordinates(omap)
+    phase_id, indexed = orix_order(indexed_phase(omap)), orix_order(omap.valid)
+    x, y = orix_coordinates(omap)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():
         euler[indexed] = np.mod(np.degrees(bunge_angles(matrix[indexed])), 360.0)

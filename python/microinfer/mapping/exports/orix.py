@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from microinfer.crystal import CrystalPhase
 from microinfer.mapping.exports.frame import ExportFrame, export_frame
-from microinfer.mapping.exports.ranking import rank_answers
+from microinfer.mapping.exports.ranking import indexed_phase, rank_answers
 from microinfer.mapping.result import OrientationMap
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
 
 def best_matrices(omap: OrientationMap, rotations: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """The map's answers T @ M for the rotation T of each phase, the identity where invalid, in orix's order."""
-    ranking = rank_answers(omap)
-    return turn_phases(orix_order(ranking.matrix[:, :, 0]), orix_order(ranking.phase[:, :, 0]), rotations)
+    phase = indexed_phase(omap)
+    matrix = omap.matrix.astype(np.float64)
+    matrix[phase < 0] = np.eye(3)
+    return turn_phases(orix_order(matrix), orix_order(phase), rotations)
 
 
 def orix_order(values: NDArray[Any] | None) -> NDArray[Any]:
@@ -107,7 +109,7 @@ def crystal_map(
     x, y = orix_coordinates(omap)
     xmap = CrystalMap(
         rotations=Rotation(quaternion[:, [3, 0, 1, 2]].reshape(*matrix.shape[:-2], 4)),
-        phase_id=orix_order(omap.phase).astype(np.int64),
+        phase_id=orix_order(indexed_phase(omap)).astype(np.int64),
         x=x,
         y=y,
         phase_list=_phase_list(omap.phases, frames),

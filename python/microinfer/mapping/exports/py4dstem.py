@@ -1,10 +1,12 @@
 """Orientation maps as py4DSTEM's, for its plots, strain maps and exports."""
 
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystal import CrystalPhase, lattice_basis
 from microinfer.mapping.exports.euler import bunge_angles
 from microinfer.mapping.exports.ranking import rank_answers
 from microinfer.mapping.result import OrientationMap
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from py4DSTEM.process.diffraction import Crystal
     from py4DSTEM.process.diffraction.utils import OrientationMap as Py4dstemMap
 
-CELL_TOLERANCE = 0.05  # of an axis' length: the axes of another crystal or setting lie farther off
+CELL_TOLERANCE = 0.05  # of an axis' length: measured and calculated cells of one crystal lie nearer
 
 
 def to_py4dstem(omap: OrientationMap, crystal: "Crystal", phase: int = 0) -> "Py4dstemMap":
@@ -53,8 +55,7 @@ def to_py4dstem(omap: OrientationMap, crystal: "Crystal", phase: int = 0) -> "Py
     if not 0 <= phase < len(omap.phases):
         raise ValueError(f"phase must lie in [0, {len(omap.phases)}), got {phase}")
     known = omap.phases[phase]
-    off = np.linalg.norm(crystal.lat_real - known.basis, axis=1) / np.linalg.norm(known.basis, axis=1)
-    if off.max() > CELL_TOLERANCE:
+    if not _same_axes(crystal.lat_real, known):
         raise ValueError(
             f"crystal must have the axes of phase {known.name!r}, {known.basis.round(3).tolist()} Angstrom, got "
             f"{np.round(crystal.lat_real, 3).tolist()}"
@@ -82,6 +83,16 @@ def to_py4dstem(omap: OrientationMap, crystal: "Crystal", phase: int = 0) -> "Py
     matrix[:, :, 1:] *= sign[:, None, None]  # py4DSTEM's angles are those before the mirror
     result.angles[there] = bunge_angles(matrix)[:, ::-1]
     return result
+
+
+def _same_axes(basis: NDArray[np.float64], phase: CrystalPhase) -> bool:
+    """Whether a cell's axes, as rows, are those of the phase: near them, and nearer than in another order."""
+    own = np.array(phase.lattice).reshape(2, 3)
+    in_order, *others = (
+        np.abs(basis - lattice_basis(tuple(own[:, order].ravel()))).max()
+        for order in map(list, permutations(range(3)))
+    )
+    return bool(in_order <= CELL_TOLERANCE * own[0].min() and in_order <= min(others) + 1e-9)
 
 
 def _into_triangle(

@@ -19,10 +19,16 @@ class Ranking(NamedTuple):
     """(Rx, Ry, R): the confidence and the alternatives' probabilities, 0 where there is none."""
 
 
+def indexed_phase(omap: OrientationMap) -> NDArray[np.int16]:
+    """Phase of every scan position, -1 where `valid` says that there is no answer, whoever made it say so."""
+    return np.where(omap.valid, omap.phase, np.int16(-1))
+
+
 def rank_answers(omap: OrientationMap) -> Ranking:
     """Put the alternatives of a map behind its answers."""
     others = omap.alternatives
     phase = np.concatenate([omap.phase[..., None], others.phase], axis=-1)
+    phase[~omap.valid] = -1
     matrix = np.concatenate([omap.matrix[..., None, :, :], others.matrix], axis=2, dtype=np.float64)
     probability = np.concatenate([omap.confidence[..., None], others.probability], axis=-1, dtype=np.float64)
     matrix[phase < 0], probability[phase < 0] = np.eye(3), 0.0
