@@ -59,7 +59,9 @@ class CrystalPhase:
     @property
     def reciprocal(self) -> NDArray[np.float64]:
         """Reciprocal lattice vectors a*, b*, c* as rows, in 1/Angstrom without 2 pi, shape (3, 3)."""
-        return np.linalg.inv(self.basis).T
+        a, b, c = self.basis
+        # not by np.linalg.inv, after which LAPACK's threads spin for a while, beside a mapping's
+        return np.cross([b, c, a], [c, a, b]) / np.dot(a, np.cross(b, c))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the phase as JSON-able values."""
