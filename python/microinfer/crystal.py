@@ -61,7 +61,8 @@ class CrystalPhase:
         """Reciprocal lattice vectors a*, b*, c* as rows, in 1/Angstrom without 2 pi, shape (3, 3)."""
         a, b, c = self.basis
         # not by np.linalg.inv, after which LAPACK's threads spin for a while, beside a mapping's
-        return np.cross([b, c, a], [c, a, b]) / np.dot(a, np.cross(b, c))
+        products: NDArray[np.float64] = np.cross([b, c, a], [c, a, b])
+        return products / np.dot(a, products[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the phase as JSON-able values."""
