@@ -62,7 +62,8 @@ class CrystalPhase:
         a, b, c = self.basis
         # not by np.linalg.inv, after which LAPACK's threads spin for a while, beside a mapping's
         products: NDArray[np.float64] = np.cross([b, c, a], [c, a, b])
-        return products / np.dot(a, products[0])
+        volume: float = np.dot(a, products[0])
+        return products / volume
 
     def to_dict(self) -> dict[str, Any]:
         """Return the phase as JSON-able values."""
