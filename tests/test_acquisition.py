@@ -169,6 +169,22 @@ def test_example_maps_its_own_peaks(acquisition, tmp_path) -> None:
     assert np.abs(matrix[valid] @ matrix[valid].transpose(0, 2, 1) - np.eye(3)).max() < 1e-5
 
 
+def test_the_readmes_commands_lead_to_orientations(tmp_path) -> None:
+    section = (ROOT / "README.md").read_text().split("## At the microscope")[1]
+    commands = section.split("```sh\n")[1].split("```")[0]
+    assert "cmake --build" in commands
+    (tmp_path / "cpp").symlink_to(ROOT / "cpp")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", commands], cwd=tmp_path, env={**os.environ, "PATH": path},
+        capture_output=True, text=True, timeout=1800, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    header, *lines = (tmp_path / "orientations.csv").read_text().splitlines()
+    assert header.startswith("row,column,valid,phase,confidence")
+    assert any(line.split(",")[2:4] == ["1", "Cu"] for line in lines)
+
+
 def test_threads_change_no_answer(acquisition, script_file) -> None:
     one, three = (
         run(acquisition, script_file, EXAMPLE / "peaks.csv", "--threads", count).stdout for count in "13"

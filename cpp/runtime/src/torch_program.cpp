@@ -5,6 +5,7 @@
 #include <microinfer/mapper.hpp>
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
@@ -14,9 +15,16 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -65,6 +73,67 @@ void scatter(const std::vector<T>& rows, const std::vector<std::int64_t>& places
     }
 }
 
+/// Runs torch's work on one thread, whoever asks for it. For every thread that calls it torch keeps a team of
+/// OpenMP threads of its own, and several teams slow each other down.
+class TorchThread {
+  public:
+    TorchThread() : thread_([this] { serve(); }) {}
+
+    ~TorchThread() {
+        {
+            const std::lock_guard lock(mutex_);
+            stopping_ = true;
+        }
+        changed_.notify_one();
+        thread_.join();
+    }
+
+    TorchThread(const TorchThread&) = delete;
+    TorchThread& operator=(const TorchThread&) = delete;
+
+    /// Waits for the work and returns what it returns, or throws what it throws. It has as many threads as
+    /// the caller's would have.
+    template <typename Work>
+    auto run(const Work& work) {
+        using Task = std::packaged_task<decltype(work())()>;
+        const auto task = std::make_shared<Task>([&work, threads = at::get_num_threads()] {
+            if (at::get_num_threads() != threads) {
+                at::set_num_threads(threads);
+            }
+            return work();
+        });
+        auto result = task->get_future();
+        {
+            const std::lock_guard lock(mutex_);
+            tasks_.emplace_back([task] { (*task)(); });  // which lives until the thread is done with it
+        }
+        changed_.notify_one();
+        return result.get();
+    }
+
+  private:
+    void serve() {
+        std::unique_lock lock(mutex_);
+        for (;;) {
+            changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+            if (tasks_.empty()) {
+                return;
+            }
+            const std::function<void()> task = std::move(tasks_.front());
+            tasks_.pop_front();
+            lock.unlock();
+            task();
+            lock.lock();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::function<void()>> tasks_;
+    bool stopping_ = false;
+    std::thread thread_;  // the last: it uses all of the above
+};
+
 /// Runs patterns of similar length together, and exchanges memory of the host with tensors of the model's
 /// device.
 class TorchProgram : public Program {
@@ -72,6 +141,13 @@ class TorchProgram : public Program {
     explicit TorchProgram(at::Device device) : device_(device) {}
 
     [[nodiscard]] CandidateArrays candidates(const RaggedPeaks& peaks, const Disks& disks) const override {
+        return thread_.run([&] { return answer_all(peaks, disks); });
+    }
+
+  private:
+    [[nodiscard]] virtual std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) const = 0;
+
+    [[nodiscard]] CandidateArrays answer_all(const RaggedPeaks& peaks, const Disks& disks) const {
         std::vector<std::int64_t> count;
         for (const std::int64_t pattern : disks.pattern) {
             count.push_back(peaks.offsets[pattern + 1] - peaks.offsets[pattern]);
@@ -91,9 +167,6 @@ class TorchProgram : public Program {
         }
         return all;
     }
-
-  private:
-    [[nodiscard]] virtual std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) const = 0;
 
     [[nodiscard]] CandidateArrays answer(PaddedPeaks peaks, std::int64_t length) const {
         const auto patterns = static_cast<std::int64_t>(peaks.count.size());
@@ -118,6 +191,7 @@ class TorchProgram : public Program {
     }
 
     at::Device device_;
+    mutable TorchThread thread_;
 };
 
 class TorchScriptProgram : public TorchProgram {

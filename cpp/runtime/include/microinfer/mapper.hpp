@@ -128,7 +128,7 @@ struct MapperOptions {
 /// run as graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
 /// refine in either case, are set by microinfer::set_num_threads() (microinfer/thread_pool.hpp), those of a
 /// graph by at::set_num_threads(); OMP_NUM_THREADS sets both. Of calls that run at once one has the core's
-/// threads, the others run on their calling ones.
+/// threads, the others run on their calling ones; a graph answers them one after the other.
 class Mapper {
   public:
     /// Loads a file that `microinfer export` wrote, as TorchScript or as an AOTInductor package; which of
