@@ -199,14 +199,15 @@ def test_what_does_not_fit_is_named(crystals):
         omap.to_py4dstem(crystals["Cu"], phase=2)
     with pytest.raises(ValueError, match=r"axes of phase 'Ti', \[\[2.95, .* Angstrom, got \[\[3.61, "):
         omap.to_py4dstem(crystals["Cu"], phase=1)
+    longer = Crystal(np.zeros((1, 3)), np.array([22]), (1.055 * 2.95, 1.055 * 2.95, 4.68, 90, 90, 120))
+    with pytest.raises(ValueError, match="axes of phase 'Ti'"):
+        omap.to_py4dstem(longer, phase=1)
     perovskite = make_phase(
         "GdFeO3", (5.35, 5.61, 7.67, 90, 90, 90), "Pbnm", "mmm", turn([1, 0, 0], 2), turn([0, 1, 0], 2)
     )
     other = replace(random_map("Cu"), phases=(perovskite,))
     swapped = Crystal(np.zeros((1, 3)), np.array([26]), (5.61, 5.35, 7.67, 90, 90, 90))
-    with pytest.raises(
-        ValueError, match="axes of phase 'GdFeO3'"
-    ):  # 5 % off as they stand, 0 % in another order
+    with pytest.raises(ValueError, match="axes of phase 'GdFeO3'"):  # 5 % off; in another order 0 %
         other.to_py4dstem(swapped)
     with pytest.raises(ValueError, match="must have an orientation plan: call"):
         omap.to_py4dstem(Crystal(np.zeros((1, 3)), np.array([29]), 3.61))

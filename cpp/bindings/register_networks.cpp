@@ -114,8 +114,7 @@ void register_networks(py::module_& module) {
         .def("find_modes", &find_modes_of, py::arg("radius"), py::arg("angle"), py::arg("intensity"),
              py::arg("count"),
              "Two tuples: matrices (N, M, 3, 3), phases and probabilities (N, M) of the modes and "
-             "probability of "
-             "no crystal (N,); seconds of the network and of decoding, summed over threads.");
+             "probability of no crystal (N,); seconds of the network and of decoding, summed over threads.");
     py::class_<ReferenceNetwork>(module, "ReferenceNetwork", "A reference model, packed for this machine.")
         .def(py::init(&make_reference), py::arg("arrays"), py::kw_only(), py::arg("heads"),
              py::arg("bfloat16") = false, py::arg("instructions") = "auto")

@@ -87,12 +87,14 @@ def to_py4dstem(omap: OrientationMap, crystal: "Crystal", phase: int = 0) -> "Py
 
 def _same_axes(basis: NDArray[np.float64], phase: CrystalPhase) -> bool:
     """Whether a cell's axes, as rows, are those of the phase: near them, and nearer than in another order."""
-    own = np.array(phase.lattice).reshape(2, 3)
-    in_order, *others = (
-        np.abs(basis - lattice_basis(tuple(own[:, order].ravel()))).max()
-        for order in map(list, permutations(range(3)))
-    )
-    return bool(in_order <= CELL_TOLERANCE * own[0].min() and in_order <= min(others) + 1e-9)
+
+    def off(order: tuple[int, ...]) -> float:
+        lattice = np.array(phase.lattice).reshape(2, 3)[:, list(order)]
+        axes = lattice_basis(tuple(lattice.ravel()))
+        return float((np.linalg.norm(basis - axes, axis=1) / lattice[0]).max())
+
+    as_they_stand, *reordered = map(off, permutations(range(3)))
+    return as_they_stand <= min(CELL_TOLERANCE, *(other + 1e-9 for other in reordered))
 
 
 def _into_triangle(
