@@ -5,7 +5,8 @@
 builds the C++ example, exports the model in both formats and prints a table for each number of threads. Every row of
 patterns is answered by itself, medians of one run; the ratio is to the engine in Python: tokenization, inference and
 refinement, without the mapper's stream around them. "stream" answers all rows as fast as they come.
-`--formats torchscript` leaves AOTInductor, which compiles for many minutes, out.
+`--formats torchscript` leaves AOTInductor, which compiles for many minutes, out; `--model paper` takes the paper's
+model, with random weights.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from paper_procedure import paper_model
 
 import microinfer as mi
 from microinfer import _core
@@ -49,13 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="cu", help="a shipped model's name, or a checkpoint's path")
+    parser.add_argument("--model", default="cu", help="a shipped model's name, a checkpoint's path, or paper")
     parser.add_argument("--formats", nargs="*", default=["torchscript", "aoti"], help="whose graphs to run")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16, everywhere")
     parser.add_argument("--threads", nargs="+", type=int, default=[_core.num_threads()])
     arguments = parser.parse_args()
-    model = mi.load_model(arguments.model)
-    print(f"{model.card.get('name')}, {torch.backends.cpu.get_cpu_capability()}")
+    model = mi.load_model("cu" if arguments.model == "paper" else arguments.model)
+    if arguments.model == "paper":
+        model = paper_model(model.phases)
+    print(f"{arguments.model}, {torch.backends.cpu.get_cpu_capability()}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         exported = {"core": folder / "core.ts"} | {graph: folder / graph for graph in arguments.formats}
@@ -73,7 +77,7 @@ def main() -> None:
             print("| | case | refined | first call, ms | median, ms | to the engine | stream, patterns/s |")
             print("|---|---|---|---|---|---|---|")
             for case in CASES:
-                for refine in (None, "kinematic"):
+                for refine in (None, "kinematic") if "voltage" in model.card else (None,):
                     compare(model, case, refine, arguments.dtype, program, exported)
 
 

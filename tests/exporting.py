@@ -1,5 +1,7 @@
 """Patterns that an exported model must answer as the mapper does, and the comparison."""
 
+import copy
+
 import numpy as np
 import torch
 
@@ -53,15 +55,23 @@ def check_answers(
     model: OrientationModel,
     refine: str | None = None,
     dtype: str = "float32",
+    share: float = 1.0,
+    confidence_error: float = 2e-4,
+    device: str = "cpu",
 ) -> None:
-    """Compare matrix, phase, confidence and valid with those of the mapper."""
+    """Compare matrix, phase, confidence and valid with those of the mapper; `share` of the answers must be near."""
     matrix, phase, confidence, valid = (np.asarray(part) for part in answers)
-    omap = mi.map_orientations(scan_of(patterns), model, device="cpu", refine=refine, dtype=dtype)
+    model = copy.deepcopy(model)  # which a map moves to its device
+    omap = mi.map_orientations(scan_of(patterns), model, device=device, refine=refine, dtype=dtype)
     expected = omap.valid.ravel()
     np.testing.assert_array_equal(valid, expected)
     np.testing.assert_array_equal(phase, omap.phase.ravel())
-    np.testing.assert_allclose(confidence, omap.confidence.ravel(), atol=2e-4)
     assert np.isnan(matrix[~expected]).all()
-    angle = misorientation(matrix[expected], omap.matrix.reshape(-1, 3, 3)[expected], np.eye(3)[None])
+    assert not confidence[~expected].any()
     assert expected.sum() > len(expected) / 3
-    assert angle.max() <= 1e-4
+    angle = misorientation(matrix[expected], omap.matrix.reshape(-1, 3, 3)[expected], np.eye(3)[None])
+    error = np.abs(confidence - omap.confidence.ravel())[expected]
+    near = (angle <= 1e-4) & (error <= confidence_error)
+    assert near.mean() >= share, (
+        f"{np.sum(~near)} of {len(near)} differ: {angle.max():.2g} rad, {error.max():.2g}"
+    )

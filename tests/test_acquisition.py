@@ -22,7 +22,7 @@ from microinfer.config import ModelConfig
 from microinfer.export import export_model
 from microinfer.export.core import RECORD as ARRAYS
 from microinfer.export.seal import seal
-from microinfer.models import PosteriorModel, build_model
+from microinfer.models import OrientationModel, PosteriorModel, build_model
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "cpp" / "examples" / "acquisition"
@@ -59,6 +59,12 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def acquisition(build: Path) -> Path:
     """The example's program."""
     return build / "acquisition" / "acquisition"
+
+
+@pytest.fixture(scope="session")
+def reference_model(small_model) -> OrientationModel:
+    config = ModelConfig("reference", width=32, blocks=1, heads=4)
+    return build_model(config, small_model.phases, small_model.spec, {"name": "r"}).eval()
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +134,12 @@ def answers_of(program: Path, model: Path, peaks: Path, *options: str) -> tuple[
     done = run(program, model, peaks, *options)
     assert ("run by its graph" if "--graph" in options else "run by its core") in done.stderr
     assert re.search(r"row +median [0-9.]+ ms, 90 % [0-9.]+ ms, 99 % ", done.stderr)
-    table = np.genfromtxt(
-        done.stdout.splitlines(), delimiter=",", skip_header=1, dtype=None, encoding="utf-8"
-    )
+    return table_of(done.stdout)
+
+
+def table_of(text: str) -> tuple[np.ndarray, ...]:
+    """Matrix, phase, confidence and valid of what the example prints."""
+    table = np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1, dtype=None, encoding="utf-8")
     matrix = np.stack([table[f"f{k}"] for k in range(6, 15)], -1).reshape(-1, 3, 3)
     valid = table["f2"].astype(bool)
     return matrix, np.where(valid, 0, -1), table["f4"], valid
@@ -152,13 +161,47 @@ def test_example_refines_as_python_does(acquisition, model_file, engine, small_m
     check_answers(found, patterns, small_model, refine="kinematic")
 
 
-@pytest.mark.skipif(not _core.multiplies_bfloat16(), reason="this CPU has no bfloat16 instructions")
-def test_example_multiplies_bfloat16_as_python_does(acquisition, small_model, tmp_path) -> None:
-    export_model(small_model, tmp_path / "half.ts", dtype="bfloat16")
+@pytest.mark.parametrize("name", ["small_model", "reference_model"])
+@pytest.mark.parametrize("file_format", ["torchscript", "pt2"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        pytest.param(
+            "bfloat16",
+            marks=pytest.mark.skipif(
+                not _core.multiplies_bfloat16(), reason="this CPU has no bfloat16 instructions"
+            ),
+        ),
+    ],
+)
+def test_core_answers_as_python_does(acquisition, name, file_format, dtype, request, tmp_path) -> None:
+    model = request.getfixturevalue(name)
+    export_model(model, tmp_path / "model", format=file_format, dtype=dtype)
     patterns = awkward_patterns(1000, seed=10)
     write_csv(tmp_path / "peaks.csv", patterns, 100)
-    found = answers_of(acquisition, tmp_path / "half.ts", tmp_path / "peaks.csv", "--no-refine")
-    check_answers(found, patterns, small_model, dtype="bfloat16")
+    found = answers_of(acquisition, tmp_path / "model", tmp_path / "peaks.csv", "--no-refine")
+    check_answers(found, patterns, model, dtype=dtype)
+
+
+def test_graph_of_a_reference_model_answers_as_python_does(acquisition, reference_model, tmp_path) -> None:
+    export_model(reference_model, tmp_path / "reference.ts")
+    patterns = awkward_patterns(1000, seed=11)
+    write_csv(tmp_path / "peaks.csv", patterns, 100)
+    # asked to refine, it does not: it gives no probabilities to rank by
+    found = answers_of(acquisition, tmp_path / "reference.ts", tmp_path / "peaks.csv", "--graph")
+    check_answers(found, patterns, reference_model)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("file_format", ["torchscript", "aoti"])
+def test_example_answers_on_a_gpu_as_python_does(acquisition, small_model, file_format, tmp_path) -> None:
+    export_model(small_model, tmp_path / "model", format=file_format, device="cuda")
+    patterns = awkward_patterns(1000, seed=12)
+    write_csv(tmp_path / "peaks.csv", patterns, 100)
+    done = run(acquisition, tmp_path / "model", tmp_path / "peaks.csv", "--no-refine")
+    assert "run by its graph" in done.stderr
+    check_answers(table_of(done.stdout), patterns, small_model, device="cuda")
 
 
 def test_example_maps_its_own_peaks(acquisition, tmp_path) -> None:
@@ -193,14 +236,6 @@ def test_threads_change_no_answer(acquisition, script_file) -> None:
     assert one.count("\n") > 100
     message = run(acquisition, script_file, EXAMPLE / "peaks.csv", "--threads", "0", code=1).stderr
     assert "--threads takes a number from 1 to 1024, got 0" in message
-
-
-def test_graph_runs_what_the_core_does_not(acquisition, small_model, tmp_path) -> None:
-    config = ModelConfig("reference", width=32, blocks=1, heads=4)
-    model = build_model(config, small_model.phases, small_model.spec, {"name": "r"}).eval()
-    export_model(model, tmp_path / "reference.ts")
-    done = run(acquisition, tmp_path / "reference.ts", EXAMPLE / "peaks.csv", "--no-refine")
-    assert "run by its graph" in done.stderr
 
 
 def test_an_older_file_runs_its_graph(acquisition, script_file, tmp_path) -> None:
@@ -308,6 +343,17 @@ class TestRefusals:
         rewrite(script_file, file, "torchscript", {ARRAYS: lambda data: save(change(load(data)))})
         message = self.refusal(acquisition, file)
         assert f"its record microinfer.safetensors cannot be used: {reason}" in message
+
+    def test_bins_that_the_network_has_not(self, acquisition, reference_model, tmp_path) -> None:
+        def change(metadata: bytes) -> bytes:
+            entries = json.loads(metadata)
+            entries["tokens"]["angle_bins"] += 1
+            return json.dumps(entries).encode()
+
+        export_model(reference_model, tmp_path / "reference.ts")
+        file = tmp_path / "changed.ts"
+        rewrite(tmp_path / "reference.ts", file, "torchscript", {"microinfer.json": change})
+        assert "angle_table has 360 bins, the tokens 361" in self.refusal(acquisition, file)
 
     def test_arrays_that_are_cut_short(self, acquisition, script_file, tmp_path) -> None:
         file = tmp_path / "cut.ts"

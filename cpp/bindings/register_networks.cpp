@@ -69,7 +69,7 @@ py::tuple find_modes_of(const PosteriorNetwork& network, const py::array& radius
 std::unique_ptr<ReferenceNetwork> make_reference(const std::map<std::string, py::array>& arrays,
                                                  std::int64_t heads, bool bfloat16,
                                                  const std::string& instructions) {
-    return make_reference_network(views_of(arrays), heads, numbers_of(bfloat16), instructions);
+    return make_reference_network(views_of(arrays), {heads}, numbers_of(bfloat16), instructions);
 }
 
 void require_bins(const char* name, const std::int32_t* bin, std::int64_t disks, std::int64_t bins) {

@@ -1,39 +1,31 @@
 /// A small posterior model with random weights, and patterns for it.
 #pragma once
 
-#include <microinfer/network_arrays.hpp>
+#include "random_arrays.hpp"
+
 #include <microinfer/padded_disks.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <numeric>
 #include <random>
-#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace microinfer::tests {
 
-/// Arrays of a model of two phases, sharp enough to have clear answers. Owns their memory.
-class SmallPosterior {
+/// A model of two phases, sharp enough to have clear answers.
+class SmallPosterior : public RandomArrays {
   public:
     SmallPosterior() {
         add_linear("embedding.0", kWidth, 64, 1.0);
         add_linear("embedding.2", kWidth, kWidth, 1.0);
         for (int block = 0; block < 2; ++block) {
-            const std::string name = "blocks." + std::to_string(block);
-            add_norm(name + ".norm1");
-            add_linear(name + ".attention.qkv", 3 * kWidth, kWidth, 1.0);
-            add_linear(name + ".attention.out", kWidth, kWidth, 1.0);
-            add_norm(name + ".norm2");
-            add_linear(name + ".feed_forward.0", 2 * kWidth, kWidth, 1.0);
-            add_linear(name + ".feed_forward.2", kWidth, 2 * kWidth, 1.0);
+            add_block("blocks." + std::to_string(block), kWidth);
         }
-        add_norm("norm");
+        add_norm("norm", kWidth);
         add_linear("cell_head.0", 2 * kWidth, 2 * kWidth, 1.0);
         add_linear("cell_head.2", kCells + 1, 2 * kWidth, 4.0);
         const auto orders = static_cast<std::int64_t>(settings.orders.size());
@@ -64,35 +56,6 @@ class SmallPosterior {
         add("harmonics", {static_cast<std::int64_t>(harmonics.size())}, harmonics);
     }
 
-    /// The arrays, as long as this lives.
-    [[nodiscard]] NamedArrays arrays() const {
-        NamedArrays views;
-        for (const auto& [name, array] : floats_) {
-            views[name] = {array.elements.data(), array.shape};
-        }
-        for (const auto& [name, array] : integers_) {
-            views[name] = {array.elements.data(), array.shape};
-        }
-        return views;
-    }
-
-    /// Writes the arrays in the safetensors format.
-    [[nodiscard]] std::string safetensors() const {
-        std::ostringstream entries;
-        std::string data;
-        append(integers_, "I64", entries, data);  // the larger elements first, so that all are aligned
-        append(floats_, "F32", entries, data);
-        std::string header = entries.str();
-        header.front() = '{';  // in the place of the first comma
-        header += '}';
-        header.resize((header.size() + 7) / 8 * 8, ' ');
-        std::string length(8, '\0');
-        for (std::size_t i = 0; i < 8; ++i) {
-            length[i] = static_cast<char>(header.size() >> (8 * i) & 255U);
-        }
-        return length + header + data;
-    }
-
     PosteriorSettings settings = {2, {1, 2, 3}, 8, 1e-4, 90, 3, 3, 4, 0.12, 0.0524, 0.01};
 
   private:
@@ -100,50 +63,11 @@ class SmallPosterior {
     static constexpr std::int64_t kCells = 14;
     static constexpr std::int64_t kChannels = 3;
 
-    template <typename T>
-    struct Owned {
-        std::vector<T> elements;
-        std::vector<std::int64_t> shape;
-    };
-    template <typename T>
-    using Arrays = std::map<std::string, Owned<T>>;
-
-    void add(const std::string& name, std::vector<std::int64_t> shape, std::vector<float> elements) {
-        floats_[name] = {std::move(elements), std::move(shape)};
-    }
-
-    void add(const std::string& name, std::vector<std::int64_t> shape, std::vector<std::int64_t> elements) {
-        integers_[name] = {std::move(elements), std::move(shape)};
-    }
-
-    void add_random(const std::string& name, const std::vector<std::int64_t>& shape, double mean,
-                    double deviation) {
-        std::int64_t size = 1;
-        for (const std::int64_t axis : shape) {
-            size *= axis;
-        }
-        std::vector<float> elements(static_cast<std::size_t>(size));
-        for (float& element : elements) {
-            element = static_cast<float>(mean + deviation * normal_(random_));
-        }
-        add(name, shape, elements);
-    }
-
-    void add_linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, double gain) {
-        add_random(name + ".weight", {outputs, inputs}, 0.0, gain / std::sqrt(static_cast<double>(inputs)));
-        add_random(name + ".bias", {outputs}, 0.0, 0.3);
-    }
-
-    void add_norm(const std::string& name) {
-        add_random(name + ".weight", {kWidth}, 1.0, 0.3);
-        add_random(name + ".bias", {kWidth}, 0.0, 0.3);
-    }
-
     std::vector<float> random_rotation() {
         double q[4];
         double norm = 0.0;
         for (double& part : q) {
-            part = normal_(random_);
+            part = normal();
             norm += part * part;
         }
         for (double& part : q) {
@@ -158,25 +82,6 @@ class SmallPosterior {
         }
         return matrix;
     }
-
-    template <typename T>
-    static void append(const Arrays<T>& arrays, const char* type, std::ostream& header, std::string& data) {
-        for (const auto& [name, array] : arrays) {
-            header << ",\"" << name << R"(":{"dtype":")" << type << R"(","shape":[)";
-            for (std::size_t i = 0; i < array.shape.size(); ++i) {
-                header << (i > 0 ? "," : "") << array.shape[i];
-            }
-            header << R"(],"data_offsets":[)" << data.size() << ",";
-            data.append(reinterpret_cast<const char*>(array.elements.data()),
-                        array.elements.size() * sizeof(T));
-            header << data.size() << "]}";
-        }
-    }
-
-    std::mt19937 random_{20};
-    std::normal_distribution<double> normal_;
-    Arrays<float> floats_;
-    Arrays<std::int64_t> integers_;
 };
 
 /// Tokens of patterns, which own their memory.

@@ -8,6 +8,7 @@
 #include "sealed_file.hpp"
 #include "sha256.hpp"
 #include "small_posterior.hpp"
+#include "small_reference.hpp"
 #include "throws.hpp"
 
 #include <gtest/gtest.h>
@@ -30,6 +31,7 @@ using namespace microinfer;
 using namespace microinfer::runtime;
 using microinfer::tests::expect_throws;
 using microinfer::tests::SmallPosterior;
+using microinfer::tests::SmallReference;
 
 namespace {
 
@@ -79,6 +81,22 @@ const std::string kMetadata = R"({
               "operators": [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]],
               "reciprocal": [[0.25, 0, 0], [0, 0.25, 0], [0, 0, 0.25]],
               "reflections": [[1, 1, -2, 7.5]]}]})";
+
+/// Random patterns of up to 39 peaks.
+PeakList random_peaks(int patterns, unsigned seed) {
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<float> position(-1.4F, 1.4F);
+    std::uniform_real_distribution<float> intensity(0.01F, 1.0F);
+    PeakList list;
+    for (int i = 0; i < patterns; ++i) {
+        std::vector<Peak> peaks(random() % 40);
+        for (Peak& peak : peaks) {
+            peak = {position(random), position(random), intensity(random)};
+        }
+        list.add(peaks);
+    }
+    return list;
+}
 
 }  // namespace
 
@@ -173,9 +191,10 @@ TEST(Metadata, IsRead) {
     EXPECT_EQ(facts.refinement->offsets, (std::vector<std::int64_t>{0, 1}));
     EXPECT_DOUBLE_EQ(facts.refinement->spec.in_plane_error, std::acos(-1.0));
     ASSERT_TRUE(facts.core.has_value());
-    EXPECT_EQ(facts.core->heads, 8);
-    EXPECT_EQ(facts.core->orders, (std::vector<std::int64_t>{1, 2}));
-    EXPECT_EQ(facts.core->confidence_edge, 0.01);
+    const auto& core = std::get<PosteriorSettings>(*facts.core);
+    EXPECT_EQ(core.heads, 8);
+    EXPECT_EQ(core.orders, (std::vector<std::int64_t>{1, 2}));
+    EXPECT_EQ(core.confidence_edge, 0.01);
     expect_throws<std::runtime_error>([] { (void)parse_metadata("{}"); }, "is missing");
 }
 
@@ -191,6 +210,13 @@ TEST(Metadata, ThatCannotBeIsRefused) {
     expect_refused("\"radius_bins\": 256", "\"radius_bins\": 0", "radius_bins must be at least 1, got 0");
     expect_refused("\"steps\": 6", "\"steps\": 0", "steps must be at least 1, got 0");
     expect_refused("0.0197", "-1", "wavelength must be positive and finite, got -1");
+}
+
+TEST(Metadata, SaysWhatTheCoreNeedsOfAReferenceModel) {
+    std::string text = kMetadata;
+    text.replace(text.find("\"posterior\""), 11, "\"reference\"");
+    const ModelFacts facts = parse_metadata(text);
+    EXPECT_EQ(std::get<ReferenceSettings>(facts.core.value()).heads, 8);
 }
 
 TEST(Metadata, NeedsNothingForTheCore) {
@@ -282,6 +308,12 @@ TEST(Disks, AreThoseOfValidPatterns) {
     EXPECT_EQ(view.radius[0], 0.5F);
     EXPECT_EQ(view.radius[view.length], 1.25F);
     EXPECT_EQ(view.intensity[view.length + 1], 0.25F);
+    const BinnedDisks bins = disks.bins();
+    EXPECT_EQ(bins.patterns, 2);
+    EXPECT_EQ(bins.length, view.length);
+    EXPECT_EQ(bins.radius[bins.length], static_cast<std::int32_t>(1.25F / 2.99F * 256.0F));
+    EXPECT_EQ(bins.angle[bins.length], 270) << "of 360, from -180 degrees: disk along qy";
+    EXPECT_EQ(bins.intensity[bins.length + 1], static_cast<std::int32_t>(0.249F / 0.999F * 64.0F));
     EXPECT_EQ(disks_of(PeakList().view(), parse_metadata(kMetadata).info.tokens).view().patterns, 0);
 }
 
@@ -325,15 +357,16 @@ TEST(Safetensors, RefusesWhatDoesNotFit) {
     expect_throws<std::runtime_error>([] { (void)read_safetensors("12345678{}"); }, "it is cut short");
 }
 
-TEST(CoreProgram, AnswersWhereACrystalIsMoreProbableThanNone) {
+TEST(CoreProgram, AnswersWhereAPosteriorFindsACrystal) {
     const SmallPosterior model;
     const auto network = make_posterior_network(model.arrays(), model.settings);
-    const CoreProgram program(model.safetensors(), model.settings, Numbers::float32);
+    const auto program = core_program(model.safetensors(), model.settings, {}, Numbers::float32);
     const tests::Patterns patterns = tests::random_patterns(60, 5);
     std::vector<std::int64_t> index(60);
     std::iota(index.begin(), index.end(), 0);
-    const Disks disks = {index, patterns.radius, patterns.angle, patterns.intensity, patterns.count, 40};
-    const CandidateArrays found = program.candidates({}, disks);
+    const Disks disks = {
+        index, patterns.radius, patterns.angle, patterns.intensity, {}, {}, {}, patterns.count, 40};
+    const CandidateArrays found = program->candidates({}, disks);
     const tests::Modes modes = tests::modes_of(*network, patterns.view());
     EXPECT_EQ(found.matrix, modes.matrix);
     EXPECT_EQ(found.phase, modes.phase);
@@ -350,4 +383,31 @@ TEST(CoreProgram, AnswersWhereACrystalIsMoreProbableThanNone) {
     }
     EXPECT_GT(valid, 0U);
     EXPECT_LT(valid, 60U) << "the test sees no pattern without a crystal";
+}
+
+TEST(CoreProgram, AnswersEveryPatternOfAReferenceModel) {
+    const SmallReference model;
+    const auto network = make_reference_network(model.arrays(), model.settings);
+    const auto program = core_program(model.safetensors(), model.settings, model.tokens, Numbers::float32);
+    const Disks disks = disks_of(random_peaks(60, 6).view(), model.tokens);
+    const std::size_t patterns = disks.pattern.size();
+    ASSERT_GT(patterns, 30U);
+    std::vector<float> matrix(9 * patterns);
+    std::vector<std::int64_t> phase(patterns);
+    network->answer(disks.bins(), matrix.data(), phase.data());
+    const CandidateArrays found = program->candidates({}, disks);
+    EXPECT_EQ(found.candidates, 1);
+    EXPECT_EQ(found.matrix, matrix);
+    EXPECT_EQ(found.phase, phase);
+    EXPECT_EQ(found.probability, std::vector<float>(patterns, 0.0F));
+    EXPECT_EQ(found.valid, std::vector<std::uint8_t>(patterns, 1));
+}
+
+TEST(CoreProgram, RefusesBinsThatAReferenceModelHasNot) {
+    const SmallReference model;
+    TokenSpec tokens = model.tokens;
+    tokens.angle_bins = 37;
+    expect_throws<std::runtime_error>(
+        [&] { (void)core_program(model.safetensors(), model.settings, tokens, Numbers::float32); },
+        "angle_table has 36 bins, the tokens 37");
 }

@@ -39,6 +39,11 @@ struct PosteriorSettings {
     double confidence_edge;
 };
 
+/// What of a reference model is not in its arrays.
+struct ReferenceSettings {
+    std::int64_t heads;
+};
+
 /// Makes a network of arrays, copying what it needs of them. `numbers` and `instructions` as PosteriorNetwork
 /// takes them.
 ///
@@ -50,7 +55,8 @@ std::unique_ptr<PosteriorNetwork> make_posterior_network(const NamedArrays& arra
                                                          const std::string& instructions = "auto");
 
 /// The same for a reference model.
-std::unique_ptr<ReferenceNetwork> make_reference_network(const NamedArrays& arrays, std::int64_t heads,
+std::unique_ptr<ReferenceNetwork> make_reference_network(const NamedArrays& arrays,
+                                                         const ReferenceSettings& settings,
                                                          Numbers numbers = Numbers::float32,
                                                          const std::string& instructions = "auto");
 

@@ -1,4 +1,4 @@
-/// A posterior model that the core runs.
+/// A model that the core runs.
 #pragma once
 
 #include "program.hpp"
@@ -7,19 +7,19 @@
 
 #include <memory>
 #include <string_view>
+#include <variant>
 
 namespace microinfer::runtime {
 
-/// Runs all patterns of a call at once, on the core's threads; their lengths do not matter.
-class CoreProgram : public Program {
-  public:
-    /// `arrays` is what read_safetensors() takes. Throws what that and make_posterior_network() throw.
-    CoreProgram(std::string_view arrays, const PosteriorSettings& settings, Numbers numbers);
+/// What the core needs beside a model's arrays, by the model's kind.
+using CoreSettings = std::variant<PosteriorSettings, ReferenceSettings>;
 
-    [[nodiscard]] CandidateArrays candidates(const RaggedPeaks& peaks, const Disks& disks) const override;
-
-  private:
-    std::unique_ptr<const PosteriorNetwork> network_;
-};
+/// Makes a program that runs all patterns of a call at once, on the core's threads; their lengths do not
+/// matter. `arrays` is what read_safetensors() takes, `tokens` what the patterns are tokenized by.
+///
+/// Throws what read_safetensors() and the network's factory throw, and std::runtime_error for tokens that do
+/// not fit the network.
+std::unique_ptr<Program> core_program(std::string_view arrays, const CoreSettings& settings,
+                                      const TokenSpec& tokens, Numbers numbers);
 
 }  // namespace microinfer::runtime

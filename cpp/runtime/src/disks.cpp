@@ -5,11 +5,30 @@
 #include <memory>
 
 namespace microinfer::runtime {
+namespace {
+
+/// Moves row `from` of a table up to row `to`.
+template <typename T>
+void move_row(std::vector<T>& table, std::int64_t length, std::int64_t from, std::int64_t to) {
+    const auto row = table.begin() + from * length;
+    std::copy(row, row + length, table.begin() + to * length);
+}
+
+}  // namespace
 
 PaddedDisks Disks::view() const {
     return {radius.data(),
             angle.data(),
             intensity.data(),
+            count.data(),
+            static_cast<std::int64_t>(pattern.size()),
+            length};
+}
+
+BinnedDisks Disks::bins() const {
+    return {radius_bin.data(),
+            angle_bin.data(),
+            intensity_bin.data(),
             count.data(),
             static_cast<std::int64_t>(pattern.size()),
             length};
@@ -27,15 +46,17 @@ Disks disks_of(const RaggedPeaks& peaks, const TokenSpec& spec) {
                 std::vector<float>(size),
                 std::vector<float>(size),
                 std::vector<float>(size),
+                std::vector<std::int32_t>(size),
+                std::vector<std::int32_t>(size),
+                std::vector<std::int32_t>(size),
                 std::vector<std::int32_t>(patterns),
                 length};
-    std::vector<std::int32_t> bins(3 * size);
     const auto mask = std::make_unique<bool[]>(size);
     const auto valid = std::make_unique<bool[]>(patterns);
-    tokenize(
-        peaks, spec,
-        {disks.radius.data(), disks.angle.data(), disks.intensity.data(), bins.data(), bins.data() + size,
-         bins.data() + 2 * size, mask.get(), disks.count.data(), valid.get(), length});
+    tokenize(peaks, spec,
+             {disks.radius.data(), disks.angle.data(), disks.intensity.data(), disks.radius_bin.data(),
+              disks.angle_bin.data(), disks.intensity_bin.data(), mask.get(), disks.count.data(), valid.get(),
+              length});
     // Valid patterns move up to where invalid ones stand.
     for (std::int64_t i = 0; i < peaks.patterns; ++i) {
         if (!valid[static_cast<std::size_t>(i)]) {
@@ -43,8 +64,11 @@ Disks disks_of(const RaggedPeaks& peaks, const TokenSpec& spec) {
         }
         const auto to = static_cast<std::int64_t>(disks.pattern.size());
         for (std::vector<float>* const values : {&disks.radius, &disks.angle, &disks.intensity}) {
-            const auto row = values->begin() + i * length;
-            std::copy(row, row + length, values->begin() + to * length);
+            move_row(*values, length, i, to);
+        }
+        for (std::vector<std::int32_t>* const bins :
+             {&disks.radius_bin, &disks.angle_bin, &disks.intensity_bin}) {
+            move_row(*bins, length, i, to);
         }
         disks.count[static_cast<std::size_t>(to)] = disks.count[static_cast<std::size_t>(i)];
         disks.pattern.push_back(i);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <microinfer/padded_disks.hpp>
+#include <microinfer/reference.hpp>
 #include <microinfer/tokenizer.hpp>
 
 #include <cstdint>
@@ -15,11 +16,17 @@ struct Disks {
     std::vector<std::int64_t> pattern;
     /// As in PaddedDisks.
     std::vector<float> radius, angle, intensity;
+    /// As in BinnedDisks.
+    std::vector<std::int32_t> radius_bin, angle_bin, intensity_bin;
+    /// As in both.
     std::vector<std::int32_t> count;
     std::int64_t length;
 
     /// The disks as the core's functions take them.
     [[nodiscard]] PaddedDisks view() const;
+
+    /// Their bins, as a reference model takes them.
+    [[nodiscard]] BinnedDisks bins() const;
 };
 
 /// Tokenizes patterns and keeps the valid ones.

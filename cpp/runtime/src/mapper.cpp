@@ -117,8 +117,9 @@ class Mapper::Work {
     [[nodiscard]] std::unique_ptr<runtime::Program> load_core(const std::string& path) const {
         const std::string arrays = runtime::read_record(path, kArrays);
         try {
-            return std::make_unique<runtime::CoreProgram>(
-                arrays, *facts_.core, facts_.info.dtype == "bfloat16" ? Numbers::bfloat16 : Numbers::float32);
+            return runtime::core_program(
+                arrays, *facts_.core, facts_.info.tokens,
+                facts_.info.dtype == "bfloat16" ? Numbers::bfloat16 : Numbers::float32);
         } catch (const std::exception& error) {
             throw FileError(path + ": its record " + kArrays + " cannot be used: " + error.what() +
                             ": export the model anew");

@@ -88,12 +88,15 @@ std::optional<RefinementFacts> refinement_of(const Json& json, const Json::Array
     return facts;
 }
 
-std::optional<PosteriorSettings> core_of(const Json& metadata) {
+std::optional<CoreSettings> core_of(const Json& metadata) {
     const auto found = metadata.object().find("core");
     if (found == metadata.object().end() || found->second.is_null()) {  // older files have no entry
         return std::nullopt;
     }
     const Json& json = found->second;
+    if (metadata["kind"].string() == "reference") {
+        return ReferenceSettings{json["heads"].integer()};
+    }
     std::vector<std::int64_t> orders;
     for (const Json& order : json["orders"].array()) {
         orders.push_back(order.integer());

@@ -248,7 +248,7 @@ std::unique_ptr<Program> load_graph(const std::string& path, const std::string& 
         }
         return std::make_unique<CompiledProgram>(path, at::Device(device));
     }
-    throw FileError(path + ": the format " + format +
+    throw FileError(path + ": a graph of the format " + format +
                     " does not run in C++: export the model with --format aoti or --format torchscript");
 }
 

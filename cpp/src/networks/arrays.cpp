@@ -205,13 +205,14 @@ std::unique_ptr<PosteriorNetwork> make_posterior_network(const NamedArrays& name
     return std::make_unique<PosteriorNetwork>(weights, spec, numbers, instructions);
 }
 
-std::unique_ptr<ReferenceNetwork> make_reference_network(const NamedArrays& named, std::int64_t heads,
-                                                         Numbers numbers, const std::string& instructions) {
+std::unique_ptr<ReferenceNetwork> make_reference_network(const NamedArrays& named,
+                                                         const ReferenceSettings& settings, Numbers numbers,
+                                                         const std::string& instructions) {
     Arrays arrays(named);
     const std::int64_t width = arrays.size("norm_in.weight", 0);
-    require_heads(width, heads);
+    require_heads(width, settings.heads);
     const ReferenceSpec spec = {width,
-                                heads,
+                                settings.heads,
                                 arrays.size("radius_table", 0),
                                 arrays.size("angle_table", 0),
                                 arrays.size("intensity_table", 0),

@@ -1,6 +1,8 @@
 """What an exported file computes: from Bragg peaks in 1/Angstrom to orientation, phase, confidence and validity."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from torch.nn import functional
 
 from microinfer.export.tokenizer import pad_ragged, tokenize_padded
 from microinfer.models import OrientationModel
+from microinfer.models.rounding import RoundedProducts
 from microinfer.tokens import Tokens
 
 
@@ -39,8 +42,7 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         if dtype != torch.float32:
-            device = model.operators.device.type
-            model.forward = torch.autocast(device, dtype, cache_enabled=False)(model.forward)
+            model.forward = _in_bfloat16(model.forward, model.operators.device)
 
     def forward(self, peaks: Tensor, count: Tensor) -> Answers:
         """Answer for padded patterns, as `tokenize_padded` takes them."""
@@ -69,3 +71,18 @@ class Program(nn.Module):
     def _in_front(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Leave the empty pattern out."""
         return tuple(part[:-1] for part in parts)
+
+
+def _in_bfloat16(forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """A network whose products multiply bfloat16 as they do where Python maps: in the core, or on a GPU in torch."""
+    context: AbstractContextManager[Any] = (
+        RoundedProducts()
+        if device.type == "cpu"
+        else torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    )
+
+    def in_context(*inputs: Any) -> Any:
+        with context:
+            return forward(*inputs)
+
+    return in_context

@@ -20,7 +20,6 @@ from microinfer.export.program import Program
 from microinfer.export.seal import seal
 from microinfer.io.atomic import atomic_output
 from microinfer.models import OrientationModel, load_model
-from microinfer.models.fused import settings_of
 from microinfer.procrustes import portable_operators
 
 ENTRIES = ("forward", "ragged", "candidates")
@@ -53,8 +52,8 @@ def export_model(
     The first two return matrix (B, 3, 3) float32, phase (B,) int64, confidence (B,) float32 and valid (B,) bool,
     the last one the fields of `microinfer.models.Candidates`.
 
-    In the formats that C++ runs, a posterior model for the CPU is there a second time, as arrays for the
-    C++ core, which runs it several times faster than the graph.
+    A model for the CPU is there a second time, as arrays for the C++ core, which runs it several times faster than
+    the graph; `microinfer::Mapper` does so.
 
     Parameters
     ----------
@@ -68,7 +67,9 @@ def export_model(
         minutes) for this machine's kind of processor, for ``torch._inductor.package.load_package`` and its C++
         twin. In both, ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
-        ``"bfloat16"`` for the network's matrix products on devices that have them.
+        What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The core's answers are those of
+        ``map_orientations(..., dtype=dtype)``. A graph sums in another order: in bfloat16, which magnifies that, a
+        few in a hundred of its answers differ by more than 1e-4 rad.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 
@@ -90,14 +91,14 @@ def export_model(
     if not isinstance(model, OrientationModel):
         model = load_model(str(model))
     model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-    fused = for_core(model, format)
-    facts = metadata(model, format, _DTYPES[dtype], None if fused is None else settings_of(fused))
+    core = for_core(model)
+    facts = metadata(model, format, _DTYPES[dtype], None if core is None else core.settings)
     program = Program(model, _DTYPES[dtype])
     with atomic_output(path) as temporary:
         with torch.no_grad(), portable_operators():
             FORMATS[format](program, temporary, {RECORD: facts})
-        if fused is not None:
-            add_arrays(temporary, fused)
+        if core is not None:
+            add_arrays(temporary, core.arrays)
         seal(temporary, format)
 
 
@@ -116,12 +117,12 @@ def _write_pt2(program: Program, path: Path, extra: dict[str, str]) -> None:
 def _write_aoti(program: Program, path: Path, extra: dict[str, str]) -> None:
     from torch._inductor import aot_compile
 
+    # else a rounding to bfloat16 with float32 before and behind it would be left out
+    options = {"aot_inductor.package": True, "emulate_precision_casts": True}
     compiled: Any = {}
     for name, exported in exported_programs(program).items():
         inputs, _ = exported.example_inputs
-        compiled[name] = aot_compile(
-            exported.module(check_guards=False), inputs, options={"aot_inductor.package": True}
-        )
+        compiled[name] = aot_compile(exported.module(check_guards=False), inputs, options=options)
     _write_archive(path, extra, aoti_files=compiled)
 
 

@@ -4,7 +4,7 @@
 exported files use those.
 """
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -55,11 +55,9 @@ class FusedPosterior:
     def __init__(
         self, model: PosteriorModel, dtype: torch.dtype = torch.float32, instructions: str = "auto"
     ) -> None:
+        arrays, settings = core_form(model)
         self._network = _core.PosteriorNetwork(
-            arrays_of(model),
-            **settings_of(model),
-            bfloat16=dtype == torch.bfloat16,
-            instructions=instructions,
+            arrays, **settings, bfloat16=dtype == torch.bfloat16, instructions=instructions
         )
 
     def candidates(self, tokens: Tokens) -> Candidates:
@@ -83,18 +81,9 @@ class FusedReference:
     def __init__(
         self, model: ReferenceModel, dtype: torch.dtype = torch.float32, instructions: str = "auto"
     ) -> None:
-        with torch.no_grad():
-            tables = {
-                "radius_table": _contiguous(model.radius_table),
-                "angle_table": _contiguous(model.angle_table()),
-                "intensity_table": _contiguous(model.intensity_table),
-            }
-        state = {name: array for name, array in _state(model).items() if "angle_embedding" not in name}
+        arrays, settings = core_form(model)
         self._network = _core.ReferenceNetwork(
-            state | tables,
-            heads=model.config.heads,
-            bfloat16=dtype == torch.bfloat16,
-            instructions=instructions,
+            arrays, **settings, bfloat16=dtype == torch.bfloat16, instructions=instructions
         )
 
     def candidates(self, tokens: Tokens) -> Candidates:
@@ -104,19 +93,28 @@ class FusedReference:
         return Candidates(matrix[:, None], phase[:, None], torch.zeros(len(phase), 1), tokens.valid)
 
 
-def arrays_of(model: PosteriorModel) -> dict[str, NDArray[Any]]:
-    """The model's weights and geometry by the names that the core knows."""
-    return _state(model) | {
+class CoreForm(NamedTuple):
+    """A model as the C++ core takes it."""
+
+    arrays: dict[str, NDArray[Any]]
+    """Its weights and geometry, by the names that the core knows."""
+    settings: dict[str, Any]
+    """What is not in its arrays, by the names that the core knows."""
+
+
+def core_form(model: PosteriorModel | ReferenceModel) -> CoreForm:
+    """Return a model on the CPU as the C++ core takes it."""
+    return _posterior_form(model) if isinstance(model, PosteriorModel) else _reference_form(model)
+
+
+def _posterior_form(model: PosteriorModel) -> CoreForm:
+    geometry = {
         "cells": _contiguous(model.cells),
         "operators": _contiguous(model.operators),
         "cell_phase": _contiguous(model.cell_phase),
         "harmonics": model.get_buffer("blocks.0.attention.harmonics").long().numpy(),
     }
-
-
-def settings_of(model: PosteriorModel) -> dict[str, Any]:
-    """What of the model is not in its arrays, by the names that the core knows."""
-    return {
+    settings = {
         "heads": model.config.heads,
         "orders": list(inplane.ORDERS),
         "top_cells": decode.TOP_CELLS,
@@ -129,6 +127,18 @@ def settings_of(model: PosteriorModel) -> dict[str, Any]:
         "confidence_radius": decode.CONFIDENCE_RADIUS,
         "confidence_edge": decode.CONFIDENCE_EDGE,
     }
+    return CoreForm(_state(model) | geometry, settings)
+
+
+def _reference_form(model: ReferenceModel) -> CoreForm:
+    with torch.no_grad():
+        tables = {
+            "radius_table": _contiguous(model.radius_table),
+            "angle_table": _contiguous(model.angle_table()),
+            "intensity_table": _contiguous(model.intensity_table),
+        }
+    state = {name: array for name, array in _state(model).items() if "angle_embedding" not in name}
+    return CoreForm(state | tables, {"heads": model.config.heads})
 
 
 def _state(model: OrientationModel) -> dict[str, NDArray[Any]]:

@@ -114,8 +114,8 @@ class PosteriorModel(OrientationModel):
         real, imaginary = [], []
         for index in range(len(ORDERS)):
             a, b = self.cell_waves[index].get_parameter("weight").chunk(2)
-            real.append(functional.linear(x_sum[index], a) - functional.linear(y_sum[index], b))
-            imaginary.append(functional.linear(x_sum[index], b) + functional.linear(y_sum[index], a))
+            real.append(x_sum[index] @ a.mT - y_sum[index] @ b.mT)
+            imaginary.append(x_sum[index] @ b.mT + y_sum[index] @ a.mT)
         return torch.stack(real + imaginary, -1).float()
 
     def loss(self, output: PosteriorOutput, orientation: Tensor, phase: Tensor) -> Tensor:

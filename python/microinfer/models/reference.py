@@ -81,7 +81,8 @@ class ReferenceModel(OrientationModel):
         angle = (angle_bin.float() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
         turned = angle[..., None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
         waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS  # paper, eq. 2
-        embedding: Tensor = self.angle_embedding(waves)
+        # not the layer's own product: a table's rows stay float32 where products are rounded
+        embedding: Tensor = waves @ self.angle_embedding.weight.mT + self.angle_embedding.bias
         return embedding
 
     def loss(self, output: ReferenceOutput, orientation: Tensor, phase: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ struct Phase {
 struct ModelInfo {
     /// Name of the model, e.g. "cu".
     std::string name;
-    /// "torchscript" or "aoti".
+    /// "torchscript", "pt2" or "aoti".
     std::string format;
     /// Where the file runs: "cpu" or "cuda".
     std::string device;
@@ -124,21 +124,21 @@ struct MapperOptions {
 
 /// Maps Bragg peaks to orientations. All functions may be called from several threads at once.
 ///
-/// The core runs posterior models on the CPU; other models, and files that do not hold what the core needs,
-/// run as graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
+/// The core runs models for the CPU; models for GPUs, and files that do not hold what the core needs, run as
+/// graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
 /// refine in either case, are set by microinfer::set_num_threads() (microinfer/thread_pool.hpp), those of a
 /// graph by at::set_num_threads(); OMP_NUM_THREADS sets both. Of calls that run at once one has the core's
 /// threads, the others run on their calling ones; a graph answers them one after the other.
 class Mapper {
   public:
-    /// Loads a file that `microinfer export` wrote, as TorchScript or as an AOTInductor package; which of
-    /// them, the file says. Its checksum is verified before any code in it is loaded. The checksum finds
-    /// damage; it does not prove where a file comes from: load only files that you trust, since they hold
-    /// code.
+    /// Loads a file that `microinfer export` wrote, in any of its formats; which, the file says. As a graph
+    /// run TorchScript and AOTInductor packages alone. The checksum is verified before any code in it is
+    /// loaded. The checksum finds damage; it does not prove where a file comes from: load only files that you
+    /// trust, since they hold code.
     ///
-    /// Throws FileError for a file that is missing, damaged, foreign, of a newer version, of a format that
-    /// C++ cannot run, or for a device that is not there, and std::invalid_argument for options that do not
-    /// fit the model.
+    /// Throws FileError for a file that is missing, damaged, foreign, of a newer version, whose graph C++
+    /// cannot run where that is asked for, or for a device that is not there, and std::invalid_argument for
+    /// options that do not fit the model.
     explicit Mapper(const std::string& path, const MapperOptions& options = {});
 
     /// Finishes the row in hand; those that still wait get a std::runtime_error that says so.
