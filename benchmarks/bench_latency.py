@@ -3,7 +3,7 @@
     python benchmarks/bench_latency.py --model cu --threads 2 1
 
 builds the C++ example, exports the model in both formats and prints a table for each number of threads. Every row of
-patterns is answered by itself, medians of one run; the ratio is to the engine in Python: tokenization, inference and
+patterns is answered by itself, medians of one run. The ratio is to the engine in Python: tokenization, inference and
 refinement, without the mapper's stream around them. "stream" answers all rows as fast as they come.
 `--formats torchscript` leaves AOTInductor, which compiles for many minutes, out; `--model paper` takes the paper's
 model, with random weights.
@@ -34,8 +34,8 @@ from microinfer.peaks import BraggPeaks
 from microinfer.tokens import tokenize
 
 EXAMPLE = Path(__file__).parents[1] / "cpp" / "examples" / "acquisition"
-CASES = {"one pattern": (1, 200), "row of 256": (256, 40)}
-"""Patterns in a row, and rows."""
+PATTERNS, ROWS = 10_240, 200
+"""Patterns of all rows of a case, and the most rows."""
 
 
 class Timing(NamedTuple):
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--model", default="cu", help="a shipped model's name, a checkpoint's path, or paper")
     parser.add_argument("--formats", nargs="*", default=["torchscript", "aoti"], help="whose graphs to run")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16, everywhere")
+    parser.add_argument("--columns", nargs="+", type=int, default=[1, 256], help="patterns in a row")
     parser.add_argument("--threads", nargs="+", type=int, default=[_core.num_threads()])
     arguments = parser.parse_args()
     model = mi.load_model("cu" if arguments.model == "paper" else arguments.model)
@@ -74,24 +75,23 @@ def main() -> None:
             _core.set_num_threads(threads)
             torch.set_num_threads(threads)
             print(f"\n{threads} threads\n")
-            print("| | case | refined | first call, ms | median, ms | to the engine | stream, patterns/s |")
+            print("| | row of | refined | first call, ms | median, ms | to the engine | stream, patterns/s |")
             print("|---|---|---|---|---|---|---|")
-            for case in CASES:
+            for columns in arguments.columns:
                 for refine in (None, "kinematic") if "voltage" in model.card else (None,):
-                    compare(model, case, refine, arguments.dtype, program, exported)
+                    compare(model, columns, refine, arguments.dtype, program, exported)
 
 
 def compare(
     model: OrientationModel,
-    case: str,
+    columns: int,
     refine: str | None,
     dtype: str,
     program: Path,
     exported: dict[str, Path],
 ) -> None:
-    """Print the rows of one case."""
-    columns, rows = CASES[case]
-    scan = demo_rows(columns, rows)
+    """Print the table's rows for scan rows of so many patterns."""
+    scan = demo_rows(columns, min(ROWS, max(3, PATTERNS // columns)))
     timings = {
         "Python, the engine": in_python(engine(model, refine, dtype), scan),
         "Python, the mapper": in_python(mapper(model, refine, dtype), scan),
@@ -102,7 +102,7 @@ def compare(
     for graph, path in exported.items():
         what = "C++, the core" if graph == "core" else f"C++, {graph} graph"
         timings[what] = in_cpp(program, path, peaks, refine, graph != "core")
-    show(timings, case, refine)
+    show(timings, columns, refine)
 
 
 def demo_rows(columns: int, rows: int) -> list[BraggPeaks]:
@@ -175,11 +175,11 @@ def in_cpp(program: Path, model: Path, peaks: Path, refine: str | None, graph: b
     return Timing(float(re.findall(r"warm-up +([0-9.]+)", text)[0]), float(median), float(rate))
 
 
-def show(timings: dict[str, Timing], case: str, refine: str | None) -> None:
+def show(timings: dict[str, Timing], columns: int, refine: str | None) -> None:
     engine = timings["Python, the engine"].median
     for what, timing in timings.items():
         print(
-            f"| {what} | {case} | {'no' if refine is None else 'yes'} | {timing.first:.1f} "
+            f"| {what} | {columns} | {'no' if refine is None else 'yes'} | {timing.first:.1f} "
             f"| {timing.median:.2f} | {timing.median / engine:.2f} | {timing.rate:,.0f} |",
             flush=True,
         )
