@@ -5,7 +5,7 @@
 builds the C++ example, exports the model in both formats and prints a table for each number of threads. Every row of
 patterns is answered by itself, medians of one run. The ratio is to the engine in Python: tokenization, inference and
 refinement, without the mapper's stream around them. "stream" answers all rows as fast as they come.
-`--formats torchscript` leaves AOTInductor, which compiles for many minutes, out; `--model paper` takes the paper's
+`--formats torchscript` leaves AOTInductor, which compiles for minutes, out; `--model paper` takes the paper's
 model, with random weights.
 """
 

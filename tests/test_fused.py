@@ -209,6 +209,21 @@ def check_bfloat16(model, fused, tokens):
     assert differences(single).median() > 2e-4
 
 
+def test_factors_are_rounded_to_the_nearest():
+    values = torch.randn(10_000) * 10.0 ** torch.randint(-20, 20, (10_000,))
+    bits = values.view(torch.int32)
+    middles = (bits & -0x10000 | 0x8000).view(torch.float32)  # of two bfloat16 numbers: either is right
+    values = torch.cat([values[bits & 0xFFFF != 0x8000], torch.zeros(1)])
+
+    def rounded(factors):
+        with RoundedProducts():
+            return torch.bmm(factors.view(-1, 1, 1), torch.ones(len(factors), 1, 1)).ravel()
+
+    assert torch.equal(rounded(values), values.bfloat16().float())
+    assert torch.equal(rounded(middles).bfloat16().float(), rounded(middles))
+    assert torch.equal((rounded(middles) - middles).abs(), (middles.bfloat16().float() - middles).abs())
+
+
 @needs_bfloat16
 @pytest.mark.parametrize("name", ["small_model", "odd_model"])
 def test_fused_bfloat16_is_the_rounding_of_torch(name, request):

@@ -1,5 +1,4 @@
 #include "batches.hpp"
-#include "core_program.hpp"
 #include "disks.hpp"
 #include "json.hpp"
 #include "model_file.hpp"
@@ -8,7 +7,6 @@
 #include "sealed_file.hpp"
 #include "sha256.hpp"
 #include "small_posterior.hpp"
-#include "small_reference.hpp"
 #include "throws.hpp"
 
 #include <gtest/gtest.h>
@@ -25,13 +23,13 @@
 #include <random>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 using namespace microinfer;
 using namespace microinfer::runtime;
 using microinfer::tests::expect_throws;
 using microinfer::tests::SmallPosterior;
-using microinfer::tests::SmallReference;
 
 namespace {
 
@@ -81,22 +79,6 @@ const std::string kMetadata = R"({
               "operators": [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]],
               "reciprocal": [[0.25, 0, 0], [0, 0.25, 0], [0, 0, 0.25]],
               "reflections": [[1, 1, -2, 7.5]]}]})";
-
-/// Random patterns of up to 39 peaks.
-PeakList random_peaks(int patterns, unsigned seed) {
-    std::mt19937 random(seed);
-    std::uniform_real_distribution<float> position(-1.4F, 1.4F);
-    std::uniform_real_distribution<float> intensity(0.01F, 1.0F);
-    PeakList list;
-    for (int i = 0; i < patterns; ++i) {
-        std::vector<Peak> peaks(random() % 40);
-        for (Peak& peak : peaks) {
-            peak = {position(random), position(random), intensity(random)};
-        }
-        list.add(peaks);
-    }
-    return list;
-}
 
 }  // namespace
 
@@ -209,6 +191,7 @@ TEST(Metadata, ThatCannotBeIsRefused) {
     expect_refused("\"max_disks\": 76", "\"max_disks\": -1", "max_disks must be at least 1, got -1");
     expect_refused("\"radius_bins\": 256", "\"radius_bins\": 0", "radius_bins must be at least 1, got 0");
     expect_refused("\"steps\": 6", "\"steps\": 0", "steps must be at least 1, got 0");
+    expect_refused("\"posterior\"", "\"forest\"", "kind must be posterior or reference, got forest");
     expect_refused("0.0197", "-1", "wavelength must be positive and finite, got -1");
 }
 
@@ -355,59 +338,4 @@ TEST(Safetensors, RefusesWhatDoesNotFit) {
     expect_refused("{", 0, "JSON");
     expect_throws<std::runtime_error>([] { (void)read_safetensors("1234567"); }, "it is cut short");
     expect_throws<std::runtime_error>([] { (void)read_safetensors("12345678{}"); }, "it is cut short");
-}
-
-TEST(CoreProgram, AnswersWhereAPosteriorFindsACrystal) {
-    const SmallPosterior model;
-    const auto network = make_posterior_network(model.arrays(), model.settings);
-    const auto program = core_program(model.safetensors(), model.settings, {}, Numbers::float32);
-    const tests::Patterns patterns = tests::random_patterns(60, 5);
-    std::vector<std::int64_t> index(60);
-    std::iota(index.begin(), index.end(), 0);
-    const Disks disks = {
-        index, patterns.radius, patterns.angle, patterns.intensity, {}, {}, {}, patterns.count, 40};
-    const CandidateArrays found = program->candidates({}, disks);
-    const tests::Modes modes = tests::modes_of(*network, patterns.view());
-    EXPECT_EQ(found.matrix, modes.matrix);
-    EXPECT_EQ(found.phase, modes.phase);
-    const auto count = static_cast<std::size_t>(found.candidates);
-    std::size_t valid = 0;
-    for (std::size_t i = 0; i < 60; ++i) {
-        const float* const probability = modes.probability.data() + i * count;
-        const float sum = std::accumulate(probability, probability + count, 0.0F);
-        EXPECT_EQ(found.valid[i] != 0, modes.no_crystal[i] < sum);
-        valid += found.valid[i];
-        for (std::size_t k = 0; k < count; ++k) {
-            EXPECT_EQ(found.probability[i * count + k], probability[k] / std::max(sum, 1.0F));
-        }
-    }
-    EXPECT_GT(valid, 0U);
-    EXPECT_LT(valid, 60U) << "the test sees no pattern without a crystal";
-}
-
-TEST(CoreProgram, AnswersEveryPatternOfAReferenceModel) {
-    const SmallReference model;
-    const auto network = make_reference_network(model.arrays(), model.settings);
-    const auto program = core_program(model.safetensors(), model.settings, model.tokens, Numbers::float32);
-    const Disks disks = disks_of(random_peaks(60, 6).view(), model.tokens);
-    const std::size_t patterns = disks.pattern.size();
-    ASSERT_GT(patterns, 30U);
-    std::vector<float> matrix(9 * patterns);
-    std::vector<std::int64_t> phase(patterns);
-    network->answer(disks.bins(), matrix.data(), phase.data());
-    const CandidateArrays found = program->candidates({}, disks);
-    EXPECT_EQ(found.candidates, 1);
-    EXPECT_EQ(found.matrix, matrix);
-    EXPECT_EQ(found.phase, phase);
-    EXPECT_EQ(found.probability, std::vector<float>(patterns, 0.0F));
-    EXPECT_EQ(found.valid, std::vector<std::uint8_t>(patterns, 1));
-}
-
-TEST(CoreProgram, RefusesBinsThatAReferenceModelHasNot) {
-    const SmallReference model;
-    TokenSpec tokens = model.tokens;
-    tokens.angle_bins = 37;
-    expect_throws<std::runtime_error>(
-        [&] { (void)core_program(model.safetensors(), model.settings, tokens, Numbers::float32); },
-        "angle_table has 36 bins, the tokens 37");
 }

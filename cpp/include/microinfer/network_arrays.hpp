@@ -44,6 +44,9 @@ struct ReferenceSettings {
     std::int64_t heads;
 };
 
+/// What of a model is not in its arrays, by the model's kind.
+using NetworkSettings = std::variant<PosteriorSettings, ReferenceSettings>;
+
 /// Makes a network of arrays, copying what it needs of them. `numbers` and `instructions` as PosteriorNetwork
 /// takes them.
 ///

@@ -76,7 +76,7 @@ class ReferenceProgram : public Program {
 
 }  // namespace
 
-std::unique_ptr<Program> core_program(std::string_view arrays, const CoreSettings& settings,
+std::unique_ptr<Program> core_program(std::string_view arrays, const NetworkSettings& settings,
                                       const TokenSpec& tokens, Numbers numbers) {
     const NamedArrays named = read_safetensors(arrays);
     if (const auto* const posterior = std::get_if<PosteriorSettings>(&settings)) {

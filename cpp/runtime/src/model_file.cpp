@@ -88,14 +88,18 @@ std::optional<RefinementFacts> refinement_of(const Json& json, const Json::Array
     return facts;
 }
 
-std::optional<CoreSettings> core_of(const Json& metadata) {
+std::optional<NetworkSettings> core_of(const Json& metadata) {
     const auto found = metadata.object().find("core");
     if (found == metadata.object().end() || found->second.is_null()) {  // older files have no entry
         return std::nullopt;
     }
     const Json& json = found->second;
-    if (metadata["kind"].string() == "reference") {
+    const std::string& kind = metadata["kind"].string();
+    if (kind == "reference") {
         return ReferenceSettings{json["heads"].integer()};
+    }
+    if (kind != "posterior") {
+        throw std::runtime_error("kind must be posterior or reference, got " + kind);
     }
     std::vector<std::int64_t> orders;
     for (const Json& order : json["orders"].array()) {

@@ -1,9 +1,8 @@
 /// A model file's metadata, as the mapper needs it.
 #pragma once
 
-#include "core_program.hpp"
-
 #include <microinfer/mapper.hpp>
+#include <microinfer/network_arrays.hpp>
 #include <microinfer/refinement.hpp>
 
 #include <cstdint>
@@ -40,7 +39,7 @@ struct ModelFacts {
     /// Empty where the model states no voltage or a phase has no reflections.
     std::optional<RefinementFacts> refinement;
     /// What the core needs beside the arrays; empty where only the file's graph can run.
-    std::optional<CoreSettings> core;
+    std::optional<NetworkSettings> core;
 };
 
 /// Reads the metadata's JSON. Throws std::runtime_error, which says what is missing.

@@ -249,7 +249,8 @@ std::unique_ptr<Program> load_graph(const std::string& path, const std::string& 
         return std::make_unique<CompiledProgram>(path, at::Device(device));
     }
     throw FileError(path + ": a graph of the format " + format +
-                    " does not run in C++: export the model with --format aoti or --format torchscript");
+                    " does not run in C++: let the core run it, or export the model with --format aoti or "
+                    "--format torchscript");
 }
 
 std::string short_message(const std::exception& error) {

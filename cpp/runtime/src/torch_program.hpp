@@ -10,8 +10,8 @@
 
 namespace microinfer::runtime {
 
-/// Loads a verified file's graph. Throws FileError for a format that C++ cannot run, and for a device or
-/// processor that is not there.
+/// Loads a verified file's graph. Throws FileError for a format whose graphs C++ cannot run, and for a device
+/// or processor that is not there.
 std::unique_ptr<Program> load_graph(const std::string& path, const std::string& format,
                                     const ModelFacts& facts);
 

@@ -217,6 +217,7 @@ std::unique_ptr<ReferenceNetwork> make_reference_network(const NamedArrays& name
                                 arrays.size("angle_table", 0),
                                 arrays.size("intensity_table", 0),
                                 arrays.size("phase_head.2.weight", 0)};
+    require(spec.phases >= 1, "a reference model needs phases");
     const std::vector<BlockWeights> blocks = blocks_of(arrays, width);
     const ReferenceWeights weights = {arrays.take<float>("radius_table", {spec.radius_bins, width}),
                                       arrays.take<float>("angle_table", {spec.angle_bins, width}),

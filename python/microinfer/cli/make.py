@@ -88,9 +88,10 @@ def export(
 ) -> None:
     """Write a model as one file that other programs load, C++ acquisition tools among them.
 
-    The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity. [bold]torchscript[/]
-    files run in whatever loads TorchScript, [bold]aoti[/] files are compiled for this machine, which takes minutes
-    and a C++ compiler, and [bold]pt2[/] files are for torch.export.load.
+    The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity. microinfer's C++ runtime
+    takes every format. Without it, [bold]torchscript[/] files run in whatever loads TorchScript, [bold]pt2[/] files
+    are for torch.export.load, and [bold]aoti[/] files are compiled for this machine, which takes minutes and a C++
+    compiler.
     """
     from microinfer.export import export_model
 

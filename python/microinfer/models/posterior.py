@@ -108,7 +108,7 @@ class PosteriorModel(OrientationModel):
         weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
         w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
         cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)  # (N, B, ...)
-        # not einsum or matmul: exported, they would refuse a call without patterns
+        # bmm, whose factors `RoundedProducts` rounds, and further down @, as the core has it
         x_sum = (torch.bmm(cos, w_real.mT) - torch.bmm(sin, w_imaginary.mT)) * gate
         y_sum = (torch.bmm(sin, w_real.mT) + torch.bmm(cos, w_imaginary.mT)) * gate
         real, imaginary = [], []

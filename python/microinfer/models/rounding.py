@@ -14,7 +14,8 @@ _PRODUCTS = (functional.linear, torch.bmm)
 class RoundedProducts(TorchFunctionMode):
     """Within this context `functional.linear` and `torch.bmm` round both factors to bfloat16.
 
-    Sums, biases and all else stay float32; torch's autocast rounds sums and attention too.
+    All else stays float32: sums, products written ``@``, attention; torch's autocast rounds these too. It is for
+    answers as near to the core's as can be, not for speed: the rounded factors are multiplied in float32.
     """
 
     def __torch_function__(
@@ -32,4 +33,6 @@ class RoundedProducts(TorchFunctionMode):
 
 
 def _rounded(values: Tensor) -> Tensor:
-    return values.bfloat16().float()
+    """The nearest bfloat16 numbers, by Veltkamp's splitting: compilers may leave out a cast and the way back."""
+    scaled = values * (2.0**16 + 1.0)
+    return scaled - (scaled - values)
