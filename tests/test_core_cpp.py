@@ -1,8 +1,9 @@
-"""The C++ unit tests, built and run without CUDA and with warnings as errors."""
+"""The C++ core: its unit tests, built without CUDA and with warnings as errors, and its package."""
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,34 @@ def test_the_installed_package_has_the_version_of_the_core() -> None:
 
     header = Path(_core.__file__).parent / "include" / "microinfer" / "version.hpp"
     assert f'#define MICROINFER_VERSION "{microinfer.__version__}"' in header.read_text()
+
+
+def check_consumer(package: str | Path, build: Path) -> None:
+    """Build a program on an installed core, and run it."""
+    strict = "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror"
+    run(
+        "cmake",
+        "-S",
+        ROOT / "cpp" / "tests" / "consumer",
+        "-B",
+        build,
+        strict,
+        f"-DCMAKE_PREFIX_PATH={package}",
+    )
+    run("cmake", "--build", build, "--parallel", str(os.cpu_count()))
+    assert run(build / "consumer") == f"{microinfer.__version__} 2 1.250 0.500 1.570796\n"
+
+
+@needs_cmake
+def test_a_program_uses_the_core_inside_the_wheel(tmp_path: Path) -> None:
+    check_consumer(run(sys.executable, "-m", "microinfer", "--cmake-dir").strip(), tmp_path)
+
+
+@pytest.mark.slow
+@needs_cmake
+def test_a_program_uses_the_core_that_cmake_installed(tmp_path: Path) -> None:
+    options = ("-DMICROINFER_PYTHON=OFF", "-DMICROINFER_CUDA=OFF", "-DCMAKE_CXX_FLAGS_RELEASE=-O0")
+    run("cmake", "-S", ROOT, "-B", tmp_path / "build", *options)
+    run("cmake", "--build", tmp_path / "build", "--parallel", str(os.cpu_count()))
+    run("cmake", "--install", tmp_path / "build", "--prefix", tmp_path / "prefix")
+    check_consumer(tmp_path / "prefix", tmp_path / "consumer")

@@ -3,12 +3,10 @@
 /// The rule, for every pattern (scan position) by itself:
 ///   1. A NaN or infinite value anywhere in a pattern makes it invalid, with no disks.
 ///   2. Peaks nearer to the centre than direct_beam_radius, farther than radius_max, or not brighter than
-///   zero are
-///      dropped. Intensities are divided by the strongest that is left; peaks below intensity_min are
-///      dropped.
+///      zero are dropped. Intensities are divided by the strongest that is left; peaks below intensity_min
+///      are dropped.
 ///   3. The disks are ordered by falling intensity, ties by qx, then qy, so that the order of the peaks in
-///   the
-///      input does not matter; the first max_disks stay, and no more than `length`.
+///      the input does not matter; the first max_disks stay, and no more than `length`.
 ///   4. The pattern is valid where at least min_disks stay.
 #pragma once
 
