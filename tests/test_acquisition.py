@@ -64,7 +64,7 @@ def acquisition(build: Path) -> Path:
 @pytest.fixture(scope="session")
 def reference_model(small_model) -> OrientationModel:
     config = ModelConfig("reference", width=32, blocks=1, heads=4)
-    return build_model(config, small_model.phases, small_model.spec, {"name": "r"}).eval()
+    return build_model(config, small_model.phases, small_model.spec, small_model.card).eval()
 
 
 @pytest.fixture(scope="session")
@@ -184,13 +184,12 @@ def test_core_answers_as_python_does(acquisition, name, file_format, dtype, requ
     check_answers(found, patterns, model, dtype=dtype)
 
 
-def test_graph_of_a_reference_model_answers_as_python_does(acquisition, reference_model, tmp_path) -> None:
+def test_reference_answers_are_refined_as_in_python(acquisition, engine, reference_model, tmp_path) -> None:
     export_model(reference_model, tmp_path / "reference.ts")
     patterns = awkward_patterns(1000, seed=11)
     write_csv(tmp_path / "peaks.csv", patterns, 100)
-    # asked to refine, it does not: it gives no probabilities to rank by
-    found = answers_of(acquisition, tmp_path / "reference.ts", tmp_path / "peaks.csv", "--graph")
-    check_answers(found, patterns, reference_model)
+    found = answers_of(acquisition, tmp_path / "reference.ts", tmp_path / "peaks.csv", *engine)
+    check_answers(found, patterns, reference_model, refine="kinematic")
 
 
 @pytest.mark.gpu

@@ -58,7 +58,7 @@ class Mapper::Work {
                             "version of libtorch: " +
                             runtime::short_message(error));
         }
-        if (options.refine && facts_.kind == "posterior" && !facts_.refinement) {
+        if (options.refine && !facts_.refinement) {
             throw std::invalid_argument(path +
                                         ": the model states no voltage or no reflections to refine with: "
                                         "set MapperOptions::refine to false");
@@ -76,8 +76,9 @@ class Mapper::Work {
         const runtime::Disks disks = runtime::disks_of(peaks, facts_.info.tokens);
         const runtime::CandidateArrays candidates = program_->candidates(peaks, disks);
         require_phases(candidates);
-        const std::vector<Answer> found = refines() ? runtime::refined_answers(candidates, disks, facts_)
-                                                    : runtime::first_answers(candidates, facts_);
+        const std::vector<Answer> found = options_.refine
+                                              ? runtime::refined_answers(candidates, disks, facts_)
+                                              : runtime::first_answers(candidates, facts_);
         std::vector<Answer> answers(static_cast<std::size_t>(peaks.patterns), runtime::no_answer());
         for (std::size_t i = 0; i < found.size(); ++i) {
             answers[static_cast<std::size_t>(disks.pattern[i])] = found[i];
@@ -88,10 +89,6 @@ class Mapper::Work {
     std::future<std::vector<Answer>> submit(PeakList peaks) { return queue_->submit(std::move(peaks)); }
 
   private:
-    [[nodiscard]] bool refines() const {
-        return options_.refine && facts_.refinement && facts_.kind == "posterior";
-    }
-
     [[nodiscard]] static runtime::ModelFacts read_facts(const std::string& path) {
         const std::string metadata = runtime::read_record(path, kMetadata);
         try {

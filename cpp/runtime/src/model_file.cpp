@@ -129,7 +129,6 @@ ModelFacts parse_metadata(const std::string& text) {
                       json["k_max"].number(),
                       spec_of(json["tokens"]),
                       {}},
-                     json["kind"].string(),
                      json["processor"].string(),
                      json["calibration"].array().at(0).number(),
                      json["calibration"].array().at(1).number(),

@@ -30,8 +30,6 @@ struct RefinementFacts {
 /// What the metadata says.
 struct ModelFacts {
     ModelInfo info;
-    /// "posterior" or "reference".
-    std::string kind;
     /// Instructions that compiled code needs, as torch names them, e.g. "AVX2".
     std::string processor;
     /// Slope and offset that take a probability's log-odds to those of being right.

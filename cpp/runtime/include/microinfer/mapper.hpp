@@ -114,7 +114,7 @@ class PeakList {
 /// How a Mapper works.
 struct MapperOptions {
     /// Polish the answers against the measured disks and rank them again (as Python's refine="kinematic"). It
-    /// needs a model that states its voltage and gives probabilities.
+    /// needs a model that states its voltage, and phases with reflections.
     bool refine = true;
     /// Rows that may wait for submit()'s thread; a further submit() waits until one is done.
     std::size_t queue = 16;
@@ -131,9 +131,9 @@ struct MapperOptions {
 /// threads, the others run on their calling ones; a graph answers them one after the other.
 class Mapper {
   public:
-    /// Loads a file that `microinfer export` wrote, in any of its formats; which, the file says. As a graph
-    /// run TorchScript and AOTInductor packages alone. The checksum is verified before any code in it is
-    /// loaded. The checksum finds damage; it does not prove where a file comes from: load only files that you
+    /// Loads a file that `microinfer export` wrote, in any of its formats; which, the file says. As graphs
+    /// only TorchScript files and AOTInductor packages run. The checksum is verified before any code in the
+    /// file is loaded. It finds damage, and does not prove where a file comes from: load only files that you
     /// trust, since they hold code.
     ///
     /// Throws FileError for a file that is missing, damaged, foreign, of a newer version, whose graph C++
