@@ -250,7 +250,9 @@ TEST_F(Posterior, SettingsThatCannotBeAreRefused) {
     expect_refused([](PosteriorSettings& s) { s.top_cells = 0; }, "top_cells must be at least 1, got 0");
     expect_refused([](PosteriorSettings& s) { s.window = s.angles; },
                    "window must be at least 0 and below half");
-    expect_refused([](PosteriorSettings& s) { s.modes = 0; }, "modes must be at least 1, got 0");
+    expect_refused([](PosteriorSettings& s) { s.modes = 0; }, "modes must lie in [1, 1024], got 0");
+    expect_refused([](PosteriorSettings& s) { s.modes = 4294967297; },
+                   "modes must lie in [1, 1024], got 4294967297");
     expect_refused([](PosteriorSettings& s) { s.mode_radius = std::nan(""); },
                    "mode_radius must be positive and finite, got nan");
     expect_refused([](PosteriorSettings& s) { s.confidence_edge = 0.0; },

@@ -70,6 +70,31 @@ TEST(Refinement, TurnsACandidateOntoTheDisks) {
     EXPECT_LE(score, 1.0);
 }
 
+TEST(Refinement, NoMatchRadiusReachesBeyondTheReflections) {
+    std::vector<double> vectors = cubic_reflections();
+    vectors.resize(4 * 5);
+    const std::array<std::int64_t, 2> offsets = {0, 5};  // fewer than fill a vector of the machine
+    const std::array<float, 2> radius = {0.25F, 0.5F};
+    const std::array<float, 2> polar = {0.0F, 1.0F};
+    const std::array<float, 2> intensity = {1.0F, 0.5F};
+    const std::int32_t count = 2;
+    const std::array<double, 9> start = about_z(0.3);
+    const std::int64_t phase = 0;
+    const bool selected = true;
+    for (const double match_radius : {1e4, 1e30}) {
+        const RefinementSpec spec = {0.0197, match_radius, 3e-4, 0.02, 0.014, 0.014, 0.035, 0.05, 6};
+        std::array<double, 9> found{};
+        double likelihood = 0.0;
+        double explained = 0.0;
+        double score = 0.0;
+        double error = 0.0;
+        refine({radius.data(), polar.data(), intensity.data(), &count, 1, 2},
+               {vectors.data(), offsets.data(), 1}, {start.data(), &phase, &selected, 1}, spec,
+               {found.data(), &likelihood, &explained, &score, &error});
+        EXPECT_TRUE(explained >= 0.0 && explained <= 1.0) << explained;
+    }
+}
+
 TEST(Refinement, APatternWithoutDisksKeepsItsCandidate) {
     const std::vector<double> vectors = cubic_reflections();
     const std::array<std::int64_t, 2> offsets = {0, static_cast<std::int64_t>(vectors.size() / 4)};

@@ -192,6 +192,8 @@ TEST(Metadata, ThatCannotBeIsRefused) {
     expect_refused("\"radius_bins\": 256", "\"radius_bins\": 0", "radius_bins must be at least 1, got 0");
     expect_refused("\"steps\": 6", "\"steps\": 0", "steps must be at least 1, got 0");
     expect_refused("\"posterior\"", "\"forest\"", "kind must be posterior or reference, got forest");
+    expect_refused("[1.5, -0.5]", "[1.5]", "a list of 2 was expected, got one of 1");
+    expect_refused("[1, 1, -2, 7.5]", "[1, 1, -2]", "a list of 4 was expected, got one of 3");
     expect_refused("0.0197", "-1", "wavelength must be positive and finite, got -1");
 }
 

@@ -8,11 +8,22 @@
 namespace microinfer::runtime {
 namespace {
 
-Matrix3<double> matrix_of(const Json& rows) {
+const Json::Array& list_of(const Json& json, std::size_t size) {
+    const Json::Array& list = json.array();
+    if (list.size() != size) {
+        throw std::runtime_error("a list of " + std::to_string(size) + " was expected, got one of " +
+                                 std::to_string(list.size()));
+    }
+    return list;
+}
+
+Matrix3<double> matrix_of(const Json& json) {
+    const Json::Array& rows = list_of(json, 3);
     Matrix3<double> matrix{};
     for (std::size_t i = 0; i < 3; ++i) {
+        const Json::Array& row = list_of(rows[i], 3);
         for (std::size_t j = 0; j < 3; ++j) {
-            matrix.m[i][j] = rows.array().at(i).array().at(j).number();
+            matrix.m[i][j] = row[j].number();
         }
     }
     return matrix;
@@ -20,8 +31,9 @@ Matrix3<double> matrix_of(const Json& rows) {
 
 Phase phase_of(const Json& json) {
     Phase phase{json["name"].string(), json["space_group"].string(), json["point_group"].string(), {}, {}};
+    const Json::Array& lattice = list_of(json["lattice"], 6);
     for (std::size_t i = 0; i < 6; ++i) {
-        phase.lattice[i] = json["lattice"].array().at(i).number();
+        phase.lattice[i] = lattice[i].number();
     }
     for (const Json& operation : json["operators"].array()) {
         phase.operators.push_back(matrix_of(operation));
@@ -51,14 +63,14 @@ TokenSpec spec_of(const Json& json) {
 void add_reflections(const Json& phase, RefinementFacts& facts) {
     const Matrix3<double> reciprocal = matrix_of(phase["reciprocal"]);  // rows a*, b*, c*
     for (const Json& reflection : phase["reflections"].array()) {
-        const Json::Array& values = reflection.array();
-        const double h = values.at(0).number();
-        const double k = values.at(1).number();
-        const double l = values.at(2).number();
+        const Json::Array& values = list_of(reflection, 4);
+        const double h = values[0].number();
+        const double k = values[1].number();
+        const double l = values[2].number();
         for (std::size_t i = 0; i < 3; ++i) {
             facts.vectors.push_back(h * reciprocal.m[0][i] + k * reciprocal.m[1][i] + l * reciprocal.m[2][i]);
         }
-        facts.vectors.push_back(values.at(3).number());
+        facts.vectors.push_back(values[3].number());
     }
     facts.offsets.push_back(static_cast<std::int64_t>(facts.vectors.size() / 4));
 }
@@ -119,6 +131,7 @@ ModelFacts parse_metadata(const std::string& text) {
     const Json json = Json::parse(text);
     const Json::Array& phases = json["phases"].array();
     const Json& voltage = json["voltage"];
+    const Json::Array& calibration = list_of(json["calibration"], 2);
     ModelFacts facts{{json["name"].string(),
                       json["format"].string(),
                       json["device"].string(),
@@ -130,8 +143,8 @@ ModelFacts parse_metadata(const std::string& text) {
                       spec_of(json["tokens"]),
                       {}},
                      json["processor"].string(),
-                     json["calibration"].array().at(0).number(),
-                     json["calibration"].array().at(1).number(),
+                     calibration[0].number(),
+                     calibration[1].number(),
                      refinement_of(json["refinement"], phases),
                      core_of(json)};
     for (const Json& phase : phases) {

@@ -15,7 +15,7 @@ using Shape = std::vector<std::int64_t>;
 
 /// Features of a disk that the embedding reads.
 constexpr std::int64_t kFeatures = 64;
-/// Highest harmonic and angular order: more than any pattern's angles tell apart.
+/// Highest harmonic and angular order, and number of modes: more than any pattern's disks tell apart.
 constexpr std::int64_t kHighest = 1024;
 
 /// "(3, 4)", as Python writes it.
@@ -123,7 +123,7 @@ void require_sound(const PosteriorSettings& settings) {
     require(settings.peaks >= 1, "peaks must be at least 1", settings.peaks);
     require(settings.window >= 0 && settings.window < (settings.angles + 1) / 2,
             "window must be at least 0 and below half of angles", settings.window);
-    require(settings.modes >= 1, "modes must be at least 1", settings.modes);
+    require(settings.modes >= 1 && settings.modes <= kHighest, "modes must lie in [1, 1024]", settings.modes);
     require(positive(settings.mode_radius), "mode_radius must be positive and finite", settings.mode_radius);
     require(positive(settings.confidence_radius), "confidence_radius must be positive and finite",
             settings.confidence_radius);

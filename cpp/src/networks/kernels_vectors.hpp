@@ -15,6 +15,7 @@ template <std::int64_t Lanes>
 struct Simd {
     typedef float Vector __attribute__((vector_size(4 * Lanes)));
     typedef std::int32_t Integers __attribute__((vector_size(4 * Lanes)));
+    typedef std::uint32_t Bits __attribute__((vector_size(4 * Lanes)));
     typedef float Unaligned __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
 };
 using Vector = Simd<kLanes>::Vector;
@@ -56,7 +57,7 @@ template <typename V>
 /// exp(x) to float rounding; what is below exp(-87) becomes exp(-87). After Cephes (Moshier).
 template <typename V>
 [[gnu::always_inline]] inline V exponential(V x) {
-    using Integers = typename Simd<sizeof(V) / 4>::Integers;
+    using Bits = typename Simd<sizeof(V) / 4>::Bits;
     constexpr float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
     x = x < -87.0F ? V{} - 87.0F : x;
     const V shifted = x * 1.44269504F + magic;
@@ -69,7 +70,7 @@ template <typename V>
     y = y * r + 1.6666665459e-1F;
     y = y * r + 5.0000001201e-1F;
     y = (y * r * r + r) + 1.0F;
-    const Integers exponent = (reinterpret_cast<Integers>(shifted) << 23) + 0x3f800000;
+    const Bits exponent = (reinterpret_cast<Bits>(shifted) << 23) + 0x3f800000U;
     return y * reinterpret_cast<V>(exponent);
 }
 

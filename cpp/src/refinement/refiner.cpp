@@ -143,8 +143,8 @@ void Refiner::pair_up(const Matrix3<double>& inverse, const Crystal& crystal) {
         }
     }
     const std::size_t whole = (near_.size() + kLanes - 1) / kLanes * kLanes;
-    near_x_.resize(whole, 1e3F);
-    near_y_.resize(whole, 1e3F);
+    near_x_.resize(whole, std::numeric_limits<float>::quiet_NaN());  // near to nothing
+    near_y_.resize(whole, std::numeric_limits<float>::quiet_NaN());
 
     reflections_.clear();
     pairs_.clear();
