@@ -329,6 +329,7 @@ TEST(Safetensors, RefusesWhatDoesNotFit) {
     };
     expect_refused(array("F16", "[2]", "[0,4]"), 8, "array a: its type is F16, expected F32 or I64");
     expect_refused(array("F32", "[2]", "[0,4]"), 8, "array a: it has 4 bytes, its shape needs 8");
+    expect_refused(array("F32", "[2]", "[8]"), 8, "array a: it needs two data_offsets, got 1");
     expect_refused(array("F32", "[2]", "[0,8]"), 4, "array a: its elements lie outside the 4 bytes");
     expect_refused(array("F32", "[2]", "[8,0]"), 8, "array a: its elements lie outside");
     expect_refused(array("F32", "[1]", "[2,6]"), 8, "array a: its elements are not aligned");

@@ -32,8 +32,12 @@ ArrayView view_of(const Json& entry, std::string_view data) {
                 "no array has an axis of " + std::to_string(shape.back()));
         size *= shape.back();
     }
-    const std::int64_t begin = entry["data_offsets"].array().at(0).integer();
-    const std::int64_t end = entry["data_offsets"].array().at(1).integer();
+    const Json::Array& offsets = entry["data_offsets"].array();
+    if (offsets.size() != 2) {
+        throw std::runtime_error("it needs two data_offsets, got " + std::to_string(offsets.size()));
+    }
+    const std::int64_t begin = offsets[0].integer();
+    const std::int64_t end = offsets[1].integer();
     require(begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= data.size(),
             "its elements lie outside the " + std::to_string(data.size()) + " bytes that there are");
     require(end - begin == size,
