@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from example_phases import PHASES
 from exporting import awkward_patterns, check_answers
 from safetensors.numpy import load, save
 
@@ -26,6 +27,8 @@ from microinfer.models import OrientationModel, PosteriorModel, build_model
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "cpp" / "examples" / "acquisition"
+PHASE_NAMES = ["Cu", "Ti"]
+"""Of the models of two phases; the small model's is the first."""
 CONCURRENCY = ROOT / "cpp" / "tests" / "concurrency"
 # libtorch's headers take minutes to compile on a slow machine
 pytestmark = [
@@ -61,10 +64,25 @@ def acquisition(build: Path) -> Path:
     return build / "acquisition" / "acquisition"
 
 
+def model_of_two_phases(config: ModelConfig, small_model: OrientationModel) -> OrientationModel:
+    """A model with random weights."""
+    phases = tuple(PHASES[name] for name in PHASE_NAMES)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return build_model(config, phases, small_model.spec, small_model.card).eval()
+
+
 @pytest.fixture(scope="session")
 def reference_model(small_model) -> OrientationModel:
-    config = ModelConfig("reference", width=32, blocks=1, heads=4)
-    return build_model(config, small_model.phases, small_model.spec, small_model.card).eval()
+    return model_of_two_phases(ModelConfig("reference", width=32, blocks=1, heads=4), small_model)
+
+
+@pytest.fixture(scope="session")
+def posterior_model(small_model) -> OrientationModel:
+    model = model_of_two_phases(small_model.config, small_model)
+    for layer in (model.cell_head[-1], *model.cell_waves):  # as in small_model: else the answers are ties
+        layer.weight.data *= 30.0
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +160,8 @@ def table_of(text: str) -> tuple[np.ndarray, ...]:
     table = np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1, dtype=None, encoding="utf-8")
     matrix = np.stack([table[f"f{k}"] for k in range(6, 15)], -1).reshape(-1, 3, 3)
     valid = table["f2"].astype(bool)
-    return matrix, np.where(valid, 0, -1), table["f4"], valid
+    phase = np.array([PHASE_NAMES.index(name) if name else -1 for name in table["f3"]])
+    return matrix, phase, table["f4"], valid
 
 
 def test_example_answers_ten_thousand_patterns_as_python_does(
@@ -161,7 +180,7 @@ def test_example_refines_as_python_does(acquisition, model_file, engine, small_m
     check_answers(found, patterns, small_model, refine="kinematic")
 
 
-@pytest.mark.parametrize("name", ["small_model", "reference_model"])
+@pytest.mark.parametrize("name", ["posterior_model", "reference_model"])
 @pytest.mark.parametrize("file_format", ["torchscript", "pt2"])
 @pytest.mark.parametrize(
     "dtype",
@@ -182,14 +201,18 @@ def test_core_answers_as_python_does(acquisition, name, file_format, dtype, requ
     write_csv(tmp_path / "peaks.csv", patterns, 100)
     found = answers_of(acquisition, tmp_path / "model", tmp_path / "peaks.csv", "--no-refine")
     check_answers(found, patterns, model, dtype=dtype)
+    assert set(found[1]) == {-1, 0, 1}
 
 
-def test_reference_answers_are_refined_as_in_python(acquisition, engine, reference_model, tmp_path) -> None:
-    export_model(reference_model, tmp_path / "reference.ts")
+@pytest.mark.parametrize("name", ["posterior_model", "reference_model"])
+def test_answers_of_two_phases_are_refined_as_in_python(acquisition, engine, name, request, tmp_path) -> None:
+    model = request.getfixturevalue(name)
+    export_model(model, tmp_path / "model.ts")
     patterns = awkward_patterns(1000, seed=11)
     write_csv(tmp_path / "peaks.csv", patterns, 100)
-    found = answers_of(acquisition, tmp_path / "reference.ts", tmp_path / "peaks.csv", *engine)
-    check_answers(found, patterns, reference_model, refine="kinematic")
+    found = answers_of(acquisition, tmp_path / "model.ts", tmp_path / "peaks.csv", *engine)
+    check_answers(found, patterns, model, refine="kinematic")
+    assert set(found[1]) == {-1, 0, 1}
 
 
 @pytest.mark.gpu
@@ -289,6 +312,7 @@ class TestRefusals:
         seal(file, "pt2")
         message = self.refusal(acquisition, file, "--graph")
         assert "a graph of the format pt2 does not run in C++" in message
+        assert "export the model with --format aoti or --format torchscript" in message
 
     def test_without_its_arrays(self, acquisition, model_file, tmp_path) -> None:
         file = tmp_path / "without.model"

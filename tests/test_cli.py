@@ -1,5 +1,6 @@
 """The command line, as a user calls it."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -231,6 +232,16 @@ def test_warnings_are_printed_before_an_error_too(capsys):
     with pytest.raises(ValueError, match="failed"):
         warn_and_fail()
     assert "Warning: look here" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error(monkeypatch):
+    def broken(*arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("microinfer.cli.make.model_table", broken)
+    result = call("models")
+    assert result.exit_code == 1
+    assert "Broken pipe" not in result.output
 
 
 @pytest.mark.parametrize("arguments", [("train",), ("map",), ("simulate", "a.toml")])

@@ -233,6 +233,24 @@ TEST_F(Posterior, ArraysThatDoNotFitAreNamed) {
                    "the model has an array cell_waves.0.bias that the core does not know");
 }
 
+TEST_F(Posterior, ScoresThatOverflowGivePhasesOfTheModel) {
+    NamedArrays arrays = model_.arrays();
+    ArrayView& qkv = arrays.at("blocks.0.attention.qkv.weight");
+    const auto* const weight = std::get<const float*>(qkv.elements);
+    std::vector<float> huge(weight, weight + 3 * 20 * 20);
+    for (float& element : huge) {
+        element *= 3e19F;  // of their products some are infinite, and some sums are no numbers
+    }
+    qkv.elements = huge.data();
+    const tests::Patterns patterns = tests::random_patterns(60, 9);
+    for (const std::string& instructions : instruction_sets()) {
+        const auto network = make_posterior_network(arrays, model_.settings, Numbers::float32, instructions);
+        for (const std::int64_t phase : tests::modes_of(*network, patterns.view()).phase) {
+            EXPECT_TRUE(phase == 0 || phase == 1) << instructions;
+        }
+    }
+}
+
 TEST_F(Posterior, SettingsThatCannotBeAreRefused) {
     const auto expect_refused = [&](const auto& change, const std::string& reason) {
         PosteriorSettings settings = model_.settings;

@@ -24,6 +24,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # who reads the output has enough of it: typer ends the program
+            raise
         except (ValueError, OSError, ImportError) as error:
             errors.print(f"[bold red]Error:[/] {_sentence(error)}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
@@ -33,7 +35,7 @@ app = typer.Typer(
     cls=_Commands,
     name="microinfer",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

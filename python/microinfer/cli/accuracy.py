@@ -55,7 +55,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled patterns, beside template matching, and write a report.
 
-    Without [bold]--test[/] a clean and a noisy test set are simulated for the model's own crystals, with a seed that
+    Without **--test** a clean and a noisy test set are simulated for the model's own crystals, with a seed that
     no training uses, and written beside the report.
     """
     from microinfer.evaluation import card_figures, labelled_set, write_report

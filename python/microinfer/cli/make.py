@@ -22,14 +22,14 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for library, log and checkpoint; by default runs/<name>."),
+        typer.Option(metavar="DIR", help="Folder for library, log and checkpoint; by default runs/NAME."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a model for your own crystal, from a CIF file or a configuration.
 
-    [bold]microinfer train --cif Cu.cif[/] simulates a pattern library and trains on it with the default
+    **microinfer train --cif Cu.cif** simulates a pattern library and trains on it with the default
     settings. How long it will take is measured and said first.
     """
     from microinfer.config import default_config, load_config
@@ -78,7 +78,9 @@ def simulate(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A shipped model's name, or a checkpoint's path.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A shipped model's name, or a checkpoint's path.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     file_format: Annotated[str, typer.Option("--format", help="torchscript, pt2 or aoti.")] = "torchscript",
     dtype: Annotated[
@@ -89,8 +91,8 @@ def export(
     """Write a model as one file that other programs load, C++ acquisition tools among them.
 
     The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity. microinfer's C++ runtime
-    takes every format. Without it, [bold]torchscript[/] files run in whatever loads TorchScript, [bold]pt2[/] files
-    are for torch.export.load, and [bold]aoti[/] files are compiled for this machine, which takes minutes and a C++
+    takes every format. Without it, **torchscript** files run in whatever loads TorchScript, **pt2** files
+    are for torch.export.load, and **aoti** files are compiled for this machine, which takes minutes and a C++
     compiler.
     """
     from microinfer.export import export_model

@@ -78,7 +78,7 @@ def map_scan(
     """Map crystal orientation and phase over a scan.
 
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
-    [bold]--resume[/] goes on from there.
+    **--resume** goes on from there.
     """
     from microinfer.io import open_peaks
     from microinfer.io.atomic import partial_path

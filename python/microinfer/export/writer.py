@@ -68,9 +68,9 @@ def export_model(
         its C++ twin. In the last two ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
         What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The core's answers are those of
-        ``map_orientations(..., dtype=dtype)``. A graph sums in another order: in bfloat16, which magnifies that, a
-        few in a hundred of a trained model's answers differ by more than 1e-4 rad. On CPUs a graph in bfloat16 is
-        no faster than one in float32; the core is.
+        ``map_orientations(..., dtype=dtype)``. A graph sums in another order: in bfloat16, which magnifies that, 4
+        of 100 answers of the model `cu` to the demo differ by more than 1e-4 rad. On CPUs a graph in bfloat16 is no
+        faster than one in float32; the core is.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 
