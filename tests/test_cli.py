@@ -234,7 +234,7 @@ def test_warnings_are_printed_before_an_error_too(capsys):
     assert "Warning: look here" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_enough_is_no_error(monkeypatch):
+def test_a_closed_pipe_prints_no_error(monkeypatch):
     def broken(*arguments):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", help="A TOML configuration, or a shipped recipe's name."),
+        typer.Argument(metavar="CONFIG", help="A TOML configuration, or a shipped recipe's name."),
     ] = None,
     cif: Annotated[
         Path | None,
