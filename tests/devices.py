@@ -1,4 +1,4 @@
-"""The devices that a test of a torch operator runs on."""
+"""The devices that a test of a torch operator runs on, and what a test may need of the CPU."""
 
 import pytest
 import torch
@@ -16,3 +16,7 @@ DEVICES = [
         ],
     ),
 ]
+
+needs_bfloat16 = pytest.mark.skipif(
+    not _core.multiplies_bfloat16(), reason="this CPU has no bfloat16 instructions"
+)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import needs_bfloat16
 from example_phases import PHASES
 from exporting import awkward_patterns, check_answers
 from safetensors.numpy import load, save
@@ -182,18 +183,7 @@ def test_example_refines_as_python_does(acquisition, model_file, engine, small_m
 
 @pytest.mark.parametrize("name", ["posterior_model", "reference_model"])
 @pytest.mark.parametrize("file_format", ["torchscript", "pt2"])
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        "float32",
-        pytest.param(
-            "bfloat16",
-            marks=pytest.mark.skipif(
-                not _core.multiplies_bfloat16(), reason="this CPU has no bfloat16 instructions"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
 def test_core_answers_as_python_does(acquisition, name, file_format, dtype, request, tmp_path) -> None:
     model = request.getfixturevalue(name)
     export_model(model, tmp_path / "model", format=file_format, dtype=dtype)

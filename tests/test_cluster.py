@@ -5,11 +5,14 @@ import pickle
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from devices import needs_bfloat16
 
 import microinfer as mi
+from microinfer import _core, device
 from microinfer.mapping import map_to_file
 from microinfer.models import save_model
 
@@ -45,7 +48,7 @@ def whole(scan, small_model):
 def assert_same(omap, whole):
     for name in ("matrix", "valid", "phase", "confidence", "score", "alternative_matrix"):
         np.testing.assert_array_equal(getattr(omap, name), getattr(whole, name), name)
-    assert omap.model_card == whole.model_card
+    assert (omap.model_card, omap.dtype) == (whole.model_card, whole.dtype)
 
 
 def test_the_map_is_that_of_one_machine(cluster, files, whole, tmp_path):
@@ -56,6 +59,27 @@ def test_the_map_is_that_of_one_machine(cluster, files, whole, tmp_path):
     assert_same(mi.load_map(tmp_path / "map.h5"), whole)
     assert report.valid == whole.valid.sum()
     assert min(report.seconds.values()) > 0
+
+
+def set_bfloat16(found):
+    """Make this process believe that its CPU multiplies bfloat16, or not."""
+    device._core = _core if found else SimpleNamespace(multiplies_bfloat16=lambda: False)
+
+
+@needs_bfloat16
+def test_all_workers_multiply_the_same_numbers(cluster, scan, small_model, whole):
+    options = {"cluster": cluster.scheduler_address, **OPTIONS}
+    one = next(iter(cluster.scheduler_info["workers"]))
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.run(set_bfloat16, False, workers=[one])
+        try:
+            float32 = mi.map_orientations(scan, small_model, dtype="float32", **OPTIONS)
+            assert_same(mi.map_orientations(scan, small_model, **options), float32)
+            with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'cpu' has no instructions"):
+                mi.map_orientations(scan, small_model, dtype="bfloat16", **options)
+        finally:
+            client.run(set_bfloat16, True, workers=[one])
+    assert_same(mi.map_orientations(scan, small_model, **options), whole)
 
 
 class DeadlyScan:

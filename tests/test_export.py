@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import needs_bfloat16
 from example_phases import PHASES
 from exporting import awkward_patterns, check_answers, padded, ragged
 from hypothesis import given, settings
@@ -19,7 +20,6 @@ from safetensors.numpy import load as load_arrays
 from test_tokens import SMALL, flat, scans
 
 import microinfer as mi
-from microinfer import _core
 from microinfer.config import ModelConfig
 from microinfer.export import export_model
 from microinfer.export.core import for_core
@@ -176,9 +176,6 @@ def test_script_uses_atens_operators_alone(model, dtype, tmp_path) -> None:
         assert {kind for kind in kinds if not kind.startswith(("aten::", "prim::"))} == set()
 
 
-needs_bfloat16 = pytest.mark.skipif(
-    not _core.multiplies_bfloat16(), reason="this CPU has no bfloat16 instructions"
-)
 IN_BFLOAT16 = {"dtype": "bfloat16", "share": 0.75, "confidence_error": 2e-3}
 """Graph and core sum in another order, and a random model magnifies what bfloat16 makes of that."""
 

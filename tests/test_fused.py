@@ -5,6 +5,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from devices import needs_bfloat16
 from example_phases import PHASES
 
 import microinfer as mi
@@ -182,11 +183,6 @@ def test_settings_that_the_core_cannot_follow_are_refused(odd_model):
         network_of(arrays, mode_radius=0.3)
 
 
-needs_bfloat16 = pytest.mark.skipif(
-    not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no bfloat16 instructions"
-)
-
-
 def check_bfloat16(model, fused, tokens):
     """Compare with torch's products of rounded factors, and with those of float32.
 
@@ -261,9 +257,9 @@ def test_bfloat16_is_refused_where_it_is_not_multiplied(small_model):
     with pytest.raises(ValueError, match="the instruction set baseline does not multiply bfloat16"):
         FusedPosterior(small_model, torch.bfloat16, "baseline")
     with pytest.raises(ValueError, match="dtype must be 'auto', 'float32' or 'bfloat16', got 'float16'"):
-        product_dtype(torch.device("cpu"), "float16")
+        product_dtype([torch.device("cpu")], "float16")
     with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'meta' has no instructions for it"):
-        product_dtype(torch.device("meta"), "bfloat16")
+        product_dtype([torch.device("meta")], "bfloat16")
 
 
 @pytest.fixture(scope="module")

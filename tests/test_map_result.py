@@ -49,7 +49,7 @@ def assert_same_maps(first, second):
         one, other = getattr(first, name), getattr(second, name)
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
-    for name in ("scan_step", "scan_units", "qr_calibrated", "model_card", "version"):
+    for name in ("scan_step", "scan_units", "qr_calibrated", "model_card", "version", "dtype"):
         assert getattr(first, name) == getattr(second, name)
     assert [phase.to_dict() for phase in first.phases] == [phase.to_dict() for phase in second.phases]
 
@@ -132,6 +132,7 @@ def test_file_round_trip_in_any_blocks(tmp_path_factory, seed, shape, block, ste
         "qr_calibrated": calibrated,
         "model_card": {"name": "cu", "voltage": 300e3, "figures": {"median": 0.44}, "note": "µ"},
         "version": "0.0.7",
+        "dtype": "bfloat16",
     }
     fields = random_fields(seed, shape)
     with MapWriter(path, shape, (COPPER, OXIDE), **metadata) as writer:
@@ -154,11 +155,13 @@ def test_map_of_version_1_has_no_score(tmp_path):
     omap.save(tmp_path / "map.h5")
     with h5py.File(tmp_path / "map.h5", "a") as file:
         file.attrs["format_version"] = 1
+        del file.attrs["dtype"]
         for name in FIELDS:
             if name == "score" or name.startswith("alternative"):
                 del file[name]
     older = load_map(tmp_path / "map.h5")
     assert np.isnan(older.score).all()
+    assert older.dtype == "unknown"
     assert (older.alternatives.phase == -1).all()
     np.testing.assert_array_equal(older.matrix, omap.matrix)
 

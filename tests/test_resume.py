@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from devices import needs_bfloat16
 from typer.testing import CliRunner
 
 import microinfer as mi
@@ -277,6 +278,7 @@ def other_peaks(scan):
         ({"model": lambda model: model.card.update(name="large")}, "model 'small .*now 'large "),
         ({"model": lambda model: model.cell_head[-1].bias.data.add_(1.0)}, "model 'small .*now 'small "),
         ({"refine": None}, "refine 'kinematic', now 'None'"),
+        pytest.param({"dtype": "float32"}, "dtype 'bfloat16', now 'float32'", marks=needs_bfloat16),
         ({"min_disks": 4}, "min_disks '2', now '4'"),
         ({"roi": (0, 13, 0, 5)}, "positions '91 .*now '65 "),
     ],

@@ -78,15 +78,15 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and _core.multiplies_bfloat16()
 
 
-def product_dtype(device: torch.device, name: str) -> torch.dtype:
-    """Return what a network's matrix products multiply on a device.
+def product_dtype(devices: Sequence[torch.device], name: str) -> torch.dtype:
+    """Return what a network's matrix products multiply, on all devices alike.
 
     Parameters
     ----------
-    device : torch.device
+    devices : sequence of torch.device
         Where the network runs.
     name : str
-        ``"auto"`` is bfloat16 where the device has instructions for it, else float32; or one of the two.
+        ``"auto"`` is bfloat16 where all devices have instructions for it, else float32; or one of the two.
 
     Returns
     -------
@@ -99,7 +99,9 @@ def product_dtype(device: torch.device, name: str) -> torch.dtype:
     """
     if name not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"dtype must be 'auto', 'float32' or 'bfloat16', got {name!r}")
-    fast = multiplies_bfloat16(device)
-    if name == "bfloat16" and not fast:
-        raise ValueError(f"dtype 'bfloat16': the device {str(device)!r} has no instructions for it")
-    return torch.bfloat16 if fast and name != "float32" else torch.float32
+    if name == "float32":
+        return torch.float32
+    slow = [str(device) for device in devices if not multiplies_bfloat16(device)]
+    if name == "bfloat16" and slow:
+        raise ValueError(f"dtype 'bfloat16': the device {slow[0]!r} has no instructions for it")
+    return torch.float32 if slow else torch.bfloat16

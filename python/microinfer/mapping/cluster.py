@@ -6,12 +6,15 @@ are given to others; a block that takes down four workers ends the mapping.
 
 import pickle
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from microinfer import __version__
-from microinfer.device import torch_device
+from microinfer.device import multiplies_bfloat16, torch_device
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource, RowBlock
 from microinfer.models import OrientationModel
 
@@ -40,8 +43,8 @@ def map_on_cluster(
     job : MapJob
         What is mapped; model and scan are sent to the workers.
     options : dict
-        The other arguments that `job` was made with; ``device`` means the worker's, ``"auto"`` its first GPU
-        where it has one.
+        The other arguments that `job` was made with, but for ``remote``; ``device`` means the worker's,
+        ``"auto"`` its first GPU where it has one.
     blocks : list of RowBlock
         Rows to answer.
     advance : callable
@@ -54,31 +57,18 @@ def map_on_cluster(
 
     Raises
     ------
-    ImportError
-        Where Dask is not installed.
-    OSError
-        Where no scheduler answers, it has no workers, or blocks were lost with their workers again and again.
-    ValueError
-        Where the workers have another version of microinfer.
+    ImportError, OSError, ValueError
+        As `workers_dtype`; OSError also where blocks were lost with their workers again and again.
     Exception
         Whatever a worker raised.
     """
-    try:
-        from distributed import Client, as_completed
+    with _connected(address) as client:
+        from distributed import as_completed
         from distributed.scheduler import KilledWorker
-    except ImportError as error:
-        raise ImportError(
-            "a cluster needs Dask: pip install -c constraints.txt '.[cluster]' (dask, distributed)"
-        ) from error
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise OSError(f"cluster {address!r}: no Dask scheduler answers there: {error}") from error
-    with client, client.as_current():
-        _check_workers(client, address)
+
         # A task and not scattered data: Dask makes the result of a task again where it was lost.
         payload = pickle.dumps((job.source, job.model, options))
-        remote = client.submit(_open_job, payload, pure=False)
+        remote = client.submit(_RemoteJob, payload, pure=False)
         waiting = iter(blocks)
 
         def submit(count: int) -> list[Any]:
@@ -97,6 +87,54 @@ def map_on_cluster(
             ) from error
 
 
+def workers_dtype(address: str, device: str | torch.device, dtype: str) -> str:
+    """Return what the models on all workers multiply.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+    device, dtype : str
+        As `microinfer.map_orientations` takes them; the device means the worker's.
+
+    Returns
+    -------
+    str
+        ``"float32"`` or ``"bfloat16"``; any other `dtype` than ``"auto"`` as it is.
+
+    Raises
+    ------
+    ImportError
+        Where Dask is not installed.
+    OSError
+        Where no scheduler answers, or it has no workers.
+    ValueError
+        Where the workers have another version of microinfer.
+    """
+    with _connected(address) as client:
+        if dtype != "auto":
+            return dtype
+        fast = client.run(_multiplies_bfloat16, device)
+        return "bfloat16" if all(fast.values()) else "float32"
+
+
+@contextmanager
+def _connected(address: str) -> "Iterator[Client]":
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            "a cluster needs Dask: pip install -c constraints.txt '.[cluster]' (dask, distributed)"
+        ) from error
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OSError(f"cluster {address!r}: no Dask scheduler answers there: {error}") from error
+    with client, client.as_current():
+        _check_workers(client, address)
+        yield client
+
+
 def _check_workers(client: "Client", address: str) -> None:
     versions = client.run(_version)
     if not versions:
@@ -113,25 +151,38 @@ def _version() -> str:
     return __version__
 
 
+def _multiplies_bfloat16(device: str | torch.device) -> bool:
+    return multiplies_bfloat16(torch_device(device))
+
+
 class _RemoteJob:
-    """A job on a worker. It travels as the bytes it was made of, for one worker may hand it to another."""
+    """A job on a worker. It travels as the bytes it is made of, for one worker may hand it to another.
+
+    It is opened where it is used: Dask tries without end to unpack what raises an error on arrival.
+    """
 
     def __init__(self, payload: bytes) -> None:
-        source: PeakSource
-        model: OrientationModel
-        source, model, options = pickle.loads(payload)
         self._payload = payload
-        self.job = MapJob(source, model, **{**options, "device": torch_device(options.get("device", "auto"))})
+        self._job: MapJob | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> MapJob:
+        """The job, with this worker's device."""
+        with self._lock:
+            if self._job is None:
+                source: PeakSource
+                model: OrientationModel
+                source, model, options = pickle.loads(self._payload)
+                device = torch_device(options.get("device", "auto"))
+                self._job = MapJob(source, model, **{**options, "device": device})
+            return self._job
 
     def __reduce__(self) -> tuple[type["_RemoteJob"], tuple[bytes]]:
         return _RemoteJob, (self._payload,)
 
 
-def _open_job(payload: bytes) -> _RemoteJob:
-    return _RemoteJob(payload)
-
-
 def _answer(remote: _RemoteJob, rows: RowBlock) -> AnsweredBlock:
-    tokens = remote.job.tokenize(remote.job.read(rows))
+    job = remote.open()
+    tokens = job.tokenize(job.read(rows))
     with _model_lock:
-        return remote.job.infer(tokens, lambda _: None)
+        return job.infer(tokens, lambda _: None)

@@ -48,7 +48,7 @@ class Inference:
         self.model, self.batch_size = model, batch_size
         self.refinement = _refinement(model, refine)
         self.device = model.operators.device
-        self.dtype = product_dtype(self.device, dtype)
+        self.dtype = product_dtype([self.device], dtype)
         self.fused: FusedModel | None = None
         if self.device.type == "cpu":
             self.fused = fused_model(model, self.dtype)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
-from microinfer.device import multiplies_bfloat16, torch_devices
+from microinfer.device import product_dtype, torch_devices
 from microinfer.mapping.inference import Inference
 from microinfer.models import OrientationModel, load_model
 from microinfer.peaks import BraggPeaks
@@ -107,6 +107,14 @@ class AnsweredBlock:
 class MapJob:
     """One mapping of one scan; the parameters are those of `microinfer.map_orientations`.
 
+    With `remote` its blocks are answered elsewhere: it has no devices, and takes their dtype as it is given.
+
+    Attributes
+    ----------
+    dtype : str
+        What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``, on all devices alike: no
+        answer may depend on which of them it comes from.
+
     Raises
     ------
     ValueError, TypeError, OSError
@@ -126,21 +134,20 @@ class MapJob:
         roi: tuple[int, int, int, int] | None = None,
         mask: ArrayLike | None = None,
         refine: str | None = "kinematic",
+        remote: bool = False,
     ) -> None:
         for name, value in (("block_rows", block_rows), ("batch_size", batch_size), ("min_disks", min_disks)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.source, self.refine = source, refine
-        devices = torch_devices(device)
-        if dtype == "auto" and not all(map(multiplies_bfloat16, devices)):
-            dtype = "float32"  # on all of them: no block may depend on which device it comes to
-        self.model = _model(model, devices[0])
+        devices = [] if remote else torch_devices(device)
+        self.dtype = str(product_dtype(devices, dtype)).removeprefix("torch.")
+        self.model = _model(model, devices[0] if devices else torch.device("cpu"))
         self.selected = _selection(source.scan_shape, roi, mask)
         self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
-        self._inferences = [Inference(self.model, refine, batch_size, dtype)]
-        for other in devices[1:]:
-            twin = deepcopy(self.model).to(other)
-            self._inferences.append(Inference(twin, refine, batch_size, dtype))
+        twins = (deepcopy(self.model).to(other) for other in devices[1:])
+        models = [self.model, *twins] if devices else []
+        self._inferences = [Inference(twin, refine, batch_size, self.dtype) for twin in models]
         self.spec: TokenSpec = (
             self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
         )
@@ -155,6 +162,7 @@ class MapJob:
             "scan_units": self.source.scan_units,
             "qr_calibrated": self.source.qr_calibrated,
             "model_card": self.model.card,
+            "dtype": self.dtype,
         }
 
     @property
@@ -162,7 +170,7 @@ class MapJob:
         """What two mappings must share for their answers to stand in one map, by name, as text.
 
         The peaks themselves are not among it: see `checksum_peaks`. Block and batch size and the device
-        change the answers by rounding alone, the dtype as `microinfer.map_orientations` says.
+        change the answers by rounding alone.
         """
         rows, columns = self.source.scan_shape
         digest = hashlib.sha256(self.selected.tobytes()).hexdigest()[:16]
@@ -172,6 +180,7 @@ class MapJob:
             "positions": f"{self.selected.sum()} {digest}",
             "min_disks": str(self.spec.min_disks),
             "refine": str(self.refine),
+            "dtype": self.dtype,
             "microinfer": __version__,
         }
 

@@ -35,7 +35,7 @@ class MapWriter:
         Scan rows and columns (Rx, Ry).
     phases : sequence of CrystalPhase
         The phases that ``phase`` counts.
-    scan_step, scan_units, qr_calibrated, model_card, version
+    scan_step, scan_units, qr_calibrated, model_card, version, dtype
         As in `OrientationMap`.
 
     Raises
@@ -57,6 +57,7 @@ class MapWriter:
         qr_calibrated: bool = False,
         model_card: dict[str, Any] | None = None,
         version: str = __version__,
+        dtype: str = "unknown",
     ) -> None:
         rows, columns = scan_shape
         if rows < 1 or columns < 1:
@@ -75,6 +76,7 @@ class MapWriter:
             "scan_step": float(scan_step),
             "scan_units": scan_units,
             "qr_calibrated": bool(qr_calibrated),
+            "dtype": dtype,
         }
         self._stack = ExitStack()
         self._file: OutputFile | None = None
@@ -190,6 +192,7 @@ def load_map(path: str | Path) -> OrientationMap:
                 qr_calibrated=bool(attributes["qr_calibrated"]),
                 model_card=json.loads(file["model_card"][()]),
                 version=str(attributes["microinfer_version"]),
+                dtype=str(attributes.get("dtype", "unknown")),
             )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be opened as an orientation map: {error}") from error

@@ -87,7 +87,7 @@ def map_orientations(
         Largest number of patterns that the model sees at once.
     dtype : str, default: "auto"
         What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
-        where all devices (of a cluster, the worker's) have instructions for it, which is faster. Of the answers to
+        where all devices (of a cluster, all workers') have instructions for it, which is faster. Of the answers to
         the model `cu`'s test patterns the two move three in a thousand by more than a degree, nine in ten by less
         than 0.01.
     min_disks : int, optional
@@ -169,7 +169,7 @@ def map_to_file(
         error or Ctrl-C, the rows that are done are in ``<path>.part``.
     resume : bool, default: False
         Go on with the rows that are missing in ``<path>.part``. Scan, model and options must be the same;
-        device, dtype, block and batch size and cluster may change.
+        device, block and batch size and cluster may change.
     **options
         The keyword arguments of `map_orientations`.
 
@@ -216,13 +216,14 @@ class _Mapper:
         self._cluster = options.pop("cluster", None)
         self._options = options
         if self._cluster is not None:
-            if len(torch_device_names(options.get("device", "auto"))) > 1:
+            from microinfer.mapping.cluster import workers_dtype
+
+            devices = torch_device_names(options.get("device", "auto"))
+            if len(devices) != 1:
                 raise ValueError(f"with a cluster, device must be one device, got {options['device']!r}")
-            # the workers have devices of their own
-            options = {**options, "device": "cpu"}
-            if options.get("dtype") == "bfloat16":
-                options["dtype"] = "float32"
-        self.job = MapJob(source, model, **options)  # type: ignore[misc]  # neither progress nor cluster is left
+            options["dtype"] = workers_dtype(self._cluster, devices[0], options.get("dtype", "auto"))
+        remote = self._cluster is not None
+        self.job = MapJob(source, model, **options, remote=remote)  # type: ignore[misc]  # cluster is not left
         self.positions = int(self.job.selected.sum())
 
     def run(self, write: Callable[[AnsweredBlock], None], done: NDArray[np.bool_], report: MapReport) -> None:

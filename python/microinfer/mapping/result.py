@@ -183,6 +183,8 @@ class OrientationMap:
         JSON-able: what the model is (name, voltage, kmax, recipe, figures).
     version : str
         Version of microinfer that made the map.
+    dtype : str
+        What the model's matrix products multiplied: ``"float32"`` or ``"bfloat16"``, or ``"unknown"``.
     score : ndarray of float32, shape (Rx, Ry)
         Correlation of the measured disks with the reflections that the answer predicts, in [0, 1], in the
         sense of py4DSTEM's template matching; NaN where invalid, or not refined.
@@ -205,6 +207,7 @@ class OrientationMap:
     qr_calibrated: bool = False
     model_card: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
+    dtype: str = "unknown"
     score: NDArray[np.float32] | None = None
     alternative_matrix: NDArray[np.float32] | None = None
     alternative_phase: NDArray[np.int16] | None = None
@@ -266,6 +269,7 @@ class OrientationMap:
             qr_calibrated=self.qr_calibrated,
             model_card=self.model_card,
             version=self.version,
+            dtype=self.dtype,
         ) as writer:
             writer.write_rows(0, MapBlock(**{name: getattr(self, name) for name in FIELDS}))
 
