@@ -1,9 +1,28 @@
 # microinfer::runtime, compiled from the sources beside this package against the libtorch of the using project.
-find_package(Torch QUIET)
-if(NOT TARGET torch)
-  set(microinfer_runtime_FOUND FALSE)
-  set(microinfer_NOT_FOUND_MESSAGE "microinfer's runtime needs libtorch: add it to CMAKE_PREFIX_PATH; of a \
-torch that pip installed, python -c 'import torch; print(torch.utils.cmake_prefix_path)' prints the path")
+#
+# Libtorch's files are found here and not through find_package(Torch): of a torch for GPUs that fails without a
+# whole CUDA toolkit, of which nothing here needs a part.
+set(microinfer_runtime_FOUND FALSE)
+find_path(Torch_DIR TorchConfig.cmake
+  HINTS ${CMAKE_PREFIX_PATH} ENV CMAKE_PREFIX_PATH PATHS /usr /usr/local
+  PATH_SUFFIXES Torch share/cmake/Torch)
+get_filename_component(microinfer_TORCH "${Torch_DIR}/../../.." ABSOLUTE)
+find_path(microinfer_TORCH_INCLUDE torch/csrc/inductor/aoti_package/model_package_loader.h
+  HINTS ${microinfer_TORCH}/include)
+foreach(library torch torch_cpu c10)
+  find_library(microinfer_${library}_LIBRARY ${library} HINTS ${microinfer_TORCH}/lib)
+endforeach()
+if(NOT (Torch_DIR AND microinfer_TORCH_INCLUDE
+        AND microinfer_torch_LIBRARY AND microinfer_torch_cpu_LIBRARY AND microinfer_c10_LIBRARY))
+  set(microinfer_NOT_FOUND_MESSAGE "microinfer's runtime needs libtorch, 2.6 or newer: add it to \
+CMAKE_PREFIX_PATH; of a torch that pip installed, python -c 'import torch; print(torch.utils.cmake_prefix_path)' \
+prints the path")
+  return()
+endif()
+file(STRINGS "${Torch_DIR}/TorchConfig.cmake" microinfer_old_abi REGEX "_GLIBCXX_USE_CXX11_ABI=0")
+if(microinfer_old_abi)
+  set(microinfer_NOT_FOUND_MESSAGE "the libtorch in ${microinfer_TORCH} is built for the old C++ ABI, and \
+microinfer for the new one: take torch 2.7 or newer")
   return()
 endif()
 
@@ -24,9 +43,18 @@ if(NOT TARGET microinfer::runtime)
     ${microinfer_RUNTIME_SOURCES}/sha256.cpp
     ${microinfer_RUNTIME_SOURCES}/torch_program.cpp)
   add_library(microinfer::runtime ALIAS microinfer_runtime)
-  target_link_libraries(microinfer_runtime PUBLIC microinfer::core PRIVATE ${TORCH_LIBRARIES})
-  separate_arguments(microinfer_torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
-  target_compile_options(microinfer_runtime PRIVATE ${microinfer_torch_flags})
+  target_link_libraries(microinfer_runtime PUBLIC microinfer::core
+    PRIVATE ${microinfer_torch_cpu_LIBRARY} ${microinfer_c10_LIBRARY})
+  target_include_directories(microinfer_runtime SYSTEM
+    PRIVATE ${microinfer_TORCH_INCLUDE} ${microinfer_TORCH_INCLUDE}/torch/csrc/api/include)
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    # libtorch brings the part for GPUs, though no symbol asks for it. What that part needs is its own affair.
+    target_link_libraries(microinfer_runtime PRIVATE
+      "-Wl,--push-state,--no-as-needed,${microinfer_torch_LIBRARY},--pop-state")
+    target_link_options(microinfer_runtime INTERFACE LINKER:--allow-shlib-undefined)
+  else()
+    target_link_libraries(microinfer_runtime PRIVATE ${microinfer_torch_LIBRARY})
+  endif()
   set_target_properties(microinfer_runtime PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
 endif()
 set(microinfer_runtime_FOUND TRUE)

@@ -35,7 +35,6 @@ CONCURRENCY = ROOT / "cpp" / "tests" / "concurrency"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),  # AOTInductor's own
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
@@ -379,6 +378,24 @@ def test_example_names_a_bad_line(acquisition, script_file, tmp_path) -> None:
     peaks.write_text("0,0,0.1,0.2,1\n")
     message = run(acquisition, script_file, peaks, code=1).stderr
     assert f"{peaks}, line 1: expected row,column,qx,qy,intensity" in message
+    peaks.write_text("row,column,qx,qy,intensity\n999999,999999,0.1,0.2,1\n")
+    message = run(acquisition, script_file, peaks, code=1).stderr
+    assert f"{peaks}: its rows and columns make a scan of 1000000 x 1000000 positions" in message
+
+
+def test_example_names_an_unknown_option(acquisition, script_file) -> None:
+    message = run(acquisition, script_file, EXAMPLE / "peaks.csv", "--fast", code=2).stderr
+    assert "error: unknown option, or one without its value: --fast" in message
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_example_says_that_the_disk_is_full(acquisition, script_file) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [acquisition, script_file, EXAMPLE / "peaks.csv"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "error: standard output: the orientations cannot be written" in done.stderr
 
 
 def test_example_reads_lines_that_end_as_on_windows(acquisition, script_file, tmp_path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import microinfer
 
@@ -50,6 +51,58 @@ def test_an_unknown_cuda_setting_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "MICROINFER_CUDA must be AUTO, ON or OFF, got 'MAYBE'" in done.stderr
+
+
+def configure_example(build: Path, torch_package: Path) -> str:
+    """Configure the example of the runtime and return what CMake complains of."""
+    package = run(sys.executable, "-m", "microinfer", "--cmake-dir").strip()
+    example, prefixes = ROOT / "cpp" / "examples" / "acquisition", f"{package};{torch_package.parent}"
+    command = ["cmake", "-S", example, "-B", build, f"-DCMAKE_PREFIX_PATH={prefixes}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+
+
+@pytest.fixture
+def torch_package(tmp_path: Path) -> Path:
+    """The CMake package of a torch like the one here; to be filled with a TorchConfig.cmake."""
+    here = Path(torch.utils.cmake_prefix_path).parents[1]
+    package = tmp_path / "torch" / "share" / "cmake" / "Torch"
+    package.mkdir(parents=True)
+    for folder in ("include", "lib"):
+        (tmp_path / "torch" / folder).symlink_to(here / folder)
+    return package
+
+
+@needs_cmake
+def test_the_runtime_needs_no_cuda_toolkit(torch_package: Path, tmp_path: Path) -> None:
+    needs_toolkit = "Your installed Caffe2 version uses CUDA but I cannot find the CUDA libraries"
+    (torch_package / "TorchConfig.cmake").write_text(f'message(FATAL_ERROR "{needs_toolkit}")')
+    assert configure_example(tmp_path / "build", torch_package) == ""
+
+
+@needs_cmake
+def test_a_torch_that_cannot_be_linked_is_refused(torch_package: Path, tmp_path: Path) -> None:
+    message = configure_example(tmp_path / "none", torch_package)
+    assert "microinfer's runtime needs libtorch" in message
+    old = 'set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=0")'
+    (torch_package / "TorchConfig.cmake").write_text(old)
+    message = " ".join(configure_example(tmp_path / "old", torch_package).split())
+    assert f"{torch_package.parents[2]} is built for the old C++ ABI" in message
+
+
+@needs_cmake
+def test_components_of_the_package(tmp_path: Path) -> None:
+    package = run(sys.executable, "-m", "microinfer", "--cmake-dir").strip()
+    for component, complaint in (("core", ""), ("runtim", "the components core and runtime, not runtim")):
+        folder = tmp_path / component
+        folder.mkdir()
+        (folder / "CMakeLists.txt").write_text(
+            "cmake_minimum_required(VERSION 3.24)\nproject(probe LANGUAGES CXX)\n"
+            f"find_package(microinfer REQUIRED COMPONENTS {component})\n"
+        )
+        command = ["cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={package}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode == 0) == (complaint == "")
+        assert complaint in " ".join(done.stderr.split())
 
 
 def test_the_installed_package_has_the_version_of_the_core() -> None:

@@ -286,6 +286,14 @@ def test_wrong_arguments_are_named(small_model, tmp_path, options, message) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_card_that_json_cannot_hold_is_named(small_model, tmp_path) -> None:
+    model = copy.deepcopy(small_model)
+    model.card["figures"] = {"mean": float("nan")}
+    with pytest.raises(ValueError, match="the card of the model 'small' cannot be written as JSON"):
+        export_model(model, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_export_for_a_missing_device_is_refused(small_model, tmp_path) -> None:
     with pytest.raises(ValueError, match="no CUDA GPU"):

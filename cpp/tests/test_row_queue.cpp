@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <future>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -97,6 +98,33 @@ TEST(RowQueue, RowsThatWaitWhileItIsDestroyedSaySo) {
     }
     EXPECT_GT(left, 0U);
     EXPECT_EQ(mapped + left, rows.size());
+}
+
+TEST(RowQueue, CallsThatWaitForRoomWhileItIsDestroyedSaySo) {
+    std::promise<void> go_on;
+    const std::shared_future<void> until = go_on.get_future().share();
+    auto queue = std::make_unique<RowQueue>(
+        [until](const RaggedPeaks& peaks) {
+            until.wait();
+            return peaks_of_each(peaks);
+        },
+        1);
+    RowQueue& waiting = *queue;
+    std::future<std::vector<Answer>> first = waiting.submit(row_of(2));
+    std::future<std::vector<Answer>> second = waiting.submit(row_of(3));  // once the first is in hand
+    std::vector<std::future<void>> submitters;
+    for (int i = 0; i < 3; ++i) {
+        submitters.push_back(std::async(std::launch::async, [&] { (void)waiting.submit(row_of(4)); }));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::thread destroyer([&] { queue.reset(); });
+    for (std::future<void>& submitter : submitters) {
+        expect_throws<std::runtime_error>([&] { submitter.get(); }, "its Mapper was destroyed");
+    }
+    go_on.set_value();
+    destroyer.join();
+    EXPECT_EQ(first.get().size(), 2U);
+    expect_throws<std::runtime_error>([&] { (void)second.get(); }, "its Mapper was destroyed");
 }
 
 TEST(RowQueue, NeedsRoomForARow) {

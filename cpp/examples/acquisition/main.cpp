@@ -28,6 +28,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::size_t kMaxPositions = 100'000'000;
+
 /// The peaks of a scan: rows of scan positions.
 using Scan = std::vector<std::vector<std::vector<microinfer::Peak>>>;
 
@@ -68,6 +70,9 @@ Scan read_scan(const std::string& path) {
         throw std::runtime_error(path + ", line 1: expected row,column,qx,qy,intensity, got " + line);
     }
     for (int number = 2; read_line(file, line); ++number) {
+        if (line.empty()) {
+            continue;
+        }
         const std::string where = path + ", line " + std::to_string(number);
         const char* at = line.c_str();
         const double row = field(at, ',', where);
@@ -84,6 +89,11 @@ Scan read_scan(const std::string& path) {
         scan.resize(std::max(scan.size(), i + 1));
         scan[i].resize(std::max(scan[i].size(), j + 1));
         scan[i][j].push_back({static_cast<float>(qx), static_cast<float>(qy), static_cast<float>(intensity)});
+    }
+    if (scan.size() * columns > kMaxPositions) {
+        throw std::runtime_error(path + ": its rows and columns make a scan of " +
+                                 std::to_string(scan.size()) + " x " + std::to_string(columns) +
+                                 " positions, more than this program holds in memory");
     }
     for (auto& row : scan) {
         row.resize(columns);
@@ -138,6 +148,14 @@ int number_of_threads(const char* text) {
     return static_cast<int>(count);
 }
 
+int usage(const std::string& problem) {
+    std::fprintf(stderr,
+                 "error: %s\nusage: acquisition MODEL PEAKS.csv [--no-refine] [--graph] [--threads N] > "
+                 "orientations.csv\n",
+                 problem.c_str());
+    return 2;
+}
+
 int run(const std::string& model_path, const std::string& peaks_path,
         const microinfer::MapperOptions& options) {
     const Scan scan = read_scan(peaks_path);
@@ -184,6 +202,9 @@ int run(const std::string& model_path, const std::string& peaks_path,
     while (!waiting.empty()) {
         collect();
     }
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+        throw std::runtime_error("standard output: the orientations cannot be written");
+    }
     std::size_t positions = 0;
     for (const auto& row : scan) {
         positions += row.size();
@@ -208,15 +229,15 @@ int main(int argc, char** argv) {
                 options.graph = true;
             } else if (argument == "--threads" && i + 1 < argc) {
                 microinfer::set_num_threads(number_of_threads(argv[++i]));
+            } else if (argument.rfind("--", 0) == 0) {
+                return usage("unknown option, or one without its value: " + argument);
             } else {
                 paths.push_back(argument);
             }
         }
         if (paths.size() != 2) {
-            std::fprintf(stderr,
-                         "usage: acquisition MODEL PEAKS.csv [--no-refine] [--graph] [--threads N] > "
-                         "orientations.csv\n");
-            return 2;
+            return usage("expected a model and a file of peaks, got " + std::to_string(paths.size()) +
+                         " paths");
         }
         return run(paths[0], paths[1], options);
     } catch (const std::exception& error) {

@@ -32,10 +32,14 @@ struct TokenSpec {
     std::int32_t min_disks;
 };
 
-/// One Bragg peak: 1/Angstrom, 1/Angstrom, and intensity in any unit.
+/// One Bragg peak, measured from the direct beam on a calibrated detector. Swapped or mirrored axes go
+/// unnoticed: they give other orientations with much the same confidence.
 struct Peak {
+    /// Along detector axis 0, down the image, 1/Angstrom.
     float qx;
+    /// Along detector axis 1, to the right, 1/Angstrom.
     float qy;
+    /// In any unit; only ratios within a pattern count.
     float intensity;
 };
 

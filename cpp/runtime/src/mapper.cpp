@@ -20,6 +20,10 @@ constexpr const char* kMetadata = "extra/microinfer.json";
 constexpr const char* kArrays = "microinfer.safetensors";
 
 void require_offsets(const RaggedPeaks& peaks) {
+    if (peaks.patterns < 0) {
+        throw std::invalid_argument("the number of patterns must not be negative, got " +
+                                    std::to_string(peaks.patterns));
+    }
     std::int64_t before = 0;
     for (std::int64_t i = 0; i <= peaks.patterns; ++i) {
         const std::int64_t offset = peaks.offsets[i];

@@ -22,7 +22,8 @@ class RowQueue {
     /// `capacity` rows may wait; std::invalid_argument where it is 0.
     RowQueue(Map map, std::size_t capacity);
 
-    /// Finishes the row in hand; those that still wait get a std::runtime_error that says so.
+    /// Finishes the row in hand; those that still wait get a std::runtime_error that says so, and so do calls
+    /// of submit() that wait for room.
     ~RowQueue();
 
     RowQueue(const RowQueue&) = delete;
@@ -44,6 +45,7 @@ class RowQueue {
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<Row> rows_;
+    std::size_t submitters_ = 0;  // calls of submit() that wait for room
     bool stopping_ = false;
     std::thread thread_;
 };

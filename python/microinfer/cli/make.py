@@ -97,6 +97,8 @@ def export(
     """
     from microinfer.export import export_model
 
+    if file_format == "aoti":
+        console.print("Compiling for this machine's kind of processor takes minutes")
     export_model(model, out, format=file_format, dtype=dtype, device=device)
     console.print(f"Wrote {out}", soft_wrap=True)
 

@@ -46,38 +46,45 @@ def metadata(
     -------
     str
         JSON.
+
+    Raises
+    ------
+    ValueError
+        Where the model's card holds NaN or infinity, for which JSON has no number.
     """
     spec, card = model.spec, model.card
     voltage = card.get("voltage")
     k_max = float(card.get("k_max", spec.radius_max))
-    return json.dumps(
-        {
-            "format": file_format,
-            "version": VERSION,
-            "microinfer": __version__,
-            "torch": torch.__version__,
-            "device": model.operators.device.type,
-            "processor": torch.backends.cpu.get_cpu_capability(),
-            "dtype": str(dtype).removeprefix("torch."),
-            "kind": model.config.kind,
-            "name": card.get("name", ""),
-            "voltage": voltage,
-            "k_max": k_max,
-            "tokens": spec.to_dict(),
-            "ranges": {
-                "radius": [spec.direct_beam_radius, min(k_max, spec.radius_max)],
-                "relative_intensity": [spec.intensity_min, 1.0],
-                "disks": [spec.min_disks, spec.max_disks],
-            },
-            "units": UNITS,
-            "calibration": list(model.calibration),
-            "core": core,
-            "refinement": None
-            if voltage is None
-            else {"wavelength": electron_wavelength(voltage), **dataclasses.asdict(RefinementSettings())},
-            "phases": [
-                {**phase.to_dict(), "reciprocal": phase.reciprocal.tolist()} for phase in model.phases
-            ],
-            "card": card,
-        }
-    )
+    facts = {
+        "format": file_format,
+        "version": VERSION,
+        "microinfer": __version__,
+        "torch": torch.__version__,
+        "device": model.operators.device.type,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "kind": model.config.kind,
+        "name": card.get("name") or "",
+        "voltage": voltage,
+        "k_max": k_max,
+        "tokens": spec.to_dict(),
+        "ranges": {
+            "radius": [spec.direct_beam_radius, min(k_max, spec.radius_max)],
+            "relative_intensity": [spec.intensity_min, 1.0],
+            "disks": [spec.min_disks, spec.max_disks],
+        },
+        "units": UNITS,
+        "calibration": list(model.calibration),
+        "core": core,
+        "refinement": None
+        if voltage is None
+        else {"wavelength": electron_wavelength(voltage), **dataclasses.asdict(RefinementSettings())},
+        "phases": [{**phase.to_dict(), "reciprocal": phase.reciprocal.tolist()} for phase in model.phases],
+        "card": card,
+    }
+    try:
+        return json.dumps(facts, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"the card of the model {facts['name']!r} cannot be written as JSON: {error}"
+        ) from error

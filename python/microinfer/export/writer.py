@@ -96,7 +96,7 @@ def export_model(
     facts = metadata(model, format, _DTYPES[dtype], None if core is None else core.settings)
     program = Program(model, _DTYPES[dtype])
     with atomic_output(path) as temporary:
-        with torch.no_grad(), portable_operators():
+        with torch.no_grad(), portable_operators(), _known_warnings():
             FORMATS[format](program, temporary, {RECORD: facts})
         if core is not None:
             add_arrays(temporary, core.arrays)
@@ -104,11 +104,10 @@ def export_model(
 
 
 def _write_torchscript(program: Program, path: Path, extra: dict[str, str]) -> None:
-    with _deprecation_is_known():
-        traced = torch.jit.trace_module(  # type: ignore[no-untyped-call]
-            program, {entry: _example(program, entry) for entry in ENTRIES}, check_trace=False
-        )
-        torch.jit.save(traced, path, _extra_files=extra)
+    traced = torch.jit.trace_module(  # type: ignore[no-untyped-call]
+        program, {entry: _example(program, entry) for entry in ENTRIES}, check_trace=False
+    )
+    torch.jit.save(traced, path, _extra_files=extra)
 
 
 def _write_pt2(program: Program, path: Path, extra: dict[str, str]) -> None:
@@ -182,12 +181,14 @@ def _example(program: Program, entry: str) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _deprecation_is_known() -> Iterator[None]:
+def _known_warnings() -> Iterator[None]:
     """Torch calls TorchScript deprecated; acquisition tools load it all the same.
 
-    The tracer warns of sizes taken as constants, too: those of the model's own tables, which are.
+    The tracer warns of sizes taken as constants, too: those of the model's own tables, which are. AOTInductor warns
+    of torch's own use of what torch will drop.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
+        warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield

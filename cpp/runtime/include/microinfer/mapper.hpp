@@ -10,6 +10,13 @@
 ///     auto waiting = mapper.submit(std::move(row));   // returns at once; scan the next row meanwhile
 ///     for (const microinfer::Answer& answer : waiting.get()) { ... }
 ///
+/// Peaks are in 1/Angstrom from the direct beam, qx down the detector's image and qy to its right
+/// (microinfer::Peak in microinfer/token_math.hpp). Answers are in the frame of the peaks: that of the
+/// detector, unless the program turned them into the scan's, as Python does with a calibrated rotation.
+///
+/// The functions are in microinfer::runtime, which `find_package(microinfer COMPONENTS runtime)` compiles; a
+/// program that links microinfer::core alone lacks them ("undefined reference").
+///
 /// This header includes neither torch nor Python. Versions follow semver.org: within a major version (within
 /// a minor one while the major is 0) programs compile and run on.
 #pragma once
@@ -116,7 +123,7 @@ struct MapperOptions {
     /// Polish the answers against the measured disks and rank them again (as Python's refine="kinematic"). It
     /// needs a model that states its voltage, and phases with reflections.
     bool refine = true;
-    /// Rows that may wait for submit()'s thread; a further submit() waits until one is done.
+    /// Rows that may wait for submit()'s thread; a further submit() waits until there is room.
     std::size_t queue = 16;
     /// Run the file's graph in torch even where the core can run the model, which is several times faster.
     bool graph = false;
@@ -125,10 +132,10 @@ struct MapperOptions {
 /// Maps Bragg peaks to orientations. All functions may be called from several threads at once.
 ///
 /// The core runs models for the CPU; models for GPUs, and files that do not hold what the core needs, run as
-/// graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and
-/// refine in either case, are set by microinfer::set_num_threads() (microinfer/thread_pool.hpp), those of a
-/// graph by at::set_num_threads(); OMP_NUM_THREADS sets both. Of calls that run at once one has the core's
-/// threads, the others run on their calling ones; a graph answers them one after the other.
+/// graphs in torch. ModelInfo::engine says which. The core's threads, which tokenize and refine in either
+/// case, are set by microinfer::set_num_threads() (microinfer/thread_pool.hpp), those of a graph by
+/// at::set_num_threads() before the Mapper is made; OMP_NUM_THREADS sets both. Of calls that run at once one
+/// has the core's threads, the others run on their calling ones; a graph answers them one after the other.
 class Mapper {
   public:
     /// Loads a file that `microinfer export` wrote, in any of its formats; which, the file says. As graphs
@@ -141,7 +148,8 @@ class Mapper {
     /// options that do not fit the model.
     explicit Mapper(const std::string& path, const MapperOptions& options = {});
 
-    /// Finishes the row in hand; those that still wait get a std::runtime_error that says so.
+    /// Finishes the row in hand; those that still wait get a std::runtime_error that says so, and calls of
+    /// submit() that wait for room throw it. No other call may be under way.
     ~Mapper();
 
     Mapper(const Mapper&) = delete;
@@ -153,14 +161,16 @@ class Mapper {
     /// Answers patterns, in their order. All patterns of a call are in memory at once, up to 4 kB each.
     ///
     /// Throws std::invalid_argument for offsets that do not rise from 0 to the number of peaks, and
-    /// std::runtime_error where torch fails; the message says with what.
+    /// std::runtime_error where torch fails; the message says with what. std::bad_alloc where there is not
+    /// enough memory; later calls answer as before.
     [[nodiscard]] std::vector<Answer> map(const RaggedPeaks& peaks) const;
 
     /// As above.
     [[nodiscard]] std::vector<Answer> map(const PeakList& peaks) const { return map(peaks.view()); }
 
-    /// Answers patterns on a thread of the mapper's own, rows in the order in which they came. Collect the
-    /// answers with get(), which throws what map() would have thrown; wait_for() asks whether they are there.
+    /// Answers patterns on a thread of the mapper's own, rows in the order in which they came. Returns at
+    /// once, unless MapperOptions::queue rows wait already. Collect the answers with get(), which throws what
+    /// map() would have thrown; wait_for() asks whether they are there.
     [[nodiscard]] std::future<std::vector<Answer>> submit(PeakList peaks);
 
   private:
