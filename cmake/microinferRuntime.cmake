@@ -8,9 +8,9 @@ find_path(Torch_DIR TorchConfig.cmake
   PATH_SUFFIXES Torch share/cmake/Torch)
 get_filename_component(microinfer_TORCH "${Torch_DIR}/../../.." ABSOLUTE)
 find_path(microinfer_TORCH_INCLUDE torch/csrc/inductor/aoti_package/model_package_loader.h
-  HINTS ${microinfer_TORCH}/include)
+  HINTS ${microinfer_TORCH}/include NO_CACHE)
 foreach(library torch torch_cpu c10)
-  find_library(microinfer_${library}_LIBRARY ${library} HINTS ${microinfer_TORCH}/lib)
+  find_library(microinfer_${library}_LIBRARY ${library} HINTS ${microinfer_TORCH}/lib NO_CACHE)
 endforeach()
 if(NOT (Torch_DIR AND microinfer_TORCH_INCLUDE
         AND microinfer_torch_LIBRARY AND microinfer_torch_cpu_LIBRARY AND microinfer_c10_LIBRARY))
