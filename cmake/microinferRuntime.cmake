@@ -14,7 +14,7 @@ foreach(library torch torch_cpu c10)
 endforeach()
 if(NOT (Torch_DIR AND microinfer_TORCH_INCLUDE
         AND microinfer_torch_LIBRARY AND microinfer_torch_cpu_LIBRARY AND microinfer_c10_LIBRARY))
-  set(microinfer_NOT_FOUND_MESSAGE "microinfer's runtime needs libtorch, 2.6 or newer: add it to \
+  set(microinfer_NOT_FOUND_MESSAGE "microinfer's runtime needs libtorch: add it to \
 CMAKE_PREFIX_PATH; of a torch that pip installed, python -c 'import torch; print(torch.utils.cmake_prefix_path)' \
 prints the path")
   return()
@@ -22,7 +22,7 @@ endif()
 file(STRINGS "${Torch_DIR}/TorchConfig.cmake" microinfer_old_abi REGEX "_GLIBCXX_USE_CXX11_ABI=0")
 if(microinfer_old_abi)
   set(microinfer_NOT_FOUND_MESSAGE "the libtorch in ${microinfer_TORCH} is built for the old C++ ABI, and \
-microinfer for the new one: take torch 2.7 or newer")
+microinfer for the new one: take a newer torch")
   return()
 endif()
 

@@ -77,7 +77,7 @@ def export_model(
     Raises
     ------
     ValueError
-        For an unknown format, dtype or device.
+        For an unknown format, dtype or device, and a model whose card holds NaN or infinity.
     OSError
         If the file cannot be written.
     """

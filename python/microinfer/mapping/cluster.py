@@ -1,7 +1,8 @@
 """Mapping on a Dask cluster: its workers read, tokenize and answer blocks of rows, the caller writes them.
 
 Every worker opens the scan itself: a file must be found under the same path on all of them. A lost worker's blocks
-are given to others; a block that takes down four workers ends the mapping.
+are given to others; a block that takes down four workers ends the mapping. What the models multiply is settled at the
+start: a worker that joins later and has no instructions for it ends the mapping, too.
 """
 
 import pickle
