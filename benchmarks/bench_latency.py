@@ -6,7 +6,7 @@ builds the C++ example, exports the model in both formats and prints a table for
 patterns is answered by itself, medians of one run. The ratio is to the engine in Python: tokenization, inference and
 refinement, without the mapper's stream around them. "stream" answers all rows as fast as they come.
 `--formats torchscript` leaves AOTInductor, which compiles for minutes, out; `--model paper` takes the paper's
-model, with random weights.
+model, with random weights; `--device cuda` runs it on a GPU, where there is no core.
 """
 
 import argparse
@@ -54,21 +54,25 @@ def main() -> None:
     parser.add_argument("--model", default="cu", help="a shipped model's name, a checkpoint's path, or paper")
     parser.add_argument("--formats", nargs="*", default=["torchscript", "aoti"], help="whose graphs to run")
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16, everywhere")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--columns", nargs="+", type=int, default=[1, 256], help="patterns in a row")
     parser.add_argument("--threads", nargs="+", type=int, default=[_core.num_threads()])
     arguments = parser.parse_args()
     model = mi.load_model("cu" if arguments.model == "paper" else arguments.model)
     if arguments.model == "paper":
         model = paper_model(model.phases)
-    print(f"{arguments.model}, {torch.backends.cpu.get_cpu_capability()}")
+    model = model.to(arguments.device)
+    gpu = arguments.device == "cuda"
+    print(
+        f"{arguments.model}, {torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability()}"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        exported = {"core": folder / "core.ts"} | {graph: folder / graph for graph in arguments.formats}
+        exported = {graph: folder / graph for graph in (*["core"] * (not gpu), *arguments.formats)}
         for graph, path in exported.items():
             began = time.perf_counter()
-            export_model(
-                model, path, format="torchscript" if graph == "core" else graph, dtype=arguments.dtype
-            )
+            file_format = "torchscript" if graph == "core" else graph
+            export_model(model, path, format=file_format, dtype=arguments.dtype, device=arguments.device)
             print(f"{graph}: exported in {time.perf_counter() - began:.0f} s", flush=True)
         program = build_example(folder / "build")
         for threads in arguments.threads:
@@ -92,11 +96,10 @@ def compare(
 ) -> None:
     """Print the table's rows for scan rows of so many patterns."""
     scan = demo_rows(columns, min(ROWS, max(3, PATTERNS // columns)))
-    timings = {
-        "Python, the engine": in_python(engine(model, refine, dtype), scan),
-        "Python, the mapper": in_python(mapper(model, refine, dtype), scan),
-        "Python, eager torch": in_python(engine(model, refine, dtype, fused=False), scan),
-    }
+    ways = {"the engine": engine(model, refine, dtype), "the mapper": mapper(model, refine, dtype)}
+    if "core" in exported:
+        ways["eager torch"] = engine(model, refine, dtype, fused=False)
+    timings = {f"Python, {name}": in_python(way, scan) for name, way in ways.items()}
     peaks = program.with_name("peaks.csv")
     write_csv(peaks, scan)
     for graph, path in exported.items():
@@ -127,7 +130,8 @@ def write_csv(path: Path, scan: list[BraggPeaks]) -> None:
 
 
 def mapper(model: OrientationModel, refine: str | None, dtype: str) -> Callable[[BraggPeaks], object]:
-    return lambda row: mi.map_orientations(row, model, device="cpu", refine=refine, dtype=dtype)
+    device = model.operators.device
+    return lambda row: mi.map_orientations(row, model, device=device, refine=refine, dtype=dtype)
 
 
 def engine(

@@ -151,6 +151,10 @@ def test_script_answers_as_the_mapper_does(model, tmp_path) -> None:
     loaded = load_script(path)
     check_answers(loaded(*padded(patterns)), patterns, model)
     check_answers(loaded.ragged(*ragged(patterns)), patterns, model)
+    with torch.jit.optimized_execution(
+        False
+    ):  # as the C++ runtime calls it: types may not hang on an optimiser
+        check_answers(loaded(*padded(patterns)), patterns, model)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 4), (1, 7), (1, 1), (2, 0), (5, 200)])
@@ -250,12 +254,8 @@ def test_graph_makes_no_tensor_on_another_device(model) -> None:
     assert {part.device.type for part in parts} == {"meta"}
 
 
-IN_AUTOCAST = {"dtype": "bfloat16", "share": 0.3, "confidence_error": 1e-2}
-"""On GPUs mapper and graph both run under torch's autocast, on patterns padded to unlike lengths."""
-
-
 @pytest.mark.gpu
-@pytest.mark.parametrize(("dtype", "bounds"), [("float32", {}), ("bfloat16", IN_AUTOCAST)])
+@pytest.mark.parametrize(("dtype", "bounds"), [("float32", {}), ("bfloat16", IN_BFLOAT16)])
 def test_script_for_a_gpu_answers_as_the_mapper_does(model, tmp_path, dtype, bounds) -> None:
     export_model(model, tmp_path / "model.ts", dtype=dtype, device="cuda")
     patterns = awkward_patterns(400, seed=12)

@@ -3,11 +3,13 @@
 import itertools
 import os
 import threading
+from importlib.resources import files
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from devices import needs_bfloat16
 
 import microinfer as mi
 from microinfer import _core
@@ -77,6 +79,14 @@ def test_each_pattern_is_answered_as_if_alone(scan, small_model):
 def test_map_does_not_depend_on_blocks_and_batches(scan, small_model, whole, block_rows, batch_size):
     other = mi.map_orientations(scan, small_model, device="cpu", block_rows=block_rows, batch_size=batch_size)
     assert_same_orientations(other, whole)
+
+
+def test_map_in_torch_does_not_depend_on_blocks_and_batches(scan, small_model, monkeypatch):
+    whole = mi.map_orientations(scan, small_model, device="cpu", dtype="float32")
+    monkeypatch.setattr("microinfer.mapping.inference.fused_model", lambda model, dtype: None)
+    for options in ({"batch_size": 1}, {"batch_size": 40, "block_rows": 2}, {"block_rows": 50}):
+        other = mi.map_orientations(scan, small_model, device="cpu", dtype="float32", **options)
+        assert_same_orientations(other, whole)
 
 
 @pytest.mark.parametrize("device", ["cpu,cpu", (torch.device("cpu"), "cpu", "cpu")])
@@ -301,3 +311,17 @@ def test_gpu_and_cpu_agree(scan, small_model):
     finally:
         small_model.cpu()
     assert_same_orientations(on_gpu, mi.map_orientations(scan, small_model, device="cpu", dtype="float32"))
+
+
+@pytest.mark.gpu
+@needs_bfloat16
+def test_gpu_and_cpu_agree_in_bfloat16():
+    peaks = mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5")
+    gpu, cpu = (
+        mi.map_orientations(peaks, "cu", device=device, dtype="bfloat16", refine=None)
+        for device in ("cuda", "cpu")
+    )
+    both = gpu.valid & cpu.valid
+    assert np.mean(gpu.valid == cpu.valid) > 0.999
+    angle = misorientation(gpu.matrix[both], cpu.matrix[both], cpu.phases[0].operators)
+    assert np.mean(angle < 1e-4) > 0.9

@@ -135,6 +135,12 @@ def test_second_phase_has_zone_axes_of_its_own():
     assert [phase.name for phase in library.phases] == ["Cu", "Cu2O"]
 
 
+def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("microinfer.simulation.simulate.simulate_tasks", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(OSError, match=r"folder .*missing does not exist"):
+        simulate_library(config(), tmp_path / "missing" / "library.h5")
+
+
 def test_library_round_trip(library, tmp_path):
     path = tmp_path / "library.h5"
     library.save(path)

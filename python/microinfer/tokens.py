@@ -18,7 +18,7 @@ The bins follow from the float32 features:
   bin.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,11 +75,11 @@ class TokenSpec:
     @property
     def core(self) -> _core.TokenSpec:
         """The same for the C++ core."""
-        return _core.TokenSpec(**asdict(self))
+        return _core.TokenSpec(**self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TokenSpec":

@@ -12,6 +12,7 @@
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
@@ -203,6 +204,8 @@ class TorchScriptProgram : public TorchProgram {
 
   private:
     [[nodiscard]] std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) const override {
+        // TorchScript optimises by watching the first calls of each shape, and on a GPU compiles for half a minute.
+        const torch::jit::GraphOptimizerEnabledGuard as_it_stands(false);
         const c10::IValue answers = module_.get_method(kEntry)({inputs[0], inputs[1]});
         std::vector<at::Tensor> tensors;
         for (const c10::IValue& part : answers.toTupleRef().elements()) {

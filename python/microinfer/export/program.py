@@ -1,7 +1,6 @@
 """What an exported file computes: from Bragg peaks in 1/Angstrom to orientation, phase, confidence and validity."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -42,7 +41,7 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         if dtype != torch.float32:
-            model.forward = _in_bfloat16(model.forward, model.operators.device)
+            model.forward = _rounding(model.forward)
 
     def forward(self, peaks: Tensor, count: Tensor) -> Answers:
         """Answer for padded patterns, as `tokenize_padded` takes them."""
@@ -73,16 +72,11 @@ class Program(nn.Module):
         return tuple(part[:-1] for part in parts)
 
 
-def _in_bfloat16(forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """A network whose products multiply bfloat16 as they do where Python maps: in the core, or on a GPU in torch."""
-    context: AbstractContextManager[Any] = (
-        RoundedProducts()
-        if device.type == "cpu"
-        else torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-    )
+def _rounding(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A network whose products multiply bfloat16 as they do where Python maps."""
 
     def in_context(*inputs: Any) -> Any:
-        with context:
+        with RoundedProducts():
             return forward(*inputs)
 
     return in_context

@@ -185,10 +185,11 @@ def _known_warnings() -> Iterator[None]:
     """Torch calls TorchScript deprecated; acquisition tools load it all the same.
 
     The tracer warns of sizes taken as constants, too: those of the model's own tables, which are. AOTInductor warns
-    of torch's own use of what torch will drop.
+    of torch's own use of what torch will drop, and that it could round the factors of products.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield

@@ -43,7 +43,7 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
         itself, or the disk is full. The message names `path`.
     """
     target = Path(os.path.realpath(path))
-    _require_writable(target, path)
+    require_writable(path)
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -218,7 +218,7 @@ def resumable_hdf5(
     OSError
         As in `atomic_output`, and where another process writes the same file. The message says what stays.
     """
-    _require_writable(Path(os.path.realpath(path)), path)
+    require_writable(path)
     partial = partial_path(path)
     if resume and not partial.exists():
         raise FileNotFoundError(errno.ENOENT, "nothing to resume", os.fspath(partial))
@@ -267,7 +267,15 @@ def _open_partial(sink: _Sink, partial: Path, resume: bool) -> OutputFile:
         raise ValueError(f"{partial} is damaged, remove it and start anew: {error}") from error
 
 
-def _require_writable(target: Path, path: str | PathLike[str]) -> None:
+def require_writable(path: str | PathLike[str]) -> None:
+    """Find out before the work whether its result can be written.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing, or `path` is a folder or read-only. The message names `path`.
+    """
+    target = Path(os.path.realpath(path))
     # os.replace would put a new file over a read-only one, and a folder is only found out at the very end.
     if target.is_dir():
         raise _cannot_write(OSError(errno.EISDIR, "it is a folder"), path)

@@ -1,11 +1,12 @@
 """Inference on a block of scan positions: the model, then the refinement of its candidates.
 
 On a CPU models run in the C++ core, which takes patterns of any lengths together. Elsewhere the patterns of a block are
-grouped by their number of disks and run without padding. Either way an answer depends neither on the other patterns nor
-on their order.
+sorted by their number of disks, so that a batch needs little padding. Either way an answer depends neither on the other
+patterns nor on their order, but for rounding.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from microinfer.device import product_dtype
 from microinfer.mapping.result import ALTERNATIVES, blank_arrays
 from microinfer.models import Candidates, OrientationModel
 from microinfer.models.fused import FusedModel, fused_model
+from microinfer.models.rounding import RoundedProducts
 from microinfer.refinement import Refinement
 from microinfer.tokens import Tokens
+
+BATCH_ON_CPU, BATCH_ON_GPU = 1024, 8192
 
 
 class Inference:
@@ -30,8 +34,8 @@ class Inference:
         On its device, in evaluation mode.
     refine : str or None
         ``"kinematic"`` or None.
-    batch_size : int
-        Largest number of patterns that the model sees at once.
+    batch_size : int or None
+        Largest number of patterns that the model sees at once; None is `BATCH_ON_CPU` or `BATCH_ON_GPU`.
     dtype : str
         What the model's matrix products multiply: ``"auto"``, ``"float32"`` or ``"bfloat16"``, see
         `microinfer.device.product_dtype`.
@@ -43,11 +47,12 @@ class Inference:
     """
 
     def __init__(
-        self, model: OrientationModel, refine: str | None, batch_size: int, dtype: str = "auto"
+        self, model: OrientationModel, refine: str | None, batch_size: int | None, dtype: str = "auto"
     ) -> None:
-        self.model, self.batch_size = model, batch_size
+        self.model = model
         self.refinement = _refinement(model, refine)
         self.device = model.operators.device
+        self.batch_size = batch_size or (BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU)
         self.dtype = product_dtype([self.device], dtype)
         self.fused: FusedModel | None = None
         if self.device.type == "cpu":
@@ -86,12 +91,11 @@ class Inference:
         return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
 
     def _batches(self, patterns: NDArray[np.int64], count: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-        """Patterns that the model sees at once: of one length each, but for a fused model."""
-        lengths = np.unique(count[patterns]) if self.fused is None else [None]
-        for length in lengths:
-            group = patterns if length is None else patterns[count[patterns] == length]
-            for first in range(0, len(group), self.batch_size):
-                yield group[first : first + self.batch_size]
+        """Patterns that the model sees at once: of similar length, but for a fused model."""
+        if self.fused is None:
+            patterns = patterns[np.argsort(count[patterns], kind="stable")]
+        for first in range(0, len(patterns), self.batch_size):
+            yield patterns[first : first + self.batch_size]
 
     def _answer(self, tokens: Tokens) -> tuple[NDArray[np.int64], dict[str, Any]]:
         """Which patterns of a batch have an answer, and the arrays of a map for those."""
@@ -99,7 +103,7 @@ class Inference:
             candidates = self.fused.candidates(tokens)
         else:
             with torch.inference_mode():
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                with nullcontext() if self.dtype == torch.float32 else RoundedProducts():
                     output = self.model(tokens)
                 candidates = self.model.decode(output, tokens)
         good = np.flatnonzero(candidates.valid.cpu().numpy())

@@ -128,7 +128,7 @@ class MapJob:
         *,
         device: str | torch.device | Sequence[str | torch.device] = "auto",
         block_rows: int | None = None,
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         dtype: str = "auto",
         min_disks: int | None = None,
         roi: tuple[int, int, int, int] | None = None,

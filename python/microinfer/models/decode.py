@@ -77,7 +77,8 @@ def find_modes(
     angle, mass = inplane.peaks(picked, waves_of_angle)
     weight = top.values[..., None] * mass
     weight = torch.where(weight < NEGLIGIBLE * top.values[:, :1, None], 0.0, weight).flatten(1)  # (B, C)
-    candidates = (frames[top.indices][:, :, None] @ _about_z(angle)).flatten(1, 2)  # (B, C, 3, 3)
+    candidates = _turned(frames[top.indices], angle).flatten(1, 2)  # (B, C, 3, 3)
+    entries = candidates.flatten(2)
     phase = cell_phase[top.indices][..., None].expand_as(angle).flatten(1)
 
     found = []
@@ -89,10 +90,10 @@ def find_modes(
         centre = _pick(candidates, heaviest)
         # Twice: the second mean no longer depends on which candidate was the heaviest.
         for _ in range(2):
-            distance, equivalent = _nearest_equivalents(candidates, centre, group)
+            distance, operator = _nearest_equivalents(entries, centre, group)
             near = weight * same * _bump(distance, MODE_RADIUS)
-            centre = project_to_so3((equivalent * near[..., None, None]).sum(1))
-        distance, _ = _nearest_equivalents(candidates, centre, group)
+            centre = _mean(entries, operator, near, group)
+        distance, _ = _nearest_equivalents(entries, centre, group)
         inside = same * torch.sigmoid((CONFIDENCE_RADIUS - distance) / CONFIDENCE_EDGE)
         found.append((centre, mode_phase[:, 0], (weight * inside).sum(1)))
         taken = torch.maximum(inside, same * (distance < MODE_RADIUS))
@@ -107,10 +108,12 @@ def find_modes(
     )
 
 
-def _about_z(angle: Tensor) -> Tensor:
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    rows = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1)
-    return rows.view(*angle.shape, 3, 3)
+def _turned(frames: Tensor, angle: Tensor) -> Tensor:
+    """Frames (B, T, 3, 3), each turned about its own z axis by its angles (B, T, P): (B, T, P, 3, 3)."""
+    x, y, z = frames[:, :, None].unbind(-1)  # columns
+    cos, sin = angle.cos()[..., None], angle.sin()[..., None]
+    turned = x * cos + y * sin
+    return torch.stack([turned, y * cos - x * sin, z.expand_as(turned)], -1)
 
 
 def _pick(candidates: Tensor, index: Tensor) -> Tensor:
@@ -118,14 +121,22 @@ def _pick(candidates: Tensor, index: Tensor) -> Tensor:
     return candidates.gather(1, index[..., None, None].expand(-1, -1, 3, 3))[:, 0]
 
 
-def _nearest_equivalents(candidates: Tensor, centre: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Each candidate's equivalent nearest to the centre: its distance (B, C) in radians and its matrix."""
-    relative = candidates @ centre.transpose(1, 2)[:, None]
-    # trace(S D) = sum of S transposed times D
-    trace = relative.flatten(2) @ group.transpose(-1, -2).flatten(2).transpose(1, 2)  # (B, C, G)
-    best, operator = trace.max(-1)
-    nearest = group.gather(1, operator[..., None, None].expand(-1, -1, 3, 3))
-    return torch.arccos(((best - 1.0) / 2.0).clamp(-1.0, 1.0)), nearest @ candidates
+def _nearest_equivalents(entries: Tensor, centre: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each candidate (B, C, 9) the equivalent nearest to the centre: its distance in radians, and its operator.
+
+    An operator S of the group (B, G, 3, 3) takes a candidate R as near to the centre as its inverse takes the centre
+    to R; and tr(R^T S^T centre) is a sum over products of entries.
+    """
+    of_centre = (group.mT.flatten(1, 2) @ centre).view_as(group)
+    trace, operator = (entries @ of_centre.flatten(2).mT).max(-1)
+    return torch.arccos(((trace - 1.0) / 2.0).clamp(-1.0, 1.0)), operator
+
+
+def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> Tensor:
+    """Weighted mean rotation (B, 3, 3) of the candidates (B, C, 9), each behind its operator of the group."""
+    behind = operator[..., None] == torch.arange(group.shape[1], device=group.device)  # (B, C, G)
+    sums = (behind * weight[..., None]).mT @ entries  # (B, G, 9), of the candidates behind each operator
+    return project_to_so3(group.transpose(1, 2).flatten(2) @ torch.unflatten(sums, 2, (3, 3)).flatten(1, 2))
 
 
 def _bump(distance: Tensor, radius: float) -> Tensor:

@@ -45,12 +45,12 @@ def peaks(waves: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         The probability of each, 0 where there are fewer peaks.
     """
     # The grid is laid upon the highest peak, so that it turns with the pattern.
-    top = _climb(waves, (waves @ table).argmax(-1, keepdim=True) * STEP)
+    top = _climb(waves, (waves @ table).argmax(-1, keepdim=True).float() * STEP)
     waves = _turn(waves, top)
     log_density = waves @ table
     is_peak = (log_density >= log_density.roll(1, -1)) & (log_density > log_density.roll(-1, -1))
     height, index = log_density.masked_fill(~is_peak, -torch.inf).topk(PEAKS, -1)
-    angle = _climb(waves, index * STEP)
+    angle = _climb(waves, index.float() * STEP)
     window = torch.arange(-WINDOW, WINDOW + 1, device=index.device)
     around = _turn(waves[..., None, :], angle[..., None]) @ table[:, window]
     mass = (around.logsumexp(-1) - log_density.logsumexp(-1, keepdim=True)).exp()

@@ -80,7 +80,7 @@ class PosteriorModel(OrientationModel):
     def forward(self, tokens: Tokens) -> PosteriorOutput:
         """Return the posterior's parameters."""
         mask = tokens.mask
-        harmonics = torch.arange(1, 17, device=tokens.radius.device) * math.pi
+        harmonics = torch.arange(1.0, 17.0, device=tokens.radius.device) * math.pi
         radius = tokens.radius[..., None] * harmonics / 3.0
         strength = tokens.intensity.sqrt()[..., None] * harmonics / 2.0
         x = self.embedding(torch.cat([radius.sin(), radius.cos(), strength.sin(), strength.cos()], -1))

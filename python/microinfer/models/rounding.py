@@ -8,14 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_PRODUCTS = (functional.linear, torch.bmm)
-
 
 class RoundedProducts(TorchFunctionMode):
     """Within this context `functional.linear` and `torch.bmm` round both factors to bfloat16.
 
-    All else stays float32: sums, products written ``@``, attention; torch's autocast rounds these too. It is for
-    answers as near to the core's as can be, not for speed: the rounded factors are multiplied in float32.
+    All else stays float32: sums, products written ``@``, attention; torch's autocast rounds these too. On a GPU the
+    factors of `functional.linear` are bfloat16 numbers to its matrix units, which sum in float32. Elsewhere the
+    rounded factors are multiplied in float32, which is for answers as near to the core's as can be, not for speed.
     """
 
     def __torch_function__(
@@ -26,10 +25,18 @@ class RoundedProducts(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Round the factors of products."""
-        if func in _PRODUCTS:
+        if func is functional.linear and args[0].device.type == "cuda":
+            return _linear_on_gpu(*args, **(kwargs or {}))
+        if func in (functional.linear, torch.bmm):
             first, second, *rest = args
             args = (_rounded(first), _rounded(second), *rest)
         return func(*args, **(kwargs or {}))
+
+
+def _linear_on_gpu(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    rows = torch.mm(values.bfloat16().flatten(0, -2), weight.bfloat16().mT, out_dtype=torch.float32)
+    product = rows.view(*values.shape[:-1], len(weight))
+    return product if bias is None else product + bias
 
 
 def _rounded(values: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.config import Config, SimulationConfig
+from microinfer.io.atomic import require_writable
 from microinfer.peaks import BraggPeaks
 from microinfer.progress import track
 from microinfer.simulation.bloch import PatternSimulator
@@ -56,7 +57,14 @@ def simulate_library(
     Returns
     -------
     PatternLibrary
+
+    Raises
+    ------
+    OSError
+        If the library cannot be written; a missing or read-only place is found before anything is simulated.
     """
+    if path is not None:
+        require_writable(path)
     simulation = config.simulation
     structures = _structures(config)
     if tasks is None:
