@@ -79,7 +79,7 @@ class TokenSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
-        return dict(vars(self))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TokenSpec":
