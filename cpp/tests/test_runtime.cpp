@@ -302,6 +302,20 @@ TEST(Disks, AreThoseOfValidPatterns) {
     EXPECT_EQ(disks_of(PeakList().view(), parse_metadata(kMetadata).info.tokens).view().patterns, 0);
 }
 
+TEST(Disks, RefusesOffsetsThatDoNotFitThePeaks) {
+    const TokenSpec spec = parse_metadata(kMetadata).info.tokens;
+    const std::vector<float> zeros(3);
+    const auto expect_refused = [&](const std::vector<std::int64_t>& offsets, std::int64_t patterns,
+                                    const std::string& reason) {
+        const RaggedPeaks peaks{zeros.data(), zeros.data(), zeros.data(), offsets.data(), patterns, 3};
+        expect_throws<std::invalid_argument>([&] { (void)disks_of(peaks, spec); }, reason);
+    };
+    expect_refused({0}, -1, "the number of patterns must not be negative, got -1");
+    expect_refused({1, 3}, 1, "offsets must begin with 0 and never fall, got 1 at 0");
+    expect_refused({0, 2, 1, 3}, 3, "offsets must begin with 0 and never fall, got 1 at 2");
+    expect_refused({0, 2}, 1, "offsets must end with the number of peaks, 3, got 2");
+}
+
 TEST(Safetensors, GivesTheArrays) {
     const SmallPosterior model;
     const std::string bytes = model.safetensors();

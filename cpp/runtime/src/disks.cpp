@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <stdexcept>
+#include <string>
 
 namespace microinfer::runtime {
 namespace {
@@ -12,6 +14,26 @@ template <typename T>
 void move_row(std::vector<T>& table, std::int64_t length, std::int64_t from, std::int64_t to) {
     const auto row = table.begin() + from * length;
     std::copy(row, row + length, table.begin() + to * length);
+}
+
+void require_offsets(const RaggedPeaks& peaks) {
+    if (peaks.patterns < 0) {
+        throw std::invalid_argument("the number of patterns must not be negative, got " +
+                                    std::to_string(peaks.patterns));
+    }
+    std::int64_t before = 0;
+    for (std::int64_t i = 0; i <= peaks.patterns; ++i) {
+        const std::int64_t offset = peaks.offsets[i];
+        if (offset < before || (i == 0 && offset != 0)) {
+            throw std::invalid_argument("offsets must begin with 0 and never fall, got " +
+                                        std::to_string(offset) + " at " + std::to_string(i));
+        }
+        before = offset;
+    }
+    if (before != peaks.peaks) {
+        throw std::invalid_argument("offsets must end with the number of peaks, " +
+                                    std::to_string(peaks.peaks) + ", got " + std::to_string(before));
+    }
 }
 
 }  // namespace
@@ -35,6 +57,7 @@ BinnedDisks Disks::bins() const {
 }
 
 Disks disks_of(const RaggedPeaks& peaks, const TokenSpec& spec) {
+    require_offsets(peaks);
     const auto patterns = static_cast<std::size_t>(peaks.patterns);
     std::int64_t length = 0;
     for (std::int64_t i = 0; i < peaks.patterns; ++i) {

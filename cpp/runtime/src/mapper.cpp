@@ -19,26 +19,6 @@ namespace {
 constexpr const char* kMetadata = "extra/microinfer.json";
 constexpr const char* kArrays = "microinfer.safetensors";
 
-void require_offsets(const RaggedPeaks& peaks) {
-    if (peaks.patterns < 0) {
-        throw std::invalid_argument("the number of patterns must not be negative, got " +
-                                    std::to_string(peaks.patterns));
-    }
-    std::int64_t before = 0;
-    for (std::int64_t i = 0; i <= peaks.patterns; ++i) {
-        const std::int64_t offset = peaks.offsets[i];
-        if (offset < before || (i == 0 && offset != 0)) {
-            throw std::invalid_argument("offsets must begin with 0 and never fall, got " +
-                                        std::to_string(offset) + " at " + std::to_string(i));
-        }
-        before = offset;
-    }
-    if (before != peaks.peaks) {
-        throw std::invalid_argument("offsets must end with the number of peaks, " +
-                                    std::to_string(peaks.peaks) + ", got " + std::to_string(before));
-    }
-}
-
 }  // namespace
 
 /// The model, and the rows that wait for it.
@@ -76,7 +56,6 @@ class Mapper::Work {
     [[nodiscard]] const ModelInfo& info() const { return facts_.info; }
 
     [[nodiscard]] std::vector<Answer> map(const RaggedPeaks& peaks) const {
-        require_offsets(peaks);
         const runtime::Disks disks = runtime::disks_of(peaks, facts_.info.tokens);
         const runtime::CandidateArrays candidates = program_->candidates(peaks, disks);
         require_phases(candidates);

@@ -62,15 +62,16 @@ def export_model(
     path : str or path
         The file to write.
     format : str, default: "torchscript"
-        ``"torchscript"``: for ``torch::jit::load`` and ``torch.jit.load``; the entries are methods. ``"pt2"``: for
+        ``"torchscript"``: for ``torch::jit::load`` and ``torch.jit.load``; the entries are methods (on a GPU call
+        them within ``torch.jit.optimized_execution(False)``, or they are compiled first). ``"pt2"``: for
         ``torch.export.load``, and the core in C++. ``"aoti"``: compiled by AOTInductor (this needs a C++ compiler
-        and takes minutes) for this machine's kind of processor, for ``torch._inductor.package.load_package`` and
+        and takes minutes) for this machine's kind of processor or GPU, for ``torch._inductor.package.load_package`` and
         its C++ twin. In the last two ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
         What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The core's answers are those of
         ``map_orientations(..., dtype=dtype)``. A graph sums in another order: in bfloat16, which magnifies that, 4
-        of 100 answers of the model `cu` to the demo differ by more than 1e-4 rad. On CPUs a graph in bfloat16 is no
-        faster than one in float32; the core is.
+        of 100 answers of the model `cu` to the demo differ by more than 1e-4 rad (on a GPU 3 of 1,000). On CPUs a
+        graph in bfloat16 is no faster than one in float32; the core is.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 
