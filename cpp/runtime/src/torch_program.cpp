@@ -204,8 +204,7 @@ class TorchScriptProgram : public TorchProgram {
 
   private:
     [[nodiscard]] std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) const override {
-        // TorchScript optimises by watching the first calls of each shape, and on a GPU compiles for half a
-        // minute.
+        // TorchScript's optimiser watches the first calls, and on a GPU then compiles for half a minute.
         const torch::jit::GraphOptimizerEnabledGuard as_it_stands(false);
         const c10::IValue answers = module_.get_method(kEntry)({inputs[0], inputs[1]});
         std::vector<at::Tensor> tensors;
