@@ -68,7 +68,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        exported = {graph: folder / graph for graph in (*["core"] * (not gpu), *arguments.formats)}
+        graphs = arguments.formats if gpu else ["core", *arguments.formats]
+        exported = {graph: folder / graph for graph in graphs}
         for graph, path in exported.items():
             began = time.perf_counter()
             file_format = "torchscript" if graph == "core" else graph
@@ -137,7 +138,7 @@ def mapper(model: OrientationModel, refine: str | None, dtype: str) -> Callable[
 def engine(
     model: OrientationModel, refine: str | None, dtype: str, fused: bool = True
 ) -> Callable[[BraggPeaks], object]:
-    """Tokenization, inference and refinement alone; not fused: in torch, patterns of one length together."""
+    """Tokenization, inference and refinement alone; not fused: in torch, padded."""
     inference = Inference(model, refine, 8192, dtype)
     if not fused:
         inference.fused = None

@@ -151,9 +151,8 @@ def test_script_answers_as_the_mapper_does(model, tmp_path) -> None:
     loaded = load_script(path)
     check_answers(loaded(*padded(patterns)), patterns, model)
     check_answers(loaded.ragged(*ragged(patterns)), patterns, model)
-    with torch.jit.optimized_execution(
-        False
-    ):  # as the C++ runtime calls it: types may not hang on an optimiser
+    # as the C++ runtime calls it: no type may hang on an optimiser
+    with torch.jit.optimized_execution(False):
         check_answers(loaded(*padded(patterns)), patterns, model)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from devices import needs_bfloat16
 from example_phases import PHASES
+from torch._subclasses import FakeTensorMode
 
 import microinfer as mi
 from microinfer import _core
@@ -218,6 +219,16 @@ def test_factors_are_rounded_to_the_nearest():
     assert torch.equal(rounded(values), values.bfloat16().float())
     assert torch.equal(rounded(middles).bfloat16().float(), rounded(middles))
     assert torch.equal((rounded(middles) - middles).abs(), (middles.bfloat16().float() - middles).abs())
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 16), (0, 7, 16), (5, 0, 16), (5, 16)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_gpu_multiplies_bfloat16_and_gives_float32(shape, bias):
+    with FakeTensorMode(), RoundedProducts():
+        values, weight, offset = (torch.empty(size, device="cuda") for size in (shape, (3, 16), (3,)))
+        products = torch.nn.functional.linear(values, weight, offset if bias else None)
+    assert products.device.type == "cuda"
+    assert (products.shape, products.dtype) == ((*shape[:-1], 3), torch.float32)
 
 
 @needs_bfloat16

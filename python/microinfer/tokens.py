@@ -79,6 +79,7 @@ class TokenSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
+        # not by asdict, which torch.compile cannot always follow
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod

@@ -29,8 +29,8 @@ struct Disks {
     [[nodiscard]] BinnedDisks bins() const;
 };
 
-/// Tokenizes patterns and keeps the valid ones. Throws std::invalid_argument where the offsets do not rise
-/// from 0 to the number of peaks.
+/// Tokenizes patterns and keeps the valid ones. Throws std::invalid_argument where the offsets fall, or do
+/// not go from 0 to the number of peaks.
 Disks disks_of(const RaggedPeaks& peaks, const TokenSpec& spec);
 
 }  // namespace microinfer::runtime

@@ -62,7 +62,7 @@ def map_scan(
     block_rows: Annotated[int | None, typer.Option(help="Scan rows read at a time.")] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Patterns given to the model at once; by default 1024 on a CPU and 8192 on a GPU."),
+        typer.Option(help="Patterns given to the model at once; by default 1024 on a CPU and 4096 on a GPU."),
     ] = None,
     dtype: Annotated[
         str, typer.Option(help="Of the model's matrix products: auto, float32 or bfloat16.")

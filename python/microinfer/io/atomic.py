@@ -273,7 +273,7 @@ def require_writable(path: str | PathLike[str]) -> None:
     Raises
     ------
     OSError
-        If the folder is missing, or `path` is a folder or read-only. The message names `path`.
+        If the folder is missing or read-only, or `path` is a folder or read-only. The message names `path`.
     """
     target = Path(os.path.realpath(path))
     # os.replace would put a new file over a read-only one, and a folder is only found out at the very end.
@@ -281,6 +281,8 @@ def require_writable(path: str | PathLike[str]) -> None:
         raise _cannot_write(OSError(errno.EISDIR, "it is a folder"), path)
     if not target.parent.is_dir():
         raise _cannot_write(OSError(errno.ENOENT, f"the folder {target.parent} does not exist"), path)
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise _cannot_write(OSError(errno.EACCES, f"the folder {target.parent} is read-only"), path)
     if target.exists() and not os.access(target, os.W_OK):
         raise _cannot_write(OSError(errno.EACCES, "the file is read-only"), path)
 

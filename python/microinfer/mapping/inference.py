@@ -22,7 +22,7 @@ from microinfer.models.rounding import RoundedProducts
 from microinfer.refinement import Refinement
 from microinfer.tokens import Tokens
 
-BATCH_ON_CPU, BATCH_ON_GPU = 1024, 8192
+BATCH_ON_CPU, BATCH_ON_GPU = 1024, 4096
 
 
 class Inference:
@@ -52,7 +52,9 @@ class Inference:
         self.model = model
         self.refinement = _refinement(model, refine)
         self.device = model.operators.device
-        self.batch_size = batch_size or (BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU)
+        if batch_size is None:
+            batch_size = BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU
+        self.batch_size = batch_size
         self.dtype = product_dtype([self.device], dtype)
         self.fused: FusedModel | None = None
         if self.device.type == "cpu":

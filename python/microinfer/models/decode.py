@@ -134,8 +134,8 @@ def _nearest_equivalents(entries: Tensor, centre: Tensor, group: Tensor) -> tupl
 
 def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> Tensor:
     """Weighted mean rotation (B, 3, 3) of the candidates (B, C, 9), each behind its operator of the group."""
-    behind = operator[..., None] == torch.arange(group.shape[1], device=group.device)  # (B, C, G)
-    sums = (behind * weight[..., None]).mT @ entries  # (B, G, 9), of the candidates behind each operator
+    one_hot = operator[..., None] == torch.arange(group.shape[1], device=group.device)  # (B, C, G)
+    sums = (one_hot * weight[..., None]).mT @ entries  # (B, G, 9), of the candidates behind each operator
     return project_to_so3(group.transpose(1, 2).flatten(2) @ torch.unflatten(sums, 2, (3, 3)).flatten(1, 2))
 
 
