@@ -211,27 +211,33 @@ TEST(Metadata, NeedsNothingForTheCore) {
 
 TEST(Batches, HoldEveryPatternOnceAtAFittingLength) {
     std::mt19937 random(std::random_device{}());
-    for (const int patterns : {0, 1, 7, 256, 5000}) {
-        std::vector<std::int64_t> count;
-        std::poisson_distribution<std::int64_t> peaks(13);
-        std::int64_t waste = 0;
-        for (int i = 0; i < patterns; ++i) {
-            count.push_back(peaks(random));
-        }
-        std::vector<int> seen(static_cast<std::size_t>(patterns));
-        for (const Batch& batch : batches(count)) {
-            EXPECT_LE(batch.patterns.size(), 1024U);
-            std::int64_t longest = 0;
-            for (const std::int64_t i : batch.patterns) {
-                ++seen[static_cast<std::size_t>(i)];
-                longest = std::max(longest, count[static_cast<std::size_t>(i)]);
-                waste += batch.length - count[static_cast<std::size_t>(i)];
+    std::poisson_distribution<std::int64_t> peaks(13);
+    for (const BatchLimits& limits : {kOnCpu, kOnGpu}) {
+        for (const int patterns : {0, 1, 7, 256, 5000}) {
+            std::vector<std::int64_t> count;
+            for (int i = 0; i < patterns; ++i) {
+                count.push_back(peaks(random));
             }
-            EXPECT_EQ(batch.length, longest);
+            const std::vector<Batch> result = batches(count, limits);
+            std::vector<int> seen(static_cast<std::size_t>(patterns));
+            std::int64_t waste = 0;
+            for (const Batch& batch : result) {
+                EXPECT_LE(batch.patterns.size(), static_cast<std::size_t>(limits.largest));
+                std::int64_t longest = 0;
+                for (const std::int64_t i : batch.patterns) {
+                    ++seen[static_cast<std::size_t>(i)];
+                    longest = std::max(longest, count[static_cast<std::size_t>(i)]);
+                    waste += batch.length - count[static_cast<std::size_t>(i)];
+                }
+                EXPECT_EQ(batch.length, longest);
+            }
+            EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }));
+            const std::int64_t padding = std::accumulate(count.begin(), count.end(), std::int64_t{0}) / 4;
+            EXPECT_LE(waste, padding + limits.call) << "padding of " << patterns << " patterns";
+            if (limits.call == kOnGpu.call && patterns <= 256) {
+                EXPECT_LE(result.size(), 1U) << "a row is one call";
+            }
         }
-        EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }));
-        EXPECT_LE(waste, std::accumulate(count.begin(), count.end(), std::int64_t{0}) / 4 + 200)
-            << "padding of " << patterns << " patterns";
     }
 }
 

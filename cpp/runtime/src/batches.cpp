@@ -6,16 +6,7 @@
 #include <numeric>
 
 namespace microinfer::runtime {
-namespace {
-
-/// What a call of the model costs beside the peaks it is given, in peaks: measured, and not critical.
-constexpr std::int64_t kCall = 200;
-/// Most patterns in a batch.
-constexpr std::int64_t kLargest = 1024;
-
-}  // namespace
-
-std::vector<Batch> batches(const std::vector<std::int64_t>& count) {
+std::vector<Batch> batches(const std::vector<std::int64_t>& count, const BatchLimits& limits) {
     const auto count_of = [&](std::int64_t i) { return count[static_cast<std::size_t>(i)]; };
     std::vector<std::int64_t> order(count.size());
     std::iota(order.begin(), order.end(), 0);
@@ -37,7 +28,7 @@ std::vector<Batch> batches(const std::vector<std::int64_t>& count) {
         const std::int64_t length = count_of(order[ends[j] - 1]);
         for (std::size_t i = 0; i < j; ++i) {
             const auto size = static_cast<std::int64_t>(ends[j] - ends[i]);
-            const std::int64_t cost = cheapest[i] + kCall + size * length;
+            const std::int64_t cost = cheapest[i] + limits.call + size * length;
             if (cost < cheapest[j]) {
                 cheapest[j] = cost;
                 from[j] = i;
@@ -46,12 +37,11 @@ std::vector<Batch> batches(const std::vector<std::int64_t>& count) {
     }
     std::vector<Batch> result;
     for (std::size_t j = ends.size() - 1; j > 0; j = from[j]) {
-        const std::int64_t length = count_of(order[ends[j] - 1]);
         for (std::size_t first = ends[from[j]]; first < ends[j];) {
-            const std::size_t last = std::min(ends[j], first + static_cast<std::size_t>(kLargest));
+            const std::size_t last = std::min(ends[j], first + static_cast<std::size_t>(limits.largest));
             result.push_back({{order.begin() + static_cast<std::ptrdiff_t>(first),
                                order.begin() + static_cast<std::ptrdiff_t>(last)},
-                              length});
+                              count_of(order[last - 1])});
             first = last;
         }
     }

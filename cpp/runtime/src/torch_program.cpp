@@ -154,7 +154,7 @@ class TorchProgram : public Program {
             count.push_back(peaks.offsets[pattern + 1] - peaks.offsets[pattern]);
         }
         CandidateArrays all{};
-        for (const Batch& batch : batches(count)) {
+        for (const Batch& batch : batches(count, device_.is_cpu() ? kOnCpu : kOnGpu)) {
             std::vector<std::int64_t> patterns;
             for (const std::int64_t place : batch.patterns) {
                 patterns.push_back(disks.pattern[static_cast<std::size_t>(place)]);

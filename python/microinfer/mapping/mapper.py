@@ -85,7 +85,8 @@ def map_orientations(
         Scan rows read at a time; about 16,000 positions by default.
     batch_size : int, optional
         Largest number of patterns that the model sees at once; by default 1024 on a CPU and 4096 on a GPU.
-        By calculation a GPU then needs 3 GB of memory for the model `cu`, and 11 GB for one of a triclinic crystal.
+        Of a GPU's memory such a batch of up to 35 disks took 1.3 GB with the model `cu`, and 8.3 GB with one of a
+        triclinic crystal; two may be under way at a time.
     dtype : str, default: "auto"
         What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
         where all devices (of a cluster, all workers') have instructions for it, which is faster. Of the answers to
