@@ -17,7 +17,7 @@ from microinfer.mapping.inference import Inference
 from microinfer.models import PosteriorModel, ReferenceModel, inplane
 from microinfer.models.fused import FusedPosterior, FusedReference, core_form
 from microinfer.models.operations import matrix_operations
-from microinfer.models.rounding import RoundedProducts
+from microinfer.models.rounding import RoundedProducts, _rounded
 from microinfer.peaks import BraggPeaks
 from microinfer.tokens import Tokens, TokenSpec, tokenize
 
@@ -207,18 +207,20 @@ def check_bfloat16(model, fused, tokens):
 
 
 def test_factors_are_rounded_to_the_nearest():
-    values = torch.randn(10_000) * 10.0 ** torch.randint(-20, 20, (10_000,))
-    bits = values.view(torch.int32)
-    middles = (bits & -0x10000 | 0x8000).view(torch.float32)  # of two bfloat16 numbers: either is right
-    values = torch.cat([values[bits & 0xFFFF != 0x8000], torch.zeros(1)])
-
-    def rounded(factors):
+    for scale in (2.0**-100, -1.0, 2.0**100):
+        values = torch.arange(2**23, 2**24, 5, dtype=torch.float32) * (scale / 2**23)
+        # the middles of two bfloat16 numbers, too
+        middles = (values.view(torch.int32) & -0x10000 | 0x8000).view(torch.float32)
+        values = torch.cat([values, middles, torch.zeros(1)])
         with RoundedProducts():
-            return torch.bmm(factors.view(-1, 1, 1), torch.ones(len(factors), 1, 1)).ravel()
+            rounded = torch.bmm(values.view(-1, 1, 1), torch.ones(len(values), 1, 1)).ravel()
+        assert torch.equal(rounded, values.bfloat16().float())
 
-    assert torch.equal(rounded(values), values.bfloat16().float())
-    assert torch.equal(rounded(middles).bfloat16().float(), rounded(middles))
-    assert torch.equal((rounded(middles) - middles).abs(), (middles.bfloat16().float() - middles).abs())
+
+@pytest.mark.gpu
+def test_a_compiler_for_gpus_leaves_the_rounding_in():
+    values = torch.randn(10_000, device="cuda")
+    assert torch.equal(torch.compile(_rounded)(values), values.bfloat16().float())
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 16), (0, 7, 16), (5, 0, 16), (5, 16)])

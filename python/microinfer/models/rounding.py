@@ -40,6 +40,10 @@ def _linear_on_gpu(values: Tensor, weight: Tensor, bias: Tensor | None = None) -
 
 
 def _rounded(values: Tensor) -> Tensor:
-    """The nearest bfloat16 numbers, by Veltkamp's splitting: compilers may leave out a cast and the way back."""
-    scaled = values * (2.0**16 + 1.0)
-    return scaled - (scaled - values)
+    """The nearest bfloat16 numbers, ties to even, of normal numbers below 1e33.
+
+    Compilers leave out a cast and the way back, and contract products with differences. Here the product is exact, and
+    that changes nothing.
+    """
+    large = values * 2.0**16
+    return large - (large - values)
