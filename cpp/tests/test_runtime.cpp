@@ -218,10 +218,9 @@ TEST(Batches, HoldEveryPatternOnceAtAFittingLength) {
             for (int i = 0; i < patterns; ++i) {
                 count.push_back(peaks(random));
             }
-            const std::vector<Batch> result = batches(count, limits);
             std::vector<int> seen(static_cast<std::size_t>(patterns));
             std::int64_t waste = 0;
-            for (const Batch& batch : result) {
+            for (const Batch& batch : batches(count, limits)) {
                 EXPECT_LE(batch.patterns.size(), static_cast<std::size_t>(limits.largest));
                 std::int64_t longest = 0;
                 for (const std::int64_t i : batch.patterns) {
@@ -234,11 +233,17 @@ TEST(Batches, HoldEveryPatternOnceAtAFittingLength) {
             EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }));
             const std::int64_t padding = std::accumulate(count.begin(), count.end(), std::int64_t{0}) / 4;
             EXPECT_LE(waste, padding + limits.call) << "padding of " << patterns << " patterns";
-            if (limits.call == kOnGpu.call && patterns <= 256) {
-                EXPECT_LE(result.size(), 1U) << "a row is one call";
-            }
         }
     }
+}
+
+TEST(Batches, ARowIsOneOnAGpuAndSeveralOnACpu) {
+    std::vector<std::int64_t> count(256);
+    for (std::size_t i = 0; i < count.size(); ++i) {
+        count[i] = static_cast<std::int64_t>(i % 36);
+    }
+    EXPECT_EQ(batches(count, kOnGpu).size(), 1U);
+    EXPECT_GT(batches(count, kOnCpu).size(), 1U);
 }
 
 TEST(Ranking, BlanksWhatIsInvalidAndCalibrates) {
