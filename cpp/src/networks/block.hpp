@@ -13,16 +13,16 @@ namespace microinfer::networks {
 
 /// A layer norm; owns its weights.
 struct LayerNorm {
-    const Kernels* kernels;
+    const Between* between;
     std::vector<float> scale;
     std::vector<float> shift;
 
-    LayerNorm(const Kernels& table, const LayerNormWeights& of, std::int64_t width)
-        : kernels(&table), scale(of.scale, of.scale + width), shift(of.shift, of.shift + width) {}
+    LayerNorm(const Between& loops, const LayerNormWeights& of, std::int64_t width)
+        : between(&loops), scale(of.scale, of.scale + width), shift(of.shift, of.shift + width) {}
 
     void operator()(const float* x, std::int64_t x_stride, std::int64_t rows, float* y,
                     std::int64_t y_stride) const {
-        kernels->layer_norm(x, x_stride, rows, static_cast<std::int64_t>(scale.size()), scale.data(),
+        between->layer_norm(x, x_stride, rows, static_cast<std::int64_t>(scale.size()), scale.data(),
                             shift.data(), y, y_stride);
     }
 };
@@ -58,7 +58,7 @@ struct Block {
 
     Block(const Kernels& kernels, Numbers numbers, const BlockWeights& of, std::int64_t width,
           const Heads& heads)
-        : norm1(kernels, of.norm1, width),
+        : norm1(kernels.between(numbers), of.norm1, width),
           qkv(
               kernels, numbers, 3 * heads.part(), width,
               [&](std::int64_t o, std::int64_t i) {
@@ -73,7 +73,7 @@ struct Block {
                   return column < 0 ? 0.0F : of.out.weight[o * width + column];
               },
               [&](std::int64_t o) { return of.out.bias[o]; }),
-          norm2(kernels, of.norm2, width),
+          norm2(kernels.between(numbers), of.norm2, width),
           up(kernels, numbers, of.up),
           down(kernels, numbers, of.down) {}
 };

@@ -1,6 +1,7 @@
 #include "encoder.hpp"
 
 #include <algorithm>
+#include <cstddef>
 
 namespace microinfer::networks {
 
@@ -10,7 +11,7 @@ std::unique_ptr<float[]> buffer(std::int64_t elements) {
 
 Encoder::Encoder(const Kernels& kernels, Numbers numbers, const BlockWeights* blocks, std::int64_t count,
                  std::int64_t width, std::int64_t heads)
-    : kernels_(kernels), width_(width), heads_(kernels, width, heads) {
+    : kernels_(kernels), between_(kernels.between(numbers)), width_(width), heads_(kernels, width, heads) {
     for (std::int64_t b = 0; b < count; ++b) {
         blocks_.emplace_back(kernels, numbers, blocks[b], width, heads_);
     }
@@ -45,14 +46,15 @@ void Encoder::operator()(DiskFeatures& f) const {
     }
     const auto qkv = buffer(f.disks * std::max(row, wide));
     const auto attended = buffer(f.disks * heads_.part());
-    const auto scores = buffer(longest * heads_.lanes);
+    const std::int64_t numbers = AttentionView::numbers(longest, heads_.channels, heads_.lanes);
+    const std::unique_ptr<std::byte[]> scratch(new std::byte[size(numbers * between_.size)]);
     for (const Block& block : blocks_) {
         block.norm1(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
         block.qkv(f.normed.get(), f.normed_stride, f.disks, qkv.get(), row);
         for (std::int64_t p = 0; p < f.patterns; ++p) {
             const std::int64_t first = f.first[size(p)];
-            kernels_.attend({qkv.get() + first * row, row, f.cosine.get() + first * pairs(),
-                             f.sine.get() + first * pairs(), scores.get(),
+            between_.attend({qkv.get() + first * row, row, f.cosine.get() + first * pairs(),
+                             f.sine.get() + first * pairs(), scratch.get(),
                              attended.get() + first * heads_.part(), f.length(p), heads_.channels,
                              heads_.lanes});
         }

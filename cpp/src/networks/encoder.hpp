@@ -50,6 +50,7 @@ class Encoder {
 
   private:
     const Kernels& kernels_;
+    const Between& between_;
     std::int64_t width_;
     Heads heads_;
     std::vector<Block> blocks_;

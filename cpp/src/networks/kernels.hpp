@@ -15,8 +15,17 @@ namespace microinfer::networks {
 /// What happens to a linear map's result.
 enum class Epilogue { none, gelu, add };
 
+/// Gelu of bfloat16 numbers is 0 below this, where float32 keeps too few digits of it to round it.
+constexpr float kGeluTail = -3.8F;
+
 /// The upper half of a float's bits.
 using Bfloat16 = std::uint16_t;
+
+/// The power of two next to a size below 1e31, 1.5 counting as 2; 0 of 0.
+[[gnu::always_inline]] inline float power_of_two(float size) {
+    const float large = size * 0x1p23F;
+    return large - (large - size);
+}
 
 /// A linear map y = W x + b, packed: panels of `Kernels::panel` outputs, all inputs of a panel together.
 template <typename Weight>
@@ -29,21 +38,38 @@ struct LinearView {
 
 /// Rotary attention of one pattern; head h of channel d lies at d * heads + h.
 struct AttentionView {
-    float* qkv;           ///< (length, 3, channels, heads): queries, keys and values, turned in place
+    const float* qkv;     ///< (length, 3, channels, heads): queries, keys and values
     std::int64_t row;     ///< distance of the disks' rows in it
     const float* cosine;  ///< (length, channels / 2) of each channel pair's angle
     const float* sine;
-    float* scores;  ///< scratch, (length, heads)
+    void* scratch;  ///< `numbers` of the loops' own kind
     float* out;     ///< (length, channels, heads)
     std::int64_t length;
     std::int64_t channels;  ///< of one head; channel d and channel d + channels / 2 are a pair
     std::int64_t heads;     ///< a multiple of `Kernels::head_lanes`
+
+    /// What fits into the scratch of a pattern of this length.
+    static std::int64_t numbers(std::int64_t length, std::int64_t channels, std::int64_t heads) {
+        return (3 * length + 1) * channels * heads + length * heads;
+    }
 };
 
 /// Unit quaternions, component by component; filled with zeros to a multiple of `Kernels::panel`. Not owning.
 struct QuaternionsView {
     float* part[4];
     std::int64_t count;
+};
+
+/// The loops between a network's linear maps, which compute with one kind of numbers.
+struct Between {
+    std::int64_t size;  ///< of a number, bytes
+    /// y = (x - mean) / sqrt(variance + 1e-5) * scale + shift, row by row.
+    void (*layer_norm)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t width,
+                       const float* scale, const float* shift, float* y, std::int64_t y_stride);
+    void (*attend)(const AttentionView& view);
+    /// Weighted sums of the rows of x (rows, width): y (sums, width) for weight (rows, sums).
+    void (*sum_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width,
+                     const float* weight, std::int64_t sums, float* y);
 };
 
 /// One instruction set's loops.
@@ -54,21 +80,18 @@ struct Kernels {
     /// y (rows, panels * panel) from x (rows, inputs); `Epilogue::add` adds to what y holds.
     void (*linear)(const float* x, std::int64_t x_stride, std::int64_t rows, const LinearView<float>& map,
                    float* y, std::int64_t y_stride, Epilogue epilogue);
-    /// Rounds x (rows, inputs) to bfloat16; y's rows are filled up with zeros to a multiple of 16. Null where
-    /// the instruction set does not multiply bfloat16, as is `linear_bfloat16`.
+    /// Rounds x (rows, inputs) to bfloat16 on each row's grid, see `on_grid`; y's rows are filled up with
+    /// zeros to a multiple of 16. Null where the instruction set does not multiply bfloat16, as is
+    /// `linear_bfloat16`.
     void (*round)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t inputs, Bfloat16* y,
                   std::int64_t y_stride);
-    /// As `linear`, with products of bfloat16 numbers that are summed in float32.
+    /// As `linear`, with products of bfloat16 numbers that are summed in float32. `Epilogue::gelu` rounds
+    /// what it takes to bfloat16, see `kGeluTail`; its result, once rounded, is exact.
     void (*linear_bfloat16)(const Bfloat16* x, std::int64_t x_stride, std::int64_t rows,
                             const LinearView<Bfloat16>& map, float* y, std::int64_t y_stride,
                             Epilogue epilogue);
-    /// y = (x - mean) / sqrt(variance + 1e-5) * scale + shift, row by row.
-    void (*layer_norm)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t width,
-                       const float* scale, const float* shift, float* y, std::int64_t y_stride);
-    void (*attend)(const AttentionView& view);
-    /// Weighted sums of the rows of x (rows, width): y (sums, width) for weight (rows, sums).
-    void (*sum_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width,
-                     const float* weight, std::int64_t sums, float* y);
+    Between single;   ///< in float32
+    Between precise;  ///< in float64; empty where the instruction set does not multiply bfloat16
     /// Index of the largest element, of equals the first.
     std::int64_t (*highest)(const float* x, std::int64_t size);
     /// The first index from `begin` on with x[i] > threshold; `size` where there is none.
@@ -81,6 +104,11 @@ struct Kernels {
     /// For each of some rotations the largest |p . q| with any of the others, and with which.
     void (*nearest)(const QuaternionsView& rotations, const QuaternionsView& others, float* cosine,
                     std::int32_t* which);
+
+    /// The loops beside linear maps of these numbers.
+    [[nodiscard]] const Between& between(Numbers numbers) const {
+        return numbers == Numbers::bfloat16 ? precise : single;
+    }
 };
 
 /// The loops for one of `instruction_sets`, or for the fastest, "auto". Throws std::invalid_argument for

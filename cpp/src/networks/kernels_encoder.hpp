@@ -10,66 +10,79 @@
 namespace microinfer::networks {
 namespace {
 
+/// The sum of each(i) of every L-th i below `end`, L being the lanes of the vectors that it gives.
+template <typename V, typename Each>
+[[gnu::always_inline]] inline Element<V> sum_of_each(std::int64_t end, const Each& each) {
+    constexpr std::int64_t chains = 4;  // additions that do not wait for each other
+    V sums[chains] = {};
+    std::int64_t i = 0;
+    for (; i + chains * kLanesOf<V> <= end; i += chains * kLanesOf<V>) {
+        for (std::int64_t k = 0; k < chains; ++k) {
+            sums[k] += each(i + k * kLanesOf<V>);
+        }
+    }
+    for (; i < end; i += kLanesOf<V>) {
+        sums[0] += each(i);
+    }
+    return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+template <typename Real>
 void layer_norm(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t width,
                 const float* scale, const float* shift, float* y, std::int64_t y_stride) {
-    const std::int64_t whole = width / kLanes * kLanes;
-    const float share = 1.0F / static_cast<float>(width);
+    using V = Full<Real>;
+    const std::int64_t whole = width / kLanesOf<V> * kLanesOf<V>;
+    const Real share = Real{1} / static_cast<Real>(width);
     for (std::int64_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
-        Vector sums{};
-        for (std::int64_t i = 0; i < whole; i += kLanes) {
-            sums += load<Vector>(x + i);
-        }
-        float mean = sum_of(sums);
+        Real mean = sum_of_each<V>(whole, [x](std::int64_t i) { return load<V>(x + i); });
         for (std::int64_t i = whole; i < width; ++i) {
             mean += x[i];
         }
         mean *= share;
-        Vector squares{};
-        for (std::int64_t i = 0; i < whole; i += kLanes) {
-            const Vector apart = load<Vector>(x + i) - mean;
-            squares += apart * apart;
-        }
-        float variance = sum_of(squares);
+        Real variance = sum_of_each<V>(whole, [x, mean](std::int64_t i) {
+            const V apart = load<V>(x + i) - mean;
+            return apart * apart;
+        });
         for (std::int64_t i = whole; i < width; ++i) {
             variance += (x[i] - mean) * (x[i] - mean);
         }
-        const float inverse = 1.0F / __builtin_sqrtf(variance * share + 1e-5F);
-        for (std::int64_t i = 0; i < whole; i += kLanes) {
-            store(y + i, (load<Vector>(x + i) - mean) * (inverse * load<Vector>(scale + i)) +
-                             load<Vector>(shift + i));
+        const Real inverse = Real{1} / square_root(variance * share + Real(1e-5));
+        for (std::int64_t i = 0; i < whole; i += kLanesOf<V>) {
+            store(y + i, (load<V>(x + i) - mean) * (inverse * load<V>(scale + i)) + load<V>(shift + i));
         }
         for (std::int64_t i = whole; i < width; ++i) {
-            y[i] = (x[i] - mean) * (inverse * scale[i]) + shift[i];
+            y[i] = static_cast<float>((x[i] - mean) * (inverse * scale[i]) + shift[i]);
         }
     }
 }
 
-/// Turns a pattern's vectors (channels, heads) by each channel pair's angle; `sign` is -1 to turn them back.
-[[gnu::always_inline]] inline void turn(float* x, const float* cosine, const float* sine, float sign,
-                                        float factor, std::int64_t pairs, std::int64_t heads) {
+/// Turns a disk's vectors (channels, heads) by each channel pair's angle; `sign` is -1 to turn them back.
+template <typename Real, typename From, typename To>
+[[gnu::always_inline]] inline void turn(const From* x, const float* cosine, const float* sine, Real sign,
+                                        Real factor, std::int64_t pairs, std::int64_t heads, To* y) {
     for (std::int64_t d = 0; d < pairs; ++d) {
-        const float c = factor * cosine[d];
-        const float s = sign * factor * sine[d];
+        const Real c = factor * cosine[d];
+        const Real s = sign * factor * sine[d];
         for (std::int64_t h = 0; h < heads; h += kHeadLanes) {
-            float* const first = x + d * heads + h;
-            float* const second = first + pairs * heads;
-            const HeadVector a = load<HeadVector>(first);
-            const HeadVector b = load<HeadVector>(second);
-            store(first, a * c - b * s);
-            store(second, a * s + b * c);
+            const std::int64_t first = d * heads + h;
+            const std::int64_t second = first + pairs * heads;
+            const auto a = load<OfHeads<Real>>(x + first);
+            const auto b = load<OfHeads<Real>>(x + second);
+            store(y + first, a * c - b * s);
+            store(y + second, a * s + b * c);
         }
     }
 }
 
 /// Scores of a query with `Keys` keys, for the heads of one vector.
-template <int Keys>
-[[gnu::always_inline]] inline void score(const float* query, const float* keys, std::int64_t row,
-                                         std::int64_t channels, std::int64_t heads, float* scores) {
-    HeadVector sum[Keys] = {};
+template <int Keys, typename Real>
+[[gnu::always_inline]] inline void score(const Real* query, const Real* keys, std::int64_t row,
+                                         std::int64_t channels, std::int64_t heads, Real* scores) {
+    OfHeads<Real> sum[Keys] = {};
     for (std::int64_t d = 0; d < channels; ++d) {
-        const HeadVector q = load<HeadVector>(query + d * heads);
+        const auto q = load<OfHeads<Real>>(query + d * heads);
         for (int j = 0; j < Keys; ++j) {
-            sum[j] += q * load<HeadVector>(keys + j * row + d * heads);
+            sum[j] += q * load<OfHeads<Real>>(keys + j * row + d * heads);
         }
     }
     for (int j = 0; j < Keys; ++j) {
@@ -78,15 +91,15 @@ template <int Keys>
 }
 
 /// `Channels` channels of the values' weighted sum, for the heads of one vector.
-template <int Channels>
-[[gnu::always_inline]] inline void weigh(const float* values, std::int64_t row, std::int64_t length,
-                                         std::int64_t heads, const float* weight, HeadVector norm,
-                                         float* out) {
-    HeadVector sum[Channels] = {};
+template <int Channels, typename Real>
+[[gnu::always_inline]] inline void weigh(const Real* values, std::int64_t row, std::int64_t length,
+                                         std::int64_t heads, const Real* weight, OfHeads<Real> norm,
+                                         Real* out) {
+    OfHeads<Real> sum[Channels] = {};
     for (std::int64_t j = 0; j < length; ++j) {
-        const HeadVector w = load<HeadVector>(weight + j * heads);
+        const auto w = load<OfHeads<Real>>(weight + j * heads);
         for (int d = 0; d < Channels; ++d) {
-            sum[d] += w * load<HeadVector>(values + j * row + d * heads);
+            sum[d] += w * load<OfHeads<Real>>(values + j * row + d * heads);
         }
     }
     for (int d = 0; d < Channels; ++d) {
@@ -94,56 +107,64 @@ template <int Channels>
     }
 }
 
+template <typename Real>
 void attend(const AttentionView& view) {
     const std::int64_t heads = view.heads;
     const std::int64_t channels = view.channels;
     const std::int64_t pairs = channels / 2;
     const std::int64_t part = channels * heads;
-    const std::int64_t row = view.row;
-    const float scale = 1.0F / __builtin_sqrtf(static_cast<float>(channels));
+    const std::int64_t row = 3 * part;
+    const Real one{1};
+    const Real scale = one / square_root(static_cast<Real>(channels));
+    Real* const turned = static_cast<Real*>(view.scratch);  // (length, 3, channels, heads)
+    Real* const score_rows = turned + view.length * row;    // (length, heads)
+    Real* const result = score_rows + view.length * heads;  // (channels, heads)
     for (std::int64_t i = 0; i < view.length; ++i) {
         const float* const cosine = view.cosine + i * pairs;
         const float* const sine = view.sine + i * pairs;
-        float* const x = view.qkv + i * row;
-        turn(x, cosine, sine, 1.0F, scale, pairs, heads);
-        turn(x + part, cosine, sine, 1.0F, 1.0F, pairs, heads);
-        turn(x + 2 * part, cosine, sine, 1.0F, 1.0F, pairs, heads);
+        const float* const x = view.qkv + i * view.row;
+        Real* const y = turned + i * row;
+        turn(x, cosine, sine, one, scale, pairs, heads, y);
+        turn(x + part, cosine, sine, one, one, pairs, heads, y + part);
+        turn(x + 2 * part, cosine, sine, one, one, pairs, heads, y + 2 * part);
     }
     for (std::int64_t i = 0; i < view.length; ++i) {
-        float* const out = view.out + i * part;
         for (std::int64_t h = 0; h < heads; h += kHeadLanes) {
-            const float* const query = view.qkv + i * row + h;
-            const float* const keys = view.qkv + part + h;
-            const float* const values = view.qkv + 2 * part + h;
-            float* const scores = view.scores + h;
+            const Real* const query = turned + i * row + h;
+            const Real* const keys = turned + part + h;
+            const Real* const values = turned + 2 * part + h;
+            Real* const scores = score_rows + h;
             std::int64_t j = 0;
+            for (; j + 8 <= view.length; j += 8) {
+                score<8>(query, keys + j * row, row, channels, heads, scores + j * heads);
+            }
             for (; j + 4 <= view.length; j += 4) {
                 score<4>(query, keys + j * row, row, channels, heads, scores + j * heads);
             }
             for (; j < view.length; ++j) {
                 score<1>(query, keys + j * row, row, channels, heads, scores + j * heads);
             }
-            HeadVector most = load<HeadVector>(scores);
+            auto most = load<OfHeads<Real>>(scores);
             for (j = 1; j < view.length; ++j) {
-                const HeadVector s = load<HeadVector>(scores + j * heads);
-                most = larger(most, s);
+                most = larger(most, load<OfHeads<Real>>(scores + j * heads));
             }
-            HeadVector total{};
+            OfHeads<Real> total{};
             for (j = 0; j < view.length; ++j) {
-                const HeadVector e = exponential(load<HeadVector>(scores + j * heads) - most);
+                const auto e = exponential(load<OfHeads<Real>>(scores + j * heads) - most);
                 store(scores + j * heads, e);
                 total += e;
             }
-            const HeadVector norm = 1.0F / total;
+            const OfHeads<Real> norm = one / total;
             std::int64_t d = 0;
             for (; d + 8 <= channels; d += 8) {
-                weigh<8>(values + d * heads, row, view.length, heads, scores, norm, out + d * heads + h);
+                weigh<8>(values + d * heads, row, view.length, heads, scores, norm, result + d * heads + h);
             }
             for (; d < channels; ++d) {
-                weigh<1>(values + d * heads, row, view.length, heads, scores, norm, out + d * heads + h);
+                weigh<1>(values + d * heads, row, view.length, heads, scores, norm, result + d * heads + h);
             }
         }
-        turn(out, view.cosine + i * pairs, view.sine + i * pairs, -1.0F, 1.0F, pairs, heads);
+        turn(result, view.cosine + i * pairs, view.sine + i * pairs, -one, one, pairs, heads,
+             view.out + i * part);
     }
 }
 

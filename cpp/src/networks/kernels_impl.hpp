@@ -7,10 +7,21 @@
 #include "kernels_products.hpp"
 
 namespace microinfer::networks {
+namespace {
+
+template <typename Real>
+constexpr Between kBetween = {sizeof(Real), layer_norm<Real>, attend<Real>, sum_rows<Real>};
+#ifdef MICROINFER_BFLOAT16
+constexpr Between kPrecise = kBetween<double>;
+#else
+constexpr Between kPrecise = {};
+#endif
+
+}  // namespace
 
 extern const Kernels MICROINFER_KERNELS;
-const Kernels MICROINFER_KERNELS = {MICROINFER_NAME, kPanel,      kHeadLanes,  linear<float>, kRound,
-                                    kLinearBfloat16, layer_norm,  attend,      sum_rows,      highest,
-                                    next_above,      log_sum_exp, complex_dot, nearest};
+const Kernels MICROINFER_KERNELS = {MICROINFER_NAME, kPanel,          kHeadLanes, linear<float>, kRound,
+                                    kLinearBfloat16, kBetween<float>, kPrecise,   highest,       next_above,
+                                    log_sum_exp,     complex_dot,     nearest};
 
 }  // namespace microinfer::networks

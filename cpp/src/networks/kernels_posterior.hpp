@@ -10,13 +10,15 @@
 namespace microinfer::networks {
 namespace {
 
+template <typename Real>
 void sum_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t width, const float* weight,
               std::int64_t sums, float* y) {
+    using V = Full<Real>;
     for (std::int64_t n = 0; n < sums; ++n) {
-        for (std::int64_t i = 0; i < width; i += kLanes) {  // into the padding, which is zero
-            Vector sum{};
+        for (std::int64_t i = 0; i < width; i += kLanesOf<V>) {  // into the padding, which is zero
+            V sum{};
             for (std::int64_t r = 0; r < rows; ++r) {
-                sum += weight[r * sums + n] * load<Vector>(x + r * stride + i);
+                sum += static_cast<Real>(weight[r * sums + n]) * load<V>(x + r * stride + i);
             }
             store(y + n * stride + i, sum);
         }

@@ -27,7 +27,23 @@ constexpr int kRows = MICROINFER_LANES == 16 ? 12 : 6;  // the sums of a tile fi
     return sum + *x * weight;
 }
 
+/// What follows products of these numbers.
+[[gnu::always_inline]] inline Vector activation(Vector result, const float* /*x*/) {
+    return gelu(result);
+}
+
 #ifdef MICROINFER_BFLOAT16
+/// The nearest bfloat16 numbers, of finite ones.
+[[gnu::always_inline]] inline Vector nearest_halves(Vector x) {
+    const auto bits = reinterpret_cast<Simd<kLanes>::Bits>(x);
+    return reinterpret_cast<Vector>((bits + 0x7fffU + (bits >> 16 & 1U)) & 0xffff0000U);
+}
+
+[[gnu::always_inline]] inline Vector activation(Vector result, const Bfloat16* /*x*/) {
+    const Vector x = nearest_halves(result);
+    return x < kGeluTail ? Vector{} : gelu(x);
+}
+
 [[gnu::always_inline]] inline __m512bh weights(const Bfloat16* p) {
     return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p));
 }
@@ -47,8 +63,8 @@ template <int Rows, typename Number>
     constexpr std::int64_t together = sizeof(float) / sizeof(Number);  // inputs of one step
     Vector sum[Rows][2];
     for (int r = 0; r < Rows; ++r) {
-        sum[r][0] = load<Vector>(bias);
-        sum[r][1] = load<Vector>(bias + kLanes);
+        sum[r][0] = Vector{};
+        sum[r][1] = Vector{};
     }
     for (std::int64_t k = 0; k < inputs; k += together) {
         const auto left = weights(weight + k * kPanel);
@@ -62,12 +78,13 @@ template <int Rows, typename Number>
     for (int r = 0; r < Rows; ++r) {
         for (int half = 0; half < 2; ++half) {
             float* const to = y + r * y_stride + half * kLanes;
+            const Vector result = sum[r][half] + load<Vector>(bias + half * kLanes);
             if (epilogue == Epilogue::gelu) {
-                store(to, gelu(sum[r][half]));
+                store(to, activation(result, x));
             } else if (epilogue == Epilogue::add) {
-                store(to, load<Vector>(to) + sum[r][half]);
+                store(to, load<Vector>(to) + result);
             } else {
-                store(to, sum[r][half]);
+                store(to, result);
             }
         }
     }
@@ -104,15 +121,26 @@ void linear(const Number* x, std::int64_t x_stride, std::int64_t rows, const Lin
 }
 
 #ifdef MICROINFER_BFLOAT16
+[[gnu::always_inline]] inline Vector load_some(const float* x, std::int64_t count) {
+    const auto present = static_cast<__mmask16>(count < kLanes ? (1 << count) - 1 : 0xffff);
+    return _mm512_maskz_loadu_ps(present, x);
+}
+
 void round(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t inputs, Bfloat16* y,
            std::int64_t y_stride) {
-    for (std::int64_t r = 0; r < rows; ++r) {
+    using Bits = Simd<kLanes>::Bits;
+    for (std::int64_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
+        Bits largest{};  // sizes of floats are ordered as their bits are
         for (std::int64_t i = 0; i < inputs; i += kLanes) {
-            const std::int64_t left = inputs - i;
-            const auto present = static_cast<__mmask16>(left < kLanes ? (1 << left) - 1 : 0xffff);
-            const __m256bh halves = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(present, x + r * x_stride + i));
-            _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(y + r * y_stride + i),
-                                reinterpret_cast<__m256i>(halves));
+            const Bits bits = reinterpret_cast<Bits>(load_some(x + i, inputs - i)) & 0x7fffffffU;
+            largest = bits > largest ? bits : largest;
+        }
+        const float most = largest_of(nearest_halves(reinterpret_cast<Vector>(largest)));
+        const float magic = 0x1.8p23F * 0x1p-9F * power_of_two(most);  // adding it rounds to a multiple
+        for (std::int64_t i = 0; i < inputs; i += kLanes) {
+            const Vector halves = nearest_halves(load_some(x + i, inputs - i));
+            const __m256bh on_grid = _mm512_cvtneps_pbh(halves + magic - magic);
+            _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(y + i), reinterpret_cast<__m256i>(on_grid));
         }
     }
 }

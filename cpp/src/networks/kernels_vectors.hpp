@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace microinfer::networks {
 namespace {
@@ -11,33 +12,48 @@ namespace {
 constexpr std::int64_t kLanes = MICROINFER_LANES;
 constexpr std::int64_t kHeadLanes = MICROINFER_LANES < 8 ? MICROINFER_LANES : 8;
 
-template <std::int64_t Lanes>
+template <std::int64_t Lanes, typename Real = float>
 struct Simd {
-    typedef float Vector __attribute__((vector_size(4 * Lanes)));
-    typedef std::int32_t Integers __attribute__((vector_size(4 * Lanes)));
-    typedef std::uint32_t Bits __attribute__((vector_size(4 * Lanes)));
-    typedef float Unaligned __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
+    using Integer = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
+    typedef Real Vector __attribute__((vector_size(sizeof(Real) * Lanes)));
+    typedef Integer Integers __attribute__((vector_size(sizeof(Real) * Lanes)));
+    typedef std::make_unsigned_t<Integer> Bits __attribute__((vector_size(sizeof(Real) * Lanes)));
+    typedef Real Unaligned
+        __attribute__((vector_size(sizeof(Real) * Lanes), aligned(sizeof(Real)), may_alias));
 };
 using Vector = Simd<kLanes>::Vector;
-using HeadVector = Simd<kHeadLanes>::Vector;
+/// A whole register.
+template <typename Real>
+using Full = typename Simd<kLanes * 4 / sizeof(Real), Real>::Vector;
+/// The heads that attention computes at a time.
+template <typename Real>
+using OfHeads = typename Simd<kHeadLanes, Real>::Vector;
 
 template <typename V>
-[[gnu::always_inline]] inline V load(const float* p) {
-    return *reinterpret_cast<const typename Simd<sizeof(V) / 4>::Unaligned*>(p);
+using Element = std::remove_cvref_t<decltype(V{}[0])>;
+
+template <typename V>
+constexpr std::int64_t kLanesOf = sizeof(V) / sizeof(Element<V>);
+
+/// Numbers, converted to those of the vector.
+template <typename V, typename Number>
+[[gnu::always_inline]] inline V load(const Number* p) {
+    return __builtin_convertvector(*reinterpret_cast<const typename Simd<kLanesOf<V>, Number>::Unaligned*>(p),
+                                   V);
 }
 
-template <typename V>
-[[gnu::always_inline]] inline void store(float* p, V v) {
-    *reinterpret_cast<typename Simd<sizeof(V) / 4>::Unaligned*>(p) = v;
+template <typename V, typename Number>
+[[gnu::always_inline]] inline void store(Number* p, V v) {
+    using To = Simd<kLanesOf<V>, Number>;
+    *reinterpret_cast<typename To::Unaligned*>(p) = __builtin_convertvector(v, typename To::Vector);
 }
 
-template <typename V>
-[[gnu::always_inline]] inline float sum_of(V v) {
-    float sum = 0.0F;
-    for (std::size_t i = 0; i < sizeof(V) / 4; ++i) {
-        sum += v[i];
-    }
-    return sum;
+[[gnu::always_inline]] inline float square_root(float x) {
+    return __builtin_sqrtf(x);
+}
+
+[[gnu::always_inline]] inline double square_root(double x) {
+    return __builtin_sqrt(x);
 }
 
 template <typename V>
@@ -45,32 +61,65 @@ template <typename V>
     return a > b ? a : b;
 }
 
-template <typename V>
-[[gnu::always_inline]] inline float largest_of(V v) {
-    float largest = v[0];
-    for (std::size_t i = 1; i < sizeof(V) / 4; ++i) {
-        largest = v[i] > largest ? v[i] : largest;
+/// All elements of a vector combined, half by half.
+template <typename V, typename Combine>
+[[gnu::always_inline]] inline Element<V> reduced(V v, const Combine& combine) {
+    if constexpr (kLanesOf<V> == 1) {
+        return v[0];
+    } else {
+        typename Simd<kLanesOf<V> / 2, Element<V>>::Vector halves[2];
+        __builtin_memcpy(halves, &v, sizeof(v));
+        return reduced(combine(halves[0], halves[1]), combine);
     }
-    return largest;
 }
 
-/// exp(x) to float rounding; what is below exp(-87) becomes exp(-87). After Cephes (Moshier).
+template <typename V>
+[[gnu::always_inline]] inline Element<V> sum_of(V v) {
+    return reduced(v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
+}
+
+template <typename V>
+[[gnu::always_inline]] inline Element<V> largest_of(V v) {
+    return reduced(v, [](auto a, auto b) __attribute__((always_inline)) { return larger(a, b); });
+}
+
+/// exp(x), but exp(-87) below -87: in float32 to rounding, after Cephes (Moshier), in float64 to 3e-13 of it,
+/// by Taylor's series.
 template <typename V>
 [[gnu::always_inline]] inline V exponential(V x) {
-    using Bits = typename Simd<sizeof(V) / 4>::Bits;
-    constexpr float magic = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-    x = x < -87.0F ? V{} - 87.0F : x;
-    const V shifted = x * 1.44269504F + magic;
+    using Real = Element<V>;
+    using Bits = typename Simd<kLanesOf<V>, Real>::Bits;
+    constexpr bool single = sizeof(Real) == 4;
+    constexpr int digits = single ? 23 : 52;
+    constexpr Real magic = single ? 12582912.0 : 6755399441055744.0;  // 1.5 * 2^digits: adding it rounds
+    x = x < Real{-87} ? V{} - Real{87} : x;
+    const V shifted = x * Real(1.44269504088896341) + magic;
     const V n = shifted - magic;
-    const V r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
-    V y = V{} + 1.9875691500e-4F;
-    y = y * r + 1.3981999507e-3F;
-    y = y * r + 8.3334519073e-3F;
-    y = y * r + 4.1665795894e-2F;
-    y = y * r + 1.6666665459e-1F;
-    y = y * r + 5.0000001201e-1F;
-    y = (y * r * r + r) + 1.0F;
-    const Bits exponent = (reinterpret_cast<Bits>(shifted) << 23) + 0x3f800000U;
+    V y;
+    if constexpr (single) {
+        const V r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
+        y = V{} + 1.9875691500e-4F;
+        y = y * r + 1.3981999507e-3F;
+        y = y * r + 8.3334519073e-3F;
+        y = y * r + 4.1665795894e-2F;
+        y = y * r + 1.6666665459e-1F;
+        y = y * r + 5.0000001201e-1F;
+        y = (y * r * r + r) + 1.0F;
+    } else {
+        const V r = (x - n * 0.693145751953125) - n * 1.42860682030941723e-6;
+        y = V{} + 1.0 / 3628800.0;
+        y = y * r + 1.0 / 362880.0;
+        y = y * r + 1.0 / 40320.0;
+        y = y * r + 1.0 / 5040.0;
+        y = y * r + 1.0 / 720.0;
+        y = y * r + 1.0 / 120.0;
+        y = y * r + 1.0 / 24.0;
+        y = y * r + 1.0 / 6.0;
+        y = y * r + 0.5;
+        y = (y * r + 1.0) * r + 1.0;
+    }
+    constexpr auto bias = std::uint64_t{single ? 127 : 1023} << digits;
+    const Bits exponent = (reinterpret_cast<Bits>(shifted) << digits) + static_cast<Element<Bits>>(bias);
     return y * reinterpret_cast<V>(exponent);
 }
 

@@ -6,6 +6,7 @@
 #include <microinfer/network.hpp>
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,27 @@ inline Bfloat16 rounded(float value) {
     return static_cast<Bfloat16>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
 }
 
+inline float widened(Bfloat16 value) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
+}
+
+/// An output's weights in bfloat16, and multiples of the power of two next to 2^-16 of the sum of their
+/// sizes. Inputs are multiples of 2^-9 of the power of two next to the largest (`Kernels::round`). So where a
+/// row's mean size is a quarter of its largest or less, every sum of products is a float32 number, and the
+/// order of summing does not count.
+inline std::vector<Bfloat16> on_grid(const std::vector<float>& weight) {
+    double sum = 0.0;
+    for (const float w : weight) {
+        sum += std::abs(widened(rounded(w)));
+    }
+    const float magic = 0x1.8p23F * power_of_two(static_cast<float>(sum * 0x1p-16));
+    std::vector<Bfloat16> on;
+    for (const float w : weight) {
+        on.push_back(rounded(widened(rounded(w)) + magic - magic));  // the magic rounds to a multiple
+    }
+    return on;
+}
+
 /// A packed linear map; owns its weights.
 class Linear {
   public:
@@ -42,15 +64,20 @@ class Linear {
           inputs_(inputs),
           columns_(padded(outputs, kernels.panel)),
           bias_(size(columns_), 0.0F) {
+        const bool halves = numbers == Numbers::bfloat16;
+        halves_.resize(halves ? size(columns_ * padded(inputs, 2)) : 0);
+        weight_.resize(halves ? 0 : size(columns_ * inputs));
+        std::vector<float> row(size(inputs));
         for (std::int64_t o = 0; o < outputs; ++o) {
             bias_[size(o)] = bias(o);
-        }
-        if (numbers == Numbers::bfloat16) {
-            halves_.resize(size(columns_ * padded(inputs, 2)));
-            pack(halves_, 2, outputs, [&](std::int64_t o, std::int64_t i) { return rounded(weight(o, i)); });
-        } else {
-            weight_.resize(size(columns_ * inputs));
-            pack(weight_, 1, outputs, weight);
+            for (std::int64_t i = 0; i < inputs; ++i) {
+                row[size(i)] = weight(o, i);
+            }
+            if (halves) {
+                pack(halves_, 2, o, on_grid(row));
+            } else {
+                pack(weight_, 1, o, row);
+            }
         }
     }
 
@@ -80,16 +107,15 @@ class Linear {
     }
 
   private:
-    /// `together` inputs lie side by side.
-    template <typename Number, typename Weight>
-    void pack(std::vector<Number>& to, std::int64_t together, std::int64_t outputs, const Weight& weight) {
+    /// Puts an output's weights in their places; `together` inputs lie side by side.
+    template <typename Number>
+    void pack(std::vector<Number>& to, std::int64_t together, std::int64_t o,
+              const std::vector<Number>& weight) {
         const std::int64_t panel = kernels_->panel;
         const std::int64_t inputs = padded(inputs_, together);
-        for (std::int64_t o = 0; o < outputs; ++o) {
-            for (std::int64_t i = 0; i < inputs_; ++i) {
-                const std::int64_t first = o / panel * inputs + i - i % together;
-                to[size(first * panel + o % panel * together + i % together)] = weight(o, i);
-            }
+        for (std::int64_t i = 0; i < inputs_; ++i) {
+            const std::int64_t first = o / panel * inputs + i - i % together;
+            to[size(first * panel + o % panel * together + i % together)] = weight[size(i)];
         }
     }
 

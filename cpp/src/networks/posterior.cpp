@@ -21,6 +21,7 @@
 namespace microinfer {
 namespace {
 
+using networks::Between;
 using networks::buffer;
 using networks::Decoder;
 using networks::DiskFeatures;
@@ -54,6 +55,7 @@ class PosteriorNetwork::Implementation {
     Implementation(const Kernels& kernels, Numbers numbers, const PosteriorWeights& weights,
                    const PosteriorSpec& spec)
         : kernels_(kernels),
+          between_(kernels.between(numbers)),
           width_(spec.width),
           channels_(spec.channels),
           cells_(spec.cells),
@@ -63,7 +65,7 @@ class PosteriorNetwork::Implementation {
           harmonics_(spec.harmonics, spec.harmonics + encoder_.pairs()),
           embedding1_(kernels, numbers, weights.embedding[0]),
           embedding2_(kernels, numbers, weights.embedding[1]),
-          norm_(kernels, weights.norm, spec.width),
+          norm_(between_, weights.norm, spec.width),
           cell_head1_(kernels, numbers, weights.cell_head[0]),
           cell_head2_(kernels, numbers, weights.cell_head[1]),
           wave_gate_(kernels, numbers, weights.wave_gate),
@@ -111,6 +113,7 @@ class PosteriorNetwork::Implementation {
     void decode(const Features& f, const PosteriorModes& to) const;
 
     const Kernels& kernels_;
+    const Between& between_;
     std::int64_t width_;
     std::int64_t channels_;
     std::int64_t cells_;
@@ -161,7 +164,7 @@ void PosteriorNetwork::Implementation::embed(const PaddedDisks& disks, Features&
             const std::int64_t row = f.first[size(p)] + i;
             float* const wave = waves.get() + row * 4 * kHarmonics;
             const double invariant[2] = {disks.radius[at] / kRadiusPeriod,
-                                         std::sqrt(disks.intensity[at]) / kStrengthPeriod};
+                                         std::sqrt(double{disks.intensity[at]}) / kStrengthPeriod};
             for (int which = 0; which < 2; ++which) {
                 powers(std::numbers::pi * invariant[which], kHarmonics + 1, cosine.data(), sine.data());
                 for (std::int64_t k = 0; k < kHarmonics; ++k) {
@@ -180,7 +183,7 @@ void PosteriorNetwork::Implementation::embed(const PaddedDisks& disks, Features&
                 weight[n] = static_cast<float>(std::sqrt(share) * cosine[order]);
                 weight[orders + n] = static_cast<float>(std::sqrt(share) * sine[order]);
             }
-            weight[2 * orders] = static_cast<float>(share);
+            weight[2 * orders] = 1.0F;
         }
     }
     embedding1_(waves.get(), 4 * kHarmonics, f.disks, hidden.get(), embedding1_.columns(), Epilogue::gelu);
@@ -200,11 +203,13 @@ void PosteriorNetwork::Implementation::pool(Features& f) const {
         const std::int64_t length = f.length(p);
         const float* const x = f.normed.get() + first * f.normed_stride;
         float* const summed = f.summed.get() + p * f.sums * f.normed_stride;
-        kernels_.sum_rows(x, f.normed_stride, length, f.normed_stride, f.weight.get() + first * f.sums,
+        between_.sum_rows(x, f.normed_stride, length, f.normed_stride, f.weight.get() + first * f.sums,
                           f.sums, summed);
         float* const mean = f.pooled.get() + p * 2 * width_;
         float* const largest = mean + width_;
-        std::copy_n(summed + (f.sums - 1) * f.normed_stride, width_, mean);
+        const float* const sum = summed + (f.sums - 1) * f.normed_stride;
+        const auto disks = static_cast<float>(std::max<std::int64_t>(length, 1));
+        std::transform(sum, sum + width_, mean, [disks](float all) { return all / disks; });
         std::fill(largest, largest + width_, length > 0 ? -std::numeric_limits<float>::infinity() : -1e4F);
         for (std::int64_t i = 0; i < length; ++i) {
             for (std::int64_t c = 0; c < width_; ++c) {

@@ -18,10 +18,13 @@ using networks::DiskFeatures;
 using networks::Encoder;
 using networks::Epilogue;
 using networks::Kernels;
+using networks::kGeluTail;
 using networks::LayerNorm;
 using networks::Linear;
 using networks::padded;
+using networks::rounded;
 using networks::size;
+using networks::widened;
 
 /// A table of embeddings; owns its rows.
 class Table {
@@ -36,10 +39,13 @@ class Table {
     std::vector<float> rows_;
 };
 
-/// x Phi(x) of every element.
-void gelu(float* x, std::int64_t elements) {
+/// As `Epilogue::gelu` of every element.
+void gelu(float* x, std::int64_t elements, Numbers numbers) {
     for (std::int64_t i = 0; i < elements; ++i) {
-        x[i] *= 0.5F * (1.0F + std::erf(x[i] / std::numbers::sqrt2_v<float>));
+        const bool halves = numbers == Numbers::bfloat16;
+        const double z = halves ? widened(rounded(x[i])) : x[i];
+        const bool vanishes = halves && z < kGeluTail;
+        x[i] = vanishes ? 0.0F : static_cast<float>(0.5 * z * (1.0 + std::erf(z / std::numbers::sqrt2)));
     }
 }
 
@@ -50,13 +56,15 @@ class ReferenceNetwork::Implementation {
     Implementation(const Kernels& kernels, Numbers numbers, const ReferenceWeights& weights,
                    const ReferenceSpec& of)
         : spec(of),
+          numbers_(numbers),
           radius_(weights.radius_table, spec.radius_bins, spec.width),
           angle_(weights.angle_table, spec.angle_bins, spec.width),
           intensity_(weights.intensity_table, spec.intensity_bins, spec.width),
-          norm_in_(kernels, weights.norm_in, spec.width),
+          norm_in_(kernels.between(numbers), weights.norm_in, spec.width),
           encoder_(kernels, numbers, weights.blocks, weights.block_count, spec.width, spec.heads),
-          norm_out_(kernels, weights.norm_out, spec.width),
-          orientation_norm_(kernels, weights.orientation_norm, weights.orientation_head[0].outputs) {
+          norm_out_(kernels.between(numbers), weights.norm_out, spec.width),
+          orientation_norm_(kernels.between(numbers), weights.orientation_norm,
+                            weights.orientation_head[0].outputs) {
         for (const LinearWeights& layer : weights.orientation_head) {
             orientation_head_.emplace_back(kernels, numbers, layer);
         }
@@ -104,18 +112,18 @@ class ReferenceNetwork::Implementation {
     [[nodiscard]] std::unique_ptr<float[]> pool(DiskFeatures& f) const {
         norm_out_(f.x.get(), f.stride, f.disks, f.normed.get(), f.normed_stride);
         auto latent = buffer(f.patterns * f.stride);
-        std::fill_n(latent.get(), f.patterns * f.stride, 0.0F);
+        std::vector<double> sum(size(spec.width));
         for (std::int64_t p = 0; p < f.patterns; ++p) {
-            float* const mean = latent.get() + p * f.stride;
+            std::fill(sum.begin(), sum.end(), 0.0);
             for (std::int64_t i = 0; i < f.length(p); ++i) {
                 const float* const x = f.normed.get() + (f.first[size(p)] + i) * f.normed_stride;
                 for (std::int64_t c = 0; c < spec.width; ++c) {
-                    mean[c] += x[c];
+                    sum[size(c)] += x[c];
                 }
             }
-            for (std::int64_t c = 0; c < spec.width; ++c) {
-                mean[c] /= static_cast<float>(std::max<std::int64_t>(f.length(p), 1));
-            }
+            const auto disks = static_cast<double>(std::max<std::int64_t>(f.length(p), 1));
+            std::transform(sum.begin(), sum.end(), latent.get() + p * f.stride,
+                           [disks](double all) { return static_cast<float>(all / disks); });
         }
         return latent;
     }
@@ -125,7 +133,7 @@ class ReferenceNetwork::Implementation {
         auto hidden = buffer(f.patterns * first.columns());
         first(latent, f.stride, f.patterns, hidden.get(), first.columns());
         orientation_norm_(hidden.get(), first.columns(), f.patterns, hidden.get(), first.columns());
-        gelu(hidden.get(), f.patterns * first.columns());
+        gelu(hidden.get(), f.patterns * first.columns(), numbers_);
         std::int64_t columns = first.columns();
         for (std::size_t k = 1; k < orientation_head_.size(); ++k) {
             const Linear& layer = orientation_head_[k];
@@ -155,6 +163,7 @@ class ReferenceNetwork::Implementation {
         }
     }
 
+    Numbers numbers_;
     Table radius_;
     Table angle_;
     Table intensity_;

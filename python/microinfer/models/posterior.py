@@ -13,6 +13,7 @@ from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.decode import Modes, find_modes
 from microinfer.models.encoder import Block, initialise
 from microinfer.models.inplane import ANGLES, ORDERS, STEP, waves_of_angle
+from microinfer.models.rounding import precise
 from microinfer.symmetry import zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens, TokenSpec
 
@@ -80,15 +81,15 @@ class PosteriorModel(OrientationModel):
     def forward(self, tokens: Tokens) -> PosteriorOutput:
         """Return the posterior's parameters."""
         mask = tokens.mask
-        harmonics = torch.arange(1.0, 17.0, device=tokens.radius.device) * math.pi
-        radius = tokens.radius[..., None] * harmonics / 3.0
-        strength = tokens.intensity.sqrt()[..., None] * harmonics / 2.0
+        harmonics = precise(torch.arange(1.0, 17.0, device=tokens.radius.device)) * math.pi
+        radius = precise(tokens.radius)[..., None] * harmonics / 3.0
+        strength = precise(tokens.intensity).sqrt()[..., None] * harmonics / 2.0
         x = self.embedding(torch.cat([radius.sin(), radius.cos(), strength.sin(), strength.cos()], -1))
         for block in self.blocks:
             x = block(x, mask, tokens.angle)
-        x = self.norm(x)
+        x = precise(self.norm(x))
         weight = mask[..., None].to(x.dtype)
-        mean = (x * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        mean = (x * weight).sum(1).float() / weight.sum(1).clamp(min=1.0)
         pooled = torch.cat([mean, x.masked_fill(~mask[..., None], -1e4).amax(1)], -1)
         return PosteriorOutput(self.cell_head(pooled).float(), self._waves(x, pooled, tokens))
 
@@ -100,11 +101,12 @@ class PosteriorModel(OrientationModel):
         """
         batch = x.shape[0]
         gate = 1.0 + self.wave_gate(pooled).float().view(batch, len(ORDERS), -1)
-        turned = tokens.angle[:, None] * torch.tensor(ORDERS, device=x.device)[:, None]  # (B, N, L)
-        scale = tokens.mask / tokens.mask.sum(1, keepdim=True).clamp(min=1).sqrt()
+        turned = precise(tokens.angle)[:, None] * torch.tensor(ORDERS, device=x.device)[:, None]  # (B, N, L)
+        scale = (tokens.mask / precise(tokens.mask.sum(1, keepdim=True).clamp(min=1)).sqrt())[:, None]
         one = torch.ones_like(x[..., :1])  # the bias turns with its disk too
-        features = torch.cat([x, one], -1).float()
-        cos, sin = (turned.cos() * scale[:, None]) @ features, (turned.sin() * scale[:, None]) @ features
+        features = precise(torch.cat([x, one], -1).float())
+        cos = precise((turned.cos() * scale).float()) @ features
+        sin = precise((turned.sin() * scale).float()) @ features
         weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
         w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
         cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)  # (N, B, ...)

@@ -11,6 +11,7 @@ from microinfer.crystal import CrystalPhase
 from microinfer.losses import project_to_so3, symmetry_min_geodesic
 from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.encoder import Block, initialise
+from microinfer.models.rounding import precise
 from microinfer.tokens import Tokens, TokenSpec
 
 ANGLE_HARMONICS = 15
@@ -65,25 +66,23 @@ class ReferenceModel(OrientationModel):
     def forward(self, tokens: Tokens) -> ReferenceOutput:
         """Regress orientation and phase."""
         x = self.radius_table[tokens.radius_bin.long()] + self.intensity_table[tokens.intensity_bin.long()]
-        x = self.norm_in(x + self._embed_angles(tokens.angle_bin))
+        x = self.norm_in(x + self.angle_table()[tokens.angle_bin.long()])
         for block in self.blocks:
             x = block(x, tokens.mask, None)
         weight = tokens.mask[..., None].to(x.dtype)
-        latent = (self.norm_out(x) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        latent = (precise(self.norm_out(x)) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
         matrix = project_to_so3(self.orientation_head(latent).float().view(-1, 3, 3))
         return ReferenceOutput(matrix, self.phase_head(latent).float())
 
     def angle_table(self) -> Tensor:
-        """Embeddings of all angular bins, (bins, width)."""
-        return self._embed_angles(torch.arange(self.spec.angle_bins, device=self.radius_table.device))
-
-    def _embed_angles(self, angle_bin: Tensor) -> Tensor:
-        angle = (angle_bin.float() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
-        turned = angle[..., None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
-        waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS  # paper, eq. 2
-        # not the layer's own product: a table's rows stay float32 where products are rounded
-        embedding: Tensor = waves @ self.angle_embedding.weight.mT + self.angle_embedding.bias
-        return embedding
+        """Embeddings of all angular bins (paper, eq. 2), (bins, width)."""
+        # in float64, rounded once: the same on all devices. And not the layer's own product, which may be rounded
+        bins = torch.arange(self.spec.angle_bins, device=self.radius_table.device)
+        angle = (bins.double() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
+        turned = angle[:, None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
+        waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS
+        layer = self.angle_embedding
+        return (waves @ layer.weight.double().mT + layer.bias.double()).float()
 
     def loss(self, output: ReferenceOutput, orientation: Tensor, phase: Tensor) -> Tensor:
         """Symmetry-min geodesic loss plus the cross-entropy of the phase; patterns without crystal are left out."""

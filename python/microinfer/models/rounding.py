@@ -1,4 +1,9 @@
-"""Products of bfloat16 numbers as the C++ core forms them, in torch's own operators."""
+"""Networks whose products multiply bfloat16 numbers as the C++ core does, in torch's own operators.
+
+Rounding to bfloat16 magnifies differences, those between two orders of a sum included. So the factors lie on grids on
+which float32 holds sums of their products exactly, but in rare cases, and all else is float64, rounded to float32
+before the next product. Answers then depend on the order of summing as little as those of float32 do.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, wrap_torch_function
+
+GELU_TAIL = -3.8
+"""Gelu of bfloat16 numbers is 0 below this, where float32 keeps too few digits of it to round it."""
 
 
 class RoundedProducts(TorchFunctionMode):
-    """Within this context `functional.linear` and `torch.bmm` round both factors to bfloat16.
+    """Within this context `functional.linear` and `torch.bmm` round both factors.
 
-    All else stays float32: sums, products written ``@``, attention; torch's autocast rounds these too. On a GPU the
-    factors of `functional.linear` are bfloat16 numbers to its matrix units, which sum in float32. Elsewhere the
-    rounded factors are multiplied in float32, which is for answers as near to the core's as can be, not for speed.
+    `functional.layer_norm` and what works on results of `precise` compute in float64, and `functional.gelu` rounds to
+    bfloat16 what it takes. On a GPU the factors of `functional.linear` are bfloat16 numbers to its matrix units, which
+    sum in float32. Elsewhere the rounded factors are multiplied in float32: for the core's answers, not for speed.
     """
 
     def __torch_function__(
@@ -24,26 +32,75 @@ class RoundedProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Round the factors of products."""
-        if func is functional.linear and args[0].device.type == "cuda":
-            return _linear_on_gpu(*args, **(kwargs or {}))
-        if func in (functional.linear, torch.bmm):
-            first, second, *rest = args
-            args = (_rounded(first), _rounded(second), *rest)
-        return func(*args, **(kwargs or {}))
+        """Replace what computes otherwise here."""
+        return _REPLACED.get(func, func)(*args, **(kwargs or {}))
 
 
-def _linear_on_gpu(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    rows = torch.mm(values.bfloat16().flatten(0, -2), weight.bfloat16().mT, out_dtype=torch.float32)
-    product = rows.view(*values.shape[:-1], len(weight))
-    return product if bias is None else product + bias
+@wrap_torch_function(lambda values: (values,))
+def precise(values: Tensor) -> Tensor:
+    """Return the values, in float64 within `RoundedProducts`."""
+    return values
 
 
-def _rounded(values: Tensor) -> Tensor:
-    """The nearest bfloat16 numbers, ties to even, of normal numbers below 1e33.
+def _linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    inputs, weights = _inputs(values), _weights(weight)
+    if inputs.device.type == "cuda":
+        rows = torch.mm(inputs.bfloat16().flatten(0, -2), weights.bfloat16().mT, out_dtype=torch.float32)
+        product = rows.view(*values.shape[:-1], len(weight))
+        return product if bias is None else product + bias
+    product = functional.linear(inputs, weights)
+    # behind the sum; in float64, since compilers make an addition in float32 part of the product
+    return product if bias is None else (product.double() + bias).float()
+
+
+def _bmm(first: Tensor, second: Tensor) -> Tensor:
+    return torch.bmm(_inputs(first), _weights(second.mT).mT)
+
+
+def _layer_norm(values: Tensor, shape: list[int], weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return functional.layer_norm(values.double(), shape, weight.double(), bias.double(), eps).float()
+
+
+def _gelu(values: Tensor, approximate: str = "none") -> Tensor:
+    values = _rounded(values)
+    result = functional.gelu(values.double(), approximate=approximate).float()
+    return torch.where(values < GELU_TAIL, 0.0, result)
+
+
+_REPLACED: dict[Callable[..., Any], Callable[..., Any]] = {
+    functional.linear: _linear,
+    torch.bmm: _bmm,
+    functional.layer_norm: _layer_norm,
+    functional.gelu: _gelu,
+    precise: torch.Tensor.double,
+}
+
+
+def _inputs(values: Tensor) -> Tensor:
+    """Rows of bfloat16 numbers, multiples of 2^-9 of the power of two next to the largest."""
+    values = _rounded(values.float())
+    largest = values.abs().amax(-1, keepdim=True)
+    return _to_multiples(values, 2.0**-9 * _rounded(largest, digits=1))
+
+
+def _weights(values: Tensor) -> Tensor:
+    """Rows of bfloat16 numbers, multiples of the power of two next to 2^-16 of the sum of their sizes."""
+    values = _rounded(values)
+    share = 2.0**-16 * values.double().abs().sum(-1, keepdim=True)
+    return _to_multiples(values, _rounded(share.float(), digits=1))
+
+
+def _rounded(values: Tensor, digits: int = 8) -> Tensor:
+    """The nearest numbers of so many binary digits, bfloat16 has 8, ties to even; of normal numbers below 1e31.
 
     Compilers leave out a cast and the way back, and contract products with differences. Here the product is exact, and
     that changes nothing.
     """
-    large = values * 2.0**16
+    large = values * 2.0 ** (24 - digits)
     return large - (large - values)
+
+
+def _to_multiples(values: Tensor, step: Tensor) -> Tensor:
+    """The nearest multiples, fewer than 2^22, of a power of two, ties to even."""
+    magic = 1.5 * 2.0**23 * step
+    return (values + magic) - magic
