@@ -56,6 +56,7 @@ class Inference:
             batch_size = BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU
         self.batch_size = batch_size
         self.dtype = product_dtype([self.device], dtype)
+        self.products = nullcontext() if self.dtype == torch.float32 else RoundedProducts()
         self.fused: FusedModel | None = None
         if self.device.type == "cpu":
             self.fused = fused_model(model, self.dtype)
@@ -105,7 +106,7 @@ class Inference:
             candidates = self.fused.candidates(tokens)
         else:
             with torch.inference_mode():
-                with nullcontext() if self.dtype == torch.float32 else RoundedProducts():
+                with self.products:
                     output = self.model(tokens)
                 candidates = self.model.decode(output, tokens)
         good = np.flatnonzero(candidates.valid.cpu().numpy())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, wrap_torch_function
 
@@ -23,7 +23,13 @@ class RoundedProducts(TorchFunctionMode):
     `functional.layer_norm` and what works on results of `precise` compute in float64, and `functional.gelu` rounds to
     bfloat16 what it takes. On a GPU the factors of `functional.linear` are bfloat16 numbers to its matrix units, which
     sum in float32. Elsewhere the rounded factors are multiplied in float32: for the core's answers, not for speed.
+
+    Parameters stay rounded as they were when the context first met them.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parameters: dict[nn.Parameter, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -33,24 +39,34 @@ class RoundedProducts(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Replace what computes otherwise here."""
+        if func is functional.linear:
+            return self._linear(*args, **(kwargs or {}))
         return _REPLACED.get(func, func)(*args, **(kwargs or {}))
+
+    def _linear(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if values.device.type != "cuda":
+            product = functional.linear(_inputs(values), self._rounded(weight))
+            # behind the sum; in float64, since compilers make an addition in float32 part of the product
+            return product if bias is None else (product.double() + bias).float()
+        halves = _inputs(values).bfloat16() if torch.compiler.is_exporting() else _halves(values)
+        rows = torch.mm(halves.flatten(0, -2), self._rounded(weight).mT, out_dtype=torch.float32)
+        product = rows.view(*values.shape[:-1], len(weight))
+        return product if bias is None else product + bias
+
+    def _rounded(self, weight: Tensor) -> Tensor:
+        """A linear layer's weights, in bfloat16 on a GPU."""
+        if not isinstance(weight, nn.Parameter):
+            return _weights(weight)
+        if weight not in self._parameters:
+            rounded = _weights(weight)
+            self._parameters[weight] = rounded.bfloat16() if weight.device.type == "cuda" else rounded
+        return self._parameters[weight]
 
 
 @wrap_torch_function(lambda values: (values,))
 def precise(values: Tensor) -> Tensor:
     """Return the values, in float64 within `RoundedProducts`."""
     return values
-
-
-def _linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    inputs, weights = _inputs(values), _weights(weight)
-    if inputs.device.type == "cuda":
-        rows = torch.mm(inputs.bfloat16().flatten(0, -2), weights.bfloat16().mT, out_dtype=torch.float32)
-        product = rows.view(*values.shape[:-1], len(weight))
-        return product if bias is None else product + bias
-    product = functional.linear(inputs, weights)
-    # behind the sum; in float64, since compilers make an addition in float32 part of the product
-    return product if bias is None else (product.double() + bias).float()
 
 
 def _bmm(first: Tensor, second: Tensor) -> Tensor:
@@ -68,7 +84,6 @@ def _gelu(values: Tensor, approximate: str = "none") -> Tensor:
 
 
 _REPLACED: dict[Callable[..., Any], Callable[..., Any]] = {
-    functional.linear: _linear,
     torch.bmm: _bmm,
     functional.layer_norm: _layer_norm,
     functional.gelu: _gelu,
@@ -81,6 +96,14 @@ def _inputs(values: Tensor) -> Tensor:
     values = _rounded(values.float())
     largest = values.abs().amax(-1, keepdim=True)
     return _to_multiples(values, 2.0**-9 * _rounded(largest, digits=1))
+
+
+def _halves(values: Tensor) -> Tensor:
+    """The same, as bfloat16 numbers and in fewer operations, which compilers would change."""
+    halves = values.float().bfloat16()
+    largest = halves.abs().amax(-1, keepdim=True).float()
+    magic = 1.5 * 2.0**14 * _rounded(largest, digits=1)
+    return ((halves + magic) - magic).bfloat16()
 
 
 def _weights(values: Tensor) -> Tensor:
