@@ -233,9 +233,13 @@ def test_the_order_of_a_sum_does_not_count(inputs):
 
 def test_fewer_operations_give_the_same_factors():
     values = torch.randn(50, 7, 33) * torch.logspace(-30, 30, 50)[:, None, None]
+    middles = (values.view(torch.int32) & -0x10000 | 0x8000).view(torch.float32)
     values[3, 2] = 0.0
-    assert torch.equal(_halves(values).float(), _inputs(values))
-    assert torch.equal(_halves(values.double() * (1.0 + 1e-12)), _halves(values))
+    for each in (values, middles):
+        assert torch.equal(_halves(each).float(), _inputs(each))
+    # float64 becomes float32 first, as in the core
+    beside = middles.double() * (1.0 - 1e-12)
+    assert torch.equal(_halves(beside), _halves(middles))
 
 
 def test_between_products_all_is_float64():
@@ -266,14 +270,30 @@ def test_a_compiler_for_gpus_leaves_the_rounding_in():
 
 @pytest.mark.parametrize("shape", [(5, 7, 16), (0, 7, 16), (5, 0, 16), (5, 16)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_gpu_multiplies_bfloat16_and_gives_float32(shape, bias):
-    with FakeTensorMode(), RoundedProducts():
+@pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter])
+@pytest.mark.parametrize("exporting", [False, True])
+def test_a_gpu_multiplies_bfloat16_and_gives_float32(shape, bias, kind, exporting, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
+    with torch.no_grad(), FakeTensorMode(), RoundedProducts():
         values, weight, offset = (torch.empty(size, device="cuda") for size in (shape, (3, 16), (3,)))
-        weight = torch.nn.Parameter(weight, requires_grad=False)
-        for _ in range(2):
-            products = torch.nn.functional.linear(values, weight, offset if bias else None)
-            assert products.device.type == "cuda"
-            assert (products.shape, products.dtype) == ((*shape[:-1], 3), torch.float32)
+        if kind is torch.nn.Parameter:
+            weight = torch.nn.Parameter(weight, requires_grad=False)
+        products = torch.nn.functional.linear(values, weight, offset if bias else None)
+    assert products.device.type == "cuda"
+    assert (products.shape, products.dtype) == ((*shape[:-1], 3), torch.float32)
+
+
+def test_parameters_stay_rounded_as_they_were_met():
+    values, weight = torch.randn(2, 3), torch.nn.Parameter(torch.randn(4, 3), requires_grad=False)
+    linear = torch.nn.functional.linear
+    products = RoundedProducts()
+    with products:
+        first, plain = linear(values, weight), linear(values, weight.data)
+    weight.data.mul_(2.0)
+    with products:
+        assert torch.equal(linear(values, weight), first)
+        assert torch.equal(linear(values, weight.data), 2.0 * plain)
+    assert torch.equal(first, plain)
 
 
 @needs_bfloat16

@@ -1,5 +1,5 @@
-/// The loops of the models' networks, compiled once for each instruction set: in float32, and linear maps in
-/// bfloat16 too where the instruction set multiplies it.
+/// The loops of the models' networks, compiled once for each instruction set: in float32, and where it
+/// multiplies bfloat16, linear maps in that and what is between them in float64.
 ///
 /// Rows of what linear maps write lie `Kernels::panel`-padded apart, so that those have no remainder. A row's
 /// result does not depend on the rows beside it.
@@ -15,7 +15,8 @@ namespace microinfer::networks {
 /// What happens to a linear map's result.
 enum class Epilogue { none, gelu, add };
 
-/// Gelu of bfloat16 numbers is 0 below this, where float32 keeps too few digits of it to round it.
+/// Gelu of bfloat16 numbers is 0 below this, where float32 keeps too few digits of it to round it
+/// (GELU_TAIL in Python).
 constexpr float kGeluTail = -3.8F;
 
 /// The upper half of a float's bits.
@@ -42,13 +43,13 @@ struct AttentionView {
     std::int64_t row;     ///< distance of the disks' rows in it
     const float* cosine;  ///< (length, channels / 2) of each channel pair's angle
     const float* sine;
-    void* scratch;  ///< `numbers` of the loops' own kind
+    void* scratch;  ///< `numbers` of them, of the kind that the loops compute with
     float* out;     ///< (length, channels, heads)
     std::int64_t length;
     std::int64_t channels;  ///< of one head; channel d and channel d + channels / 2 are a pair
     std::int64_t heads;     ///< a multiple of `Kernels::head_lanes`
 
-    /// What fits into the scratch of a pattern of this length.
+    /// How many numbers the scratch holds.
     static std::int64_t numbers(std::int64_t length, std::int64_t channels, std::int64_t heads) {
         return (3 * length + 1) * channels * heads + length * heads;
     }

@@ -1,4 +1,4 @@
-/// Vectors of floats and the functions on them. Of the instruction set of whoever includes it, see
+/// Vectors of numbers and the functions on them. Of the instruction set of whoever includes it, see
 /// kernels_impl.hpp.
 #pragma once
 

@@ -5,6 +5,7 @@
 
 #include <microinfer/network.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -38,18 +39,20 @@ inline float widened(Bfloat16 value) {
 
 /// An output's weights in bfloat16, and multiples of the power of two next to 2^-16 of the sum of their
 /// sizes. Inputs are multiples of 2^-9 of the power of two next to the largest (`Kernels::round`). So where a
-/// row's mean size is a quarter of its largest or less, every sum of products is a float32 number, and the
-/// order of summing does not count.
-inline std::vector<Bfloat16> on_grid(const std::vector<float>& weight) {
+/// row's mean size, weighted by the weights', is two ninths of its largest or less, every sum of products is
+/// a float32 number, and the order of summing does not count; elsewhere that still is so but rarely, as signs
+/// mix.
+inline std::vector<Bfloat16> on_grid(std::vector<float> weight) {
     double sum = 0.0;
-    for (const float w : weight) {
-        sum += std::abs(widened(rounded(w)));
+    for (float& w : weight) {
+        w = widened(rounded(w));
+        sum += std::abs(w);
     }
     const float magic = 0x1.8p23F * power_of_two(static_cast<float>(sum * 0x1p-16));
-    std::vector<Bfloat16> on;
-    for (const float w : weight) {
-        on.push_back(rounded(widened(rounded(w)) + magic - magic));  // the magic rounds to a multiple
-    }
+    std::vector<Bfloat16> on(weight.size());
+    std::transform(weight.begin(), weight.end(), on.begin(), [magic](float w) {
+        return rounded(w + magic - magic);  // a multiple
+    });
     return on;
 }
 

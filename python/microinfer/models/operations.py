@@ -9,7 +9,8 @@ from microinfer.models.decode import TOP_CELLS
 from microinfer.models.encoder import Attention
 from microinfer.models.posterior import PosteriorModel
 
-_OF_DISKS = ("embedding", "angle_embedding", "blocks")  # layers that see every disk; the others see patterns
+_OF_DISKS = ("embedding", "blocks")  # layers that see every disk; the others see patterns
+_OF_TABLES = ("angle_embedding", "cell_waves")  # no such layer: of a table's rows, and of the cells looked at
 
 
 def matrix_operations(model: OrientationModel, lengths: NDArray[np.int64]) -> int:
@@ -32,7 +33,7 @@ def matrix_operations(model: OrientationModel, lengths: NDArray[np.int64]) -> in
     for name, layer in model.named_modules():
         if isinstance(layer, Attention):
             of_pair += 4 * layer.out.in_features
-        if not isinstance(layer, nn.Linear) or name.startswith("cell_waves"):
+        if not isinstance(layer, nn.Linear) or name.split(".")[0] in _OF_TABLES:
             continue
         operations = 2 * layer.in_features * layer.out_features
         if name.split(".")[0] in _OF_DISKS:

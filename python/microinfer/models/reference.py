@@ -66,7 +66,7 @@ class ReferenceModel(OrientationModel):
     def forward(self, tokens: Tokens) -> ReferenceOutput:
         """Regress orientation and phase."""
         x = self.radius_table[tokens.radius_bin.long()] + self.intensity_table[tokens.intensity_bin.long()]
-        x = self.norm_in(x + self.angle_table()[tokens.angle_bin.long()])
+        x = self.norm_in(x + functional.embedding(tokens.angle_bin.long(), self.angle_table()))
         for block in self.blocks:
             x = block(x, tokens.mask, None)
         weight = tokens.mask[..., None].to(x.dtype)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode, wrap_torch_function
 
 GELU_TAIL = -3.8
-"""Gelu of bfloat16 numbers is 0 below this, where float32 keeps too few digits of it to round it."""
+"""Gelu of bfloat16 numbers is 0 below this, where the core's keeps too few digits to be rounded (`kGeluTail`)."""
 
 
 class RoundedProducts(TorchFunctionMode):
@@ -29,7 +29,7 @@ class RoundedProducts(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._parameters: dict[nn.Parameter, Tensor] = {}
+        self._parameters: dict[Tensor, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -55,17 +55,18 @@ class RoundedProducts(TorchFunctionMode):
 
     def _rounded(self, weight: Tensor) -> Tensor:
         """A linear layer's weights, in bfloat16 on a GPU."""
-        if not isinstance(weight, nn.Parameter):
-            return _weights(weight)
         if weight not in self._parameters:
             rounded = _weights(weight)
-            self._parameters[weight] = rounded.bfloat16() if weight.device.type == "cuda" else rounded
+            rounded = rounded.bfloat16() if weight.device.type == "cuda" else rounded
+            if not isinstance(weight, nn.Parameter):  # which others may be made anew
+                return rounded
+            self._parameters[weight] = rounded
         return self._parameters[weight]
 
 
 @wrap_torch_function(lambda values: (values,))
 def precise(values: Tensor) -> Tensor:
-    """Return the values, in float64 within `RoundedProducts`."""
+    """Return the values, in float64 within `RoundedProducts`; a `float` behind it is where the core rounds."""
     return values
 
 
