@@ -181,14 +181,18 @@ def test_example_refines_as_python_does(acquisition, model_file, engine, small_m
 
 
 @pytest.mark.parametrize("name", ["posterior_model", "reference_model"])
-@pytest.mark.parametrize("file_format", ["torchscript", "pt2"])
+@pytest.mark.parametrize(
+    ("file_format", "options"), [("torchscript", ()), ("torchscript", ("--graph",)), ("pt2", ())]
+)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
-def test_core_answers_as_python_does(acquisition, name, file_format, dtype, request, tmp_path) -> None:
+def test_example_answers_in_either_dtype_as_python_does(
+    acquisition, name, file_format, options, dtype, request, tmp_path
+) -> None:
     model = request.getfixturevalue(name)
     export_model(model, tmp_path / "model", format=file_format, dtype=dtype)
     patterns = awkward_patterns(1000, seed=10)
     write_csv(tmp_path / "peaks.csv", patterns, 100)
-    found = answers_of(acquisition, tmp_path / "model", tmp_path / "peaks.csv", "--no-refine")
+    found = answers_of(acquisition, tmp_path / "model", tmp_path / "peaks.csv", "--no-refine", *options)
     check_answers(found, patterns, model, dtype=dtype)
     assert set(found[1]) == {-1, 0, 1}
 
@@ -206,13 +210,16 @@ def test_answers_of_two_phases_are_refined_as_in_python(acquisition, engine, nam
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("file_format", ["torchscript", "aoti"])
-def test_example_answers_on_a_gpu_as_python_does(acquisition, small_model, file_format, tmp_path) -> None:
-    export_model(small_model, tmp_path / "model", format=file_format, device="cuda")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_example_answers_on_a_gpu_as_python_does(
+    acquisition, small_model, file_format, dtype, tmp_path
+) -> None:
+    export_model(small_model, tmp_path / "model", format=file_format, dtype=dtype, device="cuda")
     patterns = awkward_patterns(1000, seed=12)
     write_csv(tmp_path / "peaks.csv", patterns, 100)
     done = run(acquisition, tmp_path / "model", tmp_path / "peaks.csv", "--no-refine")
     assert "run by its graph" in done.stderr
-    check_answers(table_of(done.stdout), patterns, small_model, device="cuda")
+    check_answers(table_of(done.stdout), patterns, small_model, dtype=dtype, device="cuda")
 
 
 def test_example_maps_its_own_peaks(acquisition, tmp_path) -> None:
