@@ -10,8 +10,8 @@ namespace microinfer {
 
 /// What the linear maps of a network multiply. Products are summed in float32. All else is float32 where they
 /// multiply float32. Where they multiply bfloat16, which magnifies differences, the factors lie on grids on
-/// which these sums are exact but in rare cases, and all else is float64, rounded to float32 before the next
-/// product: so the answers depend on the order of summing as little as those of float32 do.
+/// which these sums are exact but in rare cases, and norms, attention and other sums are float64, rounded to
+/// float32 once: so the answers depend on the order of summing as little as those of float32 do.
 enum class Numbers { float32, bfloat16 };
 
 /// A linear map's weights, (outputs, inputs), and its bias, (outputs,), null only in `cell_waves`. Not

@@ -69,8 +69,8 @@ def export_model(
         its C++ twin. In the last two ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
         What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The answers are those of
-        ``map_orientations(..., dtype=dtype)``. On CPUs a graph in bfloat16 is slower than one in float32; the core is
-        faster.
+        ``map_orientations(..., dtype=dtype)`` on the same device (in bfloat16 seen on CPUs alone). On CPUs a graph in
+        bfloat16 is slower than one in float32; the core is faster.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 

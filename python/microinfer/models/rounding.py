@@ -1,8 +1,8 @@
 """Networks whose products multiply bfloat16 numbers as the C++ core does, in torch's own operators.
 
 Rounding to bfloat16 magnifies differences, those between two orders of a sum included. So the factors lie on grids on
-which float32 holds sums of their products exactly, but in rare cases, and all else is float64, rounded to float32
-before the next product. Answers then depend on the order of summing as little as those of float32 do.
+which float32 holds sums of their products exactly, but in rare cases, and norms, attention and other sums are float64,
+rounded to float32 once. Answers then depend on the order of summing as little as those of float32 do.
 """
 
 from collections.abc import Callable, Sequence
