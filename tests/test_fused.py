@@ -149,8 +149,9 @@ def test_wrong_arrays_are_named(odd_model):
 def network_of(arrays, **changed):
     """A core network of these arrays, with the odd model's settings but for those given."""
     settings = {
-        "heads": 5, "orders": inplane.ORDERS, "top_cells": 1, "negligible": 0.0, "angles": 8, "peaks": 1,
-        "window": 1, "modes": 1, "mode_radius": 0.1, "confidence_radius": 0.1, "confidence_edge": 0.005,
+        "heads": 5, "orders": inplane.ORDERS, "top_cells": 1, "cells_edge": 0.1, "negligible": 0.0,
+        "angles": 8, "peaks": 1, "window": 1, "modes": 1, "mode_radius": 0.1, "leading": 0.7,
+        "confidence_radius": 0.1, "confidence_edge": 0.005,
     }  # fmt: skip
     return _core.PosteriorNetwork(arrays, **(settings | changed))
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from microinfer.config import ModelConfig
 from microinfer.models import ReferenceModel, load_model, save_model, shipped_models
 from microinfer.models.base import NO_CRYSTAL
-from microinfer.models.decode import find_modes
+from microinfer.models.decode import TOP_CELLS, find_modes
 from microinfer.models.inplane import ORDERS, waves_of_angle
 from microinfer.peaks import BraggPeaks
 from microinfer.symmetry import misorientation, random_orientations, zone_axis_frames, zone_axis_grid
@@ -192,6 +192,36 @@ def test_equivalent_peaks_of_a_stabiliser_are_one_mode():
     modes = decode(torch.tensor([0.0, -50.0]), waves, np.eye(3)[None])
     assert float(modes.probability[0, 0]) > 0.97
     assert np.degrees(misorientation(modes.matrix[:, 0].numpy(), np.eye(3)[None], CUBIC)[0]) < 0.2
+
+
+@pytest.mark.parametrize("first", [0, TOP_CELLS - 1])
+def test_of_two_equal_cells_none_decides(first):
+    """Neither for the heaviest of a mode's candidates, nor for the last of the cells that are looked at."""
+    frames = zone_axis_frames(zone_axis_grid(CUBIC, 2.0))
+    for target in frames[::7] @ about_z(0.4):
+        cells = np.argsort(-frames[:, :, 2] @ target[:, 2])[: TOP_CELLS + 3]
+        relative = frames[cells].transpose(0, 2, 1) @ target
+        angles = np.arctan2(relative[:, 1, 0] - relative[:, 0, 1], relative[:, 0, 0] + relative[:, 1, 1])
+        waves = torch.zeros(len(frames), 2 * len(ORDERS))
+        waves[cells] = torch.stack([peak(float(angle)) for angle in angles])
+        logits = torch.full((len(frames) + 1,), -50.0)
+        logits[cells] = torch.linspace(1.0, 0.0, len(cells))
+        logits[cells[first + 1]] = logits[cells[first]]
+        found = []
+        for more_probable in cells[first : first + 2]:
+            changed = logits.clone()
+            changed[more_probable] += 1e-5
+            found.append(decode(changed, waves, frames, count=1))
+        one, two = found
+        error = misorientation(one.matrix[:, 0].numpy(), two.matrix[:, 0].numpy(), np.eye(3)[None])
+        assert error[0] < 1e-4
+        torch.testing.assert_close(one.probability, two.probability, atol=1e-4, rtol=0)
+
+
+def test_equal_cells_are_no_obstacle(frames):
+    modes = decode(torch.zeros(len(frames) + 1), peak(0.4).repeat(len(frames), 1), frames)
+    assert modes.matrix.isfinite().all()
+    assert 0.0 < float(modes.probability[0, 0]) < 1.0
 
 
 def test_probability_of_no_crystal():

@@ -36,14 +36,14 @@ NamedArrays views_of(const std::map<std::string, py::array>& arrays) {
 
 std::unique_ptr<PosteriorNetwork> make_posterior(const std::map<std::string, py::array>& arrays,
                                                  std::int64_t heads, const std::vector<std::int64_t>& orders,
-                                                 std::int64_t top_cells, double negligible,
+                                                 std::int64_t top_cells, double cells_edge, double negligible,
                                                  std::int64_t angles, std::int64_t peaks, std::int64_t window,
-                                                 std::int64_t modes, double mode_radius,
+                                                 std::int64_t modes, double mode_radius, double leading,
                                                  double confidence_radius, double confidence_edge,
                                                  bool bfloat16, const std::string& instructions) {
     return make_posterior_network(views_of(arrays),
-                                  {heads, orders, top_cells, negligible, angles, peaks, window, modes,
-                                   mode_radius, confidence_radius, confidence_edge},
+                                  {heads, orders, top_cells, cells_edge, negligible, angles, peaks, window,
+                                   modes, mode_radius, leading, confidence_radius, confidence_edge},
                                   numbers_of(bfloat16), instructions);
 }
 
@@ -108,9 +108,10 @@ void register_networks(py::module_& module) {
                "Whether the fastest of them multiplies bfloat16.");
     py::class_<PosteriorNetwork>(module, "PosteriorNetwork", "A posterior model, packed for this machine.")
         .def(py::init(&make_posterior), py::arg("arrays"), py::kw_only(), py::arg("heads"), py::arg("orders"),
-             py::arg("top_cells"), py::arg("negligible"), py::arg("angles"), py::arg("peaks"),
-             py::arg("window"), py::arg("modes"), py::arg("mode_radius"), py::arg("confidence_radius"),
-             py::arg("confidence_edge"), py::arg("bfloat16") = false, py::arg("instructions") = "auto")
+             py::arg("top_cells"), py::arg("cells_edge"), py::arg("negligible"), py::arg("angles"),
+             py::arg("peaks"), py::arg("window"), py::arg("modes"), py::arg("mode_radius"),
+             py::arg("leading"), py::arg("confidence_radius"), py::arg("confidence_edge"),
+             py::arg("bfloat16") = false, py::arg("instructions") = "auto")
         .def("find_modes", &find_modes_of, py::arg("radius"), py::arg("angle"), py::arg("intensity"),
              py::arg("count"),
              "Two tuples: matrices (N, M, 3, 3), phases and probabilities (N, M) of the modes and "

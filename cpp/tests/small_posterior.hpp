@@ -56,7 +56,7 @@ class SmallPosterior : public RandomArrays {
         add("harmonics", {static_cast<std::int64_t>(harmonics.size())}, harmonics);
     }
 
-    PosteriorSettings settings = {2, {1, 2, 3}, 8, 1e-4, 90, 3, 3, 4, 0.12, 0.0524, 0.01};
+    PosteriorSettings settings = {2, {1, 2, 3}, 8, 0.1, 1e-4, 90, 3, 3, 4, 0.12, 0.7, 0.0524, 0.01};
 
   private:
     static constexpr std::int64_t kWidth = 20;

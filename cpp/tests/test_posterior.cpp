@@ -266,6 +266,8 @@ TEST_F(Posterior, SettingsThatCannotBeAreRefused) {
     expect_refused([](PosteriorSettings& s) { s.orders = {1, 2, std::int64_t{1} << 62}; }, "at 2");
     expect_refused([](PosteriorSettings& s) { s.orders.clear(); }, "orders must not be empty");
     expect_refused([](PosteriorSettings& s) { s.top_cells = 0; }, "top_cells must be at least 1, got 0");
+    expect_refused([](PosteriorSettings& s) { s.cells_edge = 0.0; },
+                   "cells_edge must be positive and finite, got 0");
     expect_refused([](PosteriorSettings& s) { s.window = s.angles; },
                    "window must be at least 0 and below half");
     expect_refused([](PosteriorSettings& s) { s.modes = 0; }, "modes must lie in [1, 1024], got 0");
@@ -273,6 +275,8 @@ TEST_F(Posterior, SettingsThatCannotBeAreRefused) {
                    "modes must lie in [1, 1024], got 4294967297");
     expect_refused([](PosteriorSettings& s) { s.mode_radius = std::nan(""); },
                    "mode_radius must be positive and finite, got nan");
+    expect_refused([](PosteriorSettings& s) { s.leading = 1.0; },
+                   "leading must be at least 0 and below 1, got 1");
     expect_refused([](PosteriorSettings& s) { s.confidence_edge = 0.0; },
                    "confidence_edge must be positive and finite, got 0");
     expect_refused([](PosteriorSettings& s) { s.mode_radius = 0.3; }, "must end before 0.2");

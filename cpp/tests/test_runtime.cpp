@@ -67,8 +67,9 @@ std::string sealed(const std::string& body, const std::string& version = "1") {
 
 const std::string kMetadata = R"({
   "format": "aoti", "device": "cpu", "dtype": "float32", "microinfer": "0.1.0", "name": "c\u00fc",
-  "core": {"heads": 8, "orders": [1, 2], "top_cells": 24, "negligible": 1e-3, "angles": 180, "peaks": 4,
-           "window": 5, "modes": 6, "mode_radius": 0.08, "confidence_radius": 0.05, "confidence_edge": 0.01},
+  "core": {"heads": 8, "orders": [1, 2], "top_cells": 24, "cells_edge": 0.2, "negligible": 1e-3,
+           "angles": 180, "peaks": 4, "window": 5, "modes": 6, "mode_radius": 0.08, "leading": 0.8,
+           "confidence_radius": 0.05, "confidence_edge": 0.01},
   "kind": "posterior", "processor": "AVX2", "voltage": 3e5, "k_max": 2.0, "calibration": [1.5, -0.5],
   "tokens": {"radius_max": 2.99, "radius_bins": 256, "angle_bins": 360, "intensity_min": 0.001,
              "intensity_bins": 64, "direct_beam_radius": 0.05, "max_disks": 76, "min_disks": 2},
@@ -176,6 +177,8 @@ TEST(Metadata, IsRead) {
     const auto& core = std::get<PosteriorSettings>(*facts.core);
     EXPECT_EQ(core.heads, 8);
     EXPECT_EQ(core.orders, (std::vector<std::int64_t>{1, 2}));
+    EXPECT_EQ(core.cells_edge, 0.2);
+    EXPECT_EQ(core.leading, 0.8);
     EXPECT_EQ(core.confidence_edge, 0.01);
     expect_throws<std::runtime_error>([] { (void)parse_metadata("{}"); }, "is missing");
 }

@@ -29,12 +29,14 @@ struct PosteriorSettings {
     std::int64_t heads;
     std::vector<std::int64_t> orders;
     std::int64_t top_cells;
+    double cells_edge;
     double negligible;
     std::int64_t angles;
     std::int64_t peaks;
     std::int64_t window;
     std::int64_t modes;
     double mode_radius;
+    double leading;
     double confidence_radius;
     double confidence_edge;
 };

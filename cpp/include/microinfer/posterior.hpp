@@ -44,8 +44,10 @@ struct PosteriorSpec {
     const float* operators;
     std::int64_t phases;
     std::int64_t group;
-    /// Most cells that are looked at.
+    /// Most cells that are looked at; those less than `cells_edge` above the first that is not, in
+    /// log-probability, weigh less.
     std::int64_t top_cells;
+    double cells_edge;
     /// Cells and candidates with less than this share of the best cell's probability are not looked at.
     double negligible;
     /// Points of the grid on which the in-plane densities are normalised.
@@ -57,6 +59,8 @@ struct PosteriorSpec {
     std::int64_t modes;
     /// Candidates further from a mode's centre than this do not enter its mean, in radians.
     double mode_radius;
+    /// Candidates above this share of the heaviest one's weight lead to a mode beside it.
+    double leading;
     /// A mode's probability counts the candidates this near, in radians, with an edge this soft.
     double confidence_radius;
     double confidence_edge;

@@ -118,10 +118,11 @@ std::optional<NetworkSettings> core_of(const Json& metadata) {
         orders.push_back(order.integer());
     }
     return PosteriorSettings{json["heads"].integer(),         orders,
-                             json["top_cells"].integer(),     json["negligible"].number(),
-                             json["angles"].integer(),        json["peaks"].integer(),
-                             json["window"].integer(),        json["modes"].integer(),
-                             json["mode_radius"].number(),    json["confidence_radius"].number(),
+                             json["top_cells"].integer(),     json["cells_edge"].number(),
+                             json["negligible"].number(),     json["angles"].integer(),
+                             json["peaks"].integer(),         json["window"].integer(),
+                             json["modes"].integer(),         json["mode_radius"].number(),
+                             json["leading"].number(),        json["confidence_radius"].number(),
                              json["confidence_edge"].number()};
 }
 

@@ -116,6 +116,7 @@ void require_sound(const PosteriorSettings& settings) {
                     " at " + std::to_string(n));
     }
     require(settings.top_cells >= 1, "top_cells must be at least 1", settings.top_cells);
+    require(positive(settings.cells_edge), "cells_edge must be positive and finite", settings.cells_edge);
     require(settings.negligible >= 0.0 && settings.negligible < 1.0,
             "negligible must be at least 0 and below 1", settings.negligible);
     require(settings.angles >= 3 && settings.angles <= 100 * kHighest, "angles must lie in [3, 102400]",
@@ -125,6 +126,8 @@ void require_sound(const PosteriorSettings& settings) {
             "window must be at least 0 and below half of angles", settings.window);
     require(settings.modes >= 1 && settings.modes <= kHighest, "modes must lie in [1, 1024]", settings.modes);
     require(positive(settings.mode_radius), "mode_radius must be positive and finite", settings.mode_radius);
+    require(settings.leading >= 0.0 && settings.leading < 1.0, "leading must be at least 0 and below 1",
+            settings.leading);
     require(positive(settings.confidence_radius), "confidence_radius must be positive and finite",
             settings.confidence_radius);
     require(positive(settings.confidence_edge), "confidence_edge must be positive and finite",
@@ -192,12 +195,14 @@ std::unique_ptr<PosteriorNetwork> make_posterior_network(const NamedArrays& name
                                 phases,
                                 group,
                                 settings.top_cells,
+                                settings.cells_edge,
                                 settings.negligible,
                                 settings.angles,
                                 settings.peaks,
                                 settings.window,
                                 settings.modes,
                                 settings.mode_radius,
+                                settings.leading,
                                 settings.confidence_radius,
                                 settings.confidence_edge};
     arrays.require_all_taken();

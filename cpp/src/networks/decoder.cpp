@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <numbers>
 #include <stdexcept>
 #include <string>
@@ -101,8 +102,10 @@ Decoder::Decoder(const Kernels& kernels, const PosteriorSpec& spec)
       window_(spec.window),
       modes_(spec.modes),
       group_(spec.group),
+      cells_edge_(spec.cells_edge),
       negligible_(spec.negligible),
       mode_radius_(spec.mode_radius),
+      leading_(spec.leading),
       confidence_radius_(spec.confidence_radius),
       confidence_edge_(spec.confidence_edge),
       step_(static_cast<float>(2.0 * std::numbers::pi / static_cast<double>(spec.angles))),
@@ -130,7 +133,7 @@ Decoder::Decoder(const Kernels& kernels, const PosteriorSpec& spec)
 }
 
 Decoder::Scratch::Scratch(const Decoder& decoder)
-    : cell(size(decoder.top_cells_)),
+    : cell(size(decoder.top_cells_ + 1)),
       probability(size(decoder.top_cells_)),
       waves(size(decoder.top_cells_) * 2 * decoder.orders_.size()),
       turned(2 * decoder.orders_.size()),
@@ -140,24 +143,32 @@ Decoder::Scratch::Scratch(const Decoder& decoder)
 
 float Decoder::choose_cells(const float* logits, Scratch& scratch) const {
     const float total = kernels_.log_sum_exp(logits, cells_ + 1);
-    // The best so far, falling; of equals the first.
+    // The best so far, falling; of equals the first. One more than is looked at.
     std::int64_t found = 0;
     for (std::int64_t k = 0; k < cells_; ++k) {
-        if (found == top_cells_) {
+        if (found > top_cells_) {
             k = kernels_.next_above(logits, k, cells_, logits[scratch.cell[size(found - 1)]]);
             if (k == cells_) {
                 break;
             }
         }
-        std::int64_t at = found < top_cells_ ? found++ : found - 1;
+        std::int64_t at = found <= top_cells_ ? found++ : found - 1;
         for (; at > 0 && logits[scratch.cell[size(at - 1)]] < logits[k]; --at) {
             scratch.cell[size(at)] = scratch.cell[size(at - 1)];
         }
         scratch.cell[size(at)] = k;
     }
+    // How far above the first that is not looked at; the first cell counts in full.
+    const auto above = [&](std::int64_t c) {
+        return found <= top_cells_
+                   ? std::numeric_limits<double>::infinity()
+                   : double{logits[scratch.cell[size(c)]]} - logits[scratch.cell[size(top_cells_)]];
+    };
+    const double edge = std::min(above(0), cells_edge_);
     scratch.cells = 0;
-    for (std::int64_t c = 0; c < found; ++c) {
-        const float probability = std::exp(logits[scratch.cell[size(c)]] - total);
+    for (std::int64_t c = 0; c < std::min(found, top_cells_); ++c) {
+        const double share = above(c) >= edge ? 1.0 : above(c) / edge;
+        const auto probability = static_cast<float>(share * std::exp(logits[scratch.cell[size(c)]] - total));
         if (c > 0 && probability < negligible_ * scratch.probability[0]) {
             break;
         }
@@ -342,6 +353,26 @@ void Decoder::find_modes(Scratch& scratch, float* matrix, std::int64_t* phase, f
     }
 }
 
+/// Weighted mean rotation of the candidates of a phase near the measured centre, equivalents taken together.
+template <typename Weigh>
+Matrix3<double> Decoder::mean(const Scratch& scratch, std::int64_t phase, const Weigh& weigh) const {
+    Matrix3<double> sum = filled(0.0);
+    for (std::size_t i = 0; i < scratch.candidate.size(); ++i) {
+        const Candidate& candidate = scratch.candidate[i];
+        const double distance = distance_of(scratch.cosine[i]);
+        if (candidate.phase != phase || distance >= mode_radius_) {
+            continue;
+        }
+        const double weight = weigh(candidate.weight, distance);
+        const Quaternion& best = operators_[size(phase * group_ + scratch.nearest[i])];
+        const Matrix3<double> equivalent = matrix_of(multiply(best, candidate.rotation));
+        for (int j = 0; j < 9; ++j) {
+            sum.m[j / 3][j % 3] += weight * equivalent.m[j / 3][j % 3];
+        }
+    }
+    return nearest_rotation(sum);
+}
+
 /// The mode around the heaviest candidate; its candidates leave.
 void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
     std::vector<Candidate>& candidates = scratch.candidate;
@@ -349,27 +380,20 @@ void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
         std::max_element(candidates.begin(), candidates.end(),
                          [](const Candidate& a, const Candidate& b) { return a.weight < b.weight; });
     mode.phase = heaviest->phase;
-    Quaternion centre = heaviest->rotation;
     heaviest->leaves = true;
-    // Twice: the second mean no longer depends on which candidate was the heaviest.
+    const double lightest = leading_ * heaviest->weight;  // that leads, so that of equals none decides
+    Quaternion centre = heaviest->rotation;
+    measure(scratch, centre, mode.phase);
+    mode.centre = mean(scratch, mode.phase,
+                       [&](double weight, double) { return weight * std::max(0.0, weight - lightest); });
     for (int pass = 0; pass < 2; ++pass) {
-        measure(scratch, centre, mode.phase);
-        Matrix3<double> sum = filled(0.0);
-        for (std::size_t i = 0; i < candidates.size(); ++i) {
-            const double distance = distance_of(scratch.cosine[i]);
-            if (candidates[i].phase != mode.phase || distance >= mode_radius_) {
-                continue;
-            }
-            const double near = candidates[i].weight * bump(distance, mode_radius_);
-            const Quaternion& best = operators_[size(mode.phase * group_ + scratch.nearest[i])];
-            const Matrix3<double> equivalent = matrix_of(multiply(best, candidates[i].rotation));
-            for (int j = 0; j < 9; ++j) {
-                sum.m[j / 3][j % 3] += near * equivalent.m[j / 3][j % 3];
-            }
-        }
-        mode.centre = nearest_rotation(sum);
         centre = quaternion_of(mode.centre);
+        measure(scratch, centre, mode.phase);
+        mode.centre = mean(scratch, mode.phase, [&](double weight, double distance) {
+            return weight * bump(distance, mode_radius_);
+        });
     }
+    centre = quaternion_of(mode.centre);
     measure(scratch, centre, mode.phase);
     std::size_t left = 0;
     for (std::size_t i = 0; i < candidates.size(); ++i) {

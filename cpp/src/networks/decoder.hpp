@@ -39,8 +39,8 @@ class Decoder {
     struct Scratch {
         explicit Scratch(const Decoder& decoder);
         std::int64_t cells = 0;          // that are looked at
-        std::vector<std::int64_t> cell;  // (top_cells,), the most probable first
-        std::vector<float> probability;  // (top_cells,)
+        std::vector<std::int64_t> cell;  // (top_cells + 1,), the most probable first
+        std::vector<float> probability;  // (top_cells,), of each what counts
         std::vector<float> waves;        // (top_cells, 2 * orders): real parts, then imaginary parts
         std::vector<float> turned;       // (2 * orders,): a cell's waves about a peak
         std::vector<float> density;      // (top_cells, columns): logarithms, on the grid of angles
@@ -68,6 +68,8 @@ class Decoder {
     float mass(const float* waves, float angle, Scratch& scratch, float total) const;
     void lay_out(Scratch& scratch) const;
     void measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const;
+    template <typename Weigh>
+    [[nodiscard]] Matrix3<double> mean(const Scratch& scratch, std::int64_t phase, const Weigh& weigh) const;
     void turn(float* waves, float angle) const;
     [[nodiscard]] float climb(const float* waves, float start) const;
 
@@ -79,8 +81,10 @@ class Decoder {
     std::int64_t window_;
     std::int64_t modes_;
     std::int64_t group_;
+    double cells_edge_;
     double negligible_;
     double mode_radius_;
+    double leading_;
     double confidence_radius_;
     double confidence_edge_;
     float step_;  // of the grid of angles, radians

@@ -11,10 +11,14 @@ from microinfer.models import inplane
 
 TOP_CELLS = 16
 """Cells that are looked at; the others hold next to no probability near a mode."""
+CELLS_EDGE = 0.1
+"""Cells less than this above the first that is not looked at, in log-probability, weigh less."""
 NEGLIGIBLE = 1e-6
 """Candidates with less than this share of the most probable cell's probability are dropped."""
 MODE_RADIUS = math.radians(7.0)
 """Candidates further from a mode's centre than this do not enter its mean."""
+LEADING = 0.7
+"""Candidates above this share of the heaviest one's weight lead to a mode beside it, so that of equals none decides."""
 CONFIDENCE_RADIUS = math.radians(4.0)
 """A mode's probability counts the candidates this near: 3 degrees and the cells' own spread."""
 
@@ -47,7 +51,7 @@ def find_modes(
     """Find the posterior's most probable modes, one after the other.
 
     The candidates are the peaks of the in-plane density in the most probable cells. A mode is the weighted mean
-    rotation of the candidates near its heaviest one, equivalents taken together; its candidates then leave. Where
+    rotation of the candidates near its heaviest ones, equivalents taken together; its candidates then leave. Where
     none is left, a mode has the probability 0.
 
     Parameters
@@ -72,14 +76,15 @@ def find_modes(
     Modes
     """
     probability = logits.softmax(-1)
-    top = probability[:, :-1].topk(min(TOP_CELLS, len(frames)), -1)
-    picked = waves.gather(1, top.indices[..., None].expand(-1, -1, waves.shape[-1]))
+    cells, share = _top_cells(logits[:, :-1])
+    picked = waves.gather(1, cells[..., None].expand(-1, -1, waves.shape[-1]))
     angle, mass = inplane.peaks(picked, waves_of_angle)
-    weight = top.values[..., None] * mass
-    weight = torch.where(weight < NEGLIGIBLE * top.values[:, :1, None], 0.0, weight).flatten(1)  # (B, C)
-    candidates = _turned(frames[top.indices], angle).flatten(1, 2)  # (B, C, 3, 3)
+    top = probability.gather(1, cells)[..., None]
+    weight = top * share[..., None] * mass
+    weight = torch.where(weight < NEGLIGIBLE * top[:, :1], 0.0, weight).flatten(1)  # (B, C)
+    candidates = _turned(frames[cells], angle).flatten(1, 2)  # (B, C, 3, 3)
     entries = candidates.flatten(2)
-    phase = cell_phase[top.indices][..., None].expand_as(angle).flatten(1)
+    phase = cell_phase[cells][..., None].expand_as(angle).flatten(1)
 
     found = []
     for _ in range(count):
@@ -88,7 +93,9 @@ def find_modes(
         group = operators[mode_phase[:, 0]]  # (B, G, 3, 3)
         same = phase == mode_phase
         centre = _pick(candidates, heaviest)
-        # Twice: the second mean no longer depends on which candidate was the heaviest.
+        distance, operator = _nearest_equivalents(entries, centre, group)
+        leading = same * _leading(weight, heaviest) * (distance < MODE_RADIUS)
+        centre = _mean(entries, operator, weight * leading, group)
         for _ in range(2):
             distance, operator = _nearest_equivalents(entries, centre, group)
             near = weight * same * _bump(distance, MODE_RADIUS)
@@ -106,6 +113,16 @@ def find_modes(
         probabilities.gather(1, order),
         probability[:, -1],
     )
+
+
+def _top_cells(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable cells (B, T), falling, and how much of each counts: nothing where the next one would do."""
+    values, cells = logits.topk(min(TOP_CELLS + 1, logits.shape[1]), -1)
+    if logits.shape[1] <= TOP_CELLS:
+        return cells, torch.ones_like(values)
+    above = (values - values[:, -1:])[:, :-1]
+    edge = above[:, :1].clamp(max=CELLS_EDGE)  # the first cell counts in full
+    return cells[:, :-1], torch.where(above >= edge, 1.0, above / edge)
 
 
 def _turned(frames: Tensor, angle: Tensor) -> Tensor:
@@ -137,6 +154,12 @@ def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> T
     one_hot = operator[..., None] == torch.arange(group.shape[1], device=group.device)  # (B, C, G)
     sums = (one_hot * weight[..., None]).mT @ entries  # (B, G, 9), of the candidates behind each operator
     return project_to_so3(group.transpose(1, 2).flatten(2) @ torch.unflatten(sums, 2, (3, 3)).flatten(1, 2))
+
+
+def _leading(weight: Tensor, heaviest: Tensor) -> Tensor:
+    """How much each candidate (B, C) leads: 1 for the heaviest one, 0 for those that are much lighter."""
+    relative = weight / weight.gather(1, heaviest).clamp(min=1e-30)
+    return ((relative - LEADING) / (1.0 - LEADING)).clamp(min=0.0)
 
 
 def _bump(distance: Tensor, radius: float) -> Tensor:
