@@ -61,25 +61,33 @@ def test_the_map_is_that_of_one_machine(cluster, files, whole, tmp_path):
     assert min(report.seconds.values()) > 0
 
 
-def set_bfloat16(found):
-    """Make this process believe that its CPU multiplies bfloat16, or not."""
-    device._core = _core if found else SimpleNamespace(multiplies_bfloat16=lambda: False)
+def set_bfloat16(gained):
+    """Make this process believe that its CPU gains by bfloat16, or that it has no instructions for it."""
+    device._core = SimpleNamespace(multiplies_bfloat16=lambda: gained, gains_by_bfloat16=lambda: gained)
+
+
+def find_bfloat16():
+    """Make this process look at its CPU again."""
+    device._core = _core
 
 
 @needs_bfloat16
-def test_all_workers_multiply_the_same_numbers(cluster, scan, small_model, whole):
+def test_all_workers_multiply_the_same_numbers(cluster, scan, small_model):
     options = {"cluster": cluster.scheduler_address, **OPTIONS}
     one = next(iter(cluster.scheduler_info["workers"]))
+    float32, bfloat16 = (
+        mi.map_orientations(scan, small_model, dtype=dtype, **OPTIONS) for dtype in ("float32", "bfloat16")
+    )
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
-        client.run(set_bfloat16, False, workers=[one])
         try:
-            float32 = mi.map_orientations(scan, small_model, dtype="float32", **OPTIONS)
+            client.run(set_bfloat16, True)
+            assert_same(mi.map_orientations(scan, small_model, **options), bfloat16)
+            client.run(set_bfloat16, False, workers=[one])
             assert_same(mi.map_orientations(scan, small_model, **options), float32)
             with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'cpu' has no instructions"):
                 mi.map_orientations(scan, small_model, dtype="bfloat16", **options)
         finally:
-            client.run(set_bfloat16, True, workers=[one])
-    assert_same(mi.map_orientations(scan, small_model, **options), whole)
+            client.run(find_bfloat16)
 
 
 class DeadlyScan:

@@ -47,7 +47,7 @@ def test_map_describes_scan_and_model(scan, small_model, whole):
     assert (whole.scan_step, whole.scan_units, whole.qr_calibrated) == (2.5, "nm", False)
     assert whole.phases == small_model.phases
     assert whole.model_card == small_model.card
-    assert whole.dtype == ("bfloat16" if _core.multiplies_bfloat16() else "float32")
+    assert whole.dtype == ("bfloat16" if _core.gains_by_bfloat16() else "float32")
     assert 0.3 < whole.valid.mean() < 1.0
 
 
@@ -101,7 +101,7 @@ def test_several_devices_share_a_map(scan, small_model, whole, tmp_path, device)
 def test_several_devices_multiply_the_same_numbers(scan, small_model, whole, monkeypatch):
     float32 = mi.map_orientations(scan, small_model, device="cpu", dtype="float32")
     one_of_two = itertools.cycle([True, False])
-    monkeypatch.setattr("microinfer.device.multiplies_bfloat16", lambda device: next(one_of_two))
+    monkeypatch.setattr("microinfer.device.gains_by_bfloat16", lambda device: next(one_of_two))
     shared = mi.map_orientations(scan, small_model, device="cpu,cpu", block_rows=1)
     assert shared.dtype == float32.dtype == "float32"
     assert_identical(shared, float32)

@@ -16,6 +16,7 @@ from devices import needs_bfloat16
 from typer.testing import CliRunner
 
 import microinfer as mi
+from microinfer import _core
 from microinfer.cli import app
 from microinfer.io import atomic
 from microinfer.io.native import NativeReader
@@ -24,6 +25,7 @@ from microinfer.models import save_model
 
 ROWS_DONE = 5
 OPTIONS = {"device": "cpu", "block_rows": 1}
+DTYPE, OTHER_DTYPE = ("float32", "bfloat16")[:: -1 if _core.gains_by_bfloat16() else 1]
 
 
 class StoppedScan:
@@ -278,7 +280,7 @@ def other_peaks(scan):
         ({"model": lambda model: model.card.update(name="large")}, "model 'small .*now 'large "),
         ({"model": lambda model: model.cell_head[-1].bias.data.add_(1.0)}, "model 'small .*now 'small "),
         ({"refine": None}, "refine 'kinematic', now 'None'"),
-        pytest.param({"dtype": "float32"}, "dtype 'bfloat16', now 'float32'", marks=needs_bfloat16),
+        pytest.param({"dtype": OTHER_DTYPE}, f"dtype '{DTYPE}', now '{OTHER_DTYPE}'", marks=needs_bfloat16),
         ({"min_disks": 4}, "min_disks '2', now '4'"),
         ({"roi": (0, 13, 0, 5)}, "positions '91 .*now '65 "),
     ],

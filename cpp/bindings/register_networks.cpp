@@ -106,6 +106,7 @@ void register_networks(py::module_& module) {
                "The instruction sets that networks may use on this machine, the fastest last.");
     module.def("multiplies_bfloat16", &multiplies_bfloat16,
                "Whether the fastest of them multiplies bfloat16.");
+    module.def("gains_by_bfloat16", &gains_by_bfloat16, "Whether networks are faster for it.");
     py::class_<PosteriorNetwork>(module, "PosteriorNetwork", "A posterior model, packed for this machine.")
         .def(py::init(&make_posterior), py::arg("arrays"), py::kw_only(), py::arg("heads"), py::arg("orders"),
              py::arg("top_cells"), py::arg("cells_edge"), py::arg("negligible"), py::arg("angles"),

@@ -68,4 +68,12 @@ bool multiplies_bfloat16() {
     return networks::supported().back()->linear_bfloat16 != nullptr;
 }
 
+bool gains_by_bfloat16() {
+#ifdef MICROINFER_X86
+    return multiplies_bfloat16() && __builtin_cpu_is("amd");
+#else
+    return false;
+#endif
+}
+
 }  // namespace microinfer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from microinfer import __version__
-from microinfer.device import multiplies_bfloat16, torch_device
+from microinfer.device import gains_by_bfloat16, torch_device
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource, RowBlock
 from microinfer.models import OrientationModel
 
@@ -115,7 +115,7 @@ def workers_dtype(address: str, device: str | torch.device, dtype: str) -> str:
     with _connected(address) as client:
         if dtype != "auto":
             return dtype
-        fast = client.run(_multiplies_bfloat16, device)
+        fast = client.run(_gains_by_bfloat16, device)
         return "bfloat16" if all(fast.values()) else "float32"
 
 
@@ -152,8 +152,8 @@ def _version() -> str:
     return __version__
 
 
-def _multiplies_bfloat16(device: str | torch.device) -> bool:
-    return multiplies_bfloat16(torch_device(device))
+def _gains_by_bfloat16(device: str | torch.device) -> bool:
+    return gains_by_bfloat16(torch_device(device))
 
 
 class _RemoteJob:
