@@ -295,6 +295,10 @@ def test_parameters_stay_rounded_as_they_were_met():
         assert torch.equal(linear(values, weight), first)
         assert torch.equal(linear(values, weight.data), 2.0 * plain)
     assert torch.equal(first, plain)
+    products.keep()
+    assert weight.dtype == torch.bfloat16
+    with RoundedProducts():
+        assert torch.equal(linear(values, weight), first)
 
 
 @needs_bfloat16

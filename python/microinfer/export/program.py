@@ -32,7 +32,7 @@ class Program(nn.Module):
     Parameters
     ----------
     model : OrientationModel
-        On its device, in evaluation mode.
+        On its device, in evaluation mode. It becomes part of the program, and in bfloat16 its weights are rounded.
     dtype : torch.dtype
         float32, or bfloat16 for the matrix products of the network.
     """
@@ -41,6 +41,10 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         if dtype != torch.float32:
+            device = model.operators.device
+            with RoundedProducts() as products:  # meets the weights
+                model(self._tokens(torch.zeros(0, 2, 3, device=device), torch.zeros(0, device=device)))
+            products.keep()
             model.forward = _rounding(model.forward)
 
     def forward(self, peaks: Tensor, count: Tensor) -> Answers:

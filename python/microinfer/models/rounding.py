@@ -43,6 +43,14 @@ class RoundedProducts(TorchFunctionMode):
             return self._linear(*args, **(kwargs or {}))
         return _REPLACED.get(func, func)(*args, **(kwargs or {}))
 
+    def keep(self) -> None:
+        """Put the rounded weights in the place of the parameters met so far, as bfloat16 numbers.
+
+        Such parameters are taken as they are.
+        """
+        for weight, rounded in self._parameters.items():
+            weight.data = rounded.bfloat16()
+
     def _linear(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if values.device.type != "cuda":
             product = functional.linear(_inputs(values), self._rounded(weight))
@@ -56,8 +64,8 @@ class RoundedProducts(TorchFunctionMode):
     def _rounded(self, weight: Tensor) -> Tensor:
         """A linear layer's weights, in bfloat16 on a GPU."""
         if weight not in self._parameters:
-            rounded = _weights(weight)
-            rounded = rounded.bfloat16() if weight.device.type == "cuda" else rounded
+            rounded = weight if weight.dtype == torch.bfloat16 else _weights(weight)
+            rounded = rounded.bfloat16() if weight.device.type == "cuda" else rounded.float()
             if not isinstance(weight, nn.Parameter):  # which others may be made anew
                 return rounded
             self._parameters[weight] = rounded
