@@ -293,10 +293,13 @@ class TestRefusals:
         seal(file, "torchscript")  # as if it were ours
         assert "torch cannot load it" in self.refusal(acquisition, file)
 
-    def test_newer(self, acquisition, file) -> None:
+    @pytest.mark.parametrize(("version", "advice"), [(1, ""), (3, "update microinfer, or ")])
+    def test_older_and_newer(self, acquisition, file, version, advice) -> None:
         data = file.read_bytes()
-        file.write_bytes(data.replace(b"microinfer export 1 ", b"microinfer export 2 "))
-        assert "a file of version 2, this library reads up to 1" in self.refusal(acquisition, file)
+        assert b"microinfer export 2 " in data
+        file.write_bytes(data.replace(b"microinfer export 2 ", b"microinfer export %d " % version))
+        reason = f"a file of version {version}, this library reads version 2: {advice}export the model anew"
+        assert reason in self.refusal(acquisition, file)
 
     def test_missing(self, acquisition, tmp_path) -> None:
         assert "No such file" in self.refusal(acquisition, tmp_path / "nowhere.pt2")

@@ -28,7 +28,7 @@ from microinfer.export.tokenizer import pad_ragged, tokenize_padded
 from microinfer.losses import project_to_so3
 from microinfer.models import OrientationModel, ReferenceModel, save_model
 from microinfer.models.fused import core_form
-from microinfer.procrustes import nearest_rotation, portable_operators
+from microinfer.procrustes import nearest_rotation, operators_are_portable, portable_operators
 from microinfer.tokens import TokenSpec, tokenize_arrays
 
 
@@ -191,6 +191,24 @@ def test_script_in_bfloat16_answers_as_the_mapper_does(model, tmp_path) -> None:
     assert "forward" not in vars(model)
 
 
+def test_files_in_bfloat16_hold_rounded_weights(model, tmp_path, monkeypatch) -> None:
+    portable = []
+
+    def project(matrix):
+        portable.append(operators_are_portable())
+        return project_to_so3(matrix)
+
+    for module in ("reference", "decode"):
+        monkeypatch.setattr(f"microinfer.models.{module}.project_to_so3", project)
+    export_model(model, tmp_path / "half.ts", dtype="bfloat16")
+    assert portable
+    assert all(portable)
+    weights = dict(load_script(tmp_path / "half.ts").named_parameters())
+    of_linear_maps = [name for name, w in model.named_parameters() if "blocks" in name and w.ndim == 2]
+    assert {weights[f"model.{name}"].dtype for name in of_linear_maps} == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
 @needs_bfloat16
 def test_shipped_model_in_bfloat16_answers_as_the_mapper_does(tmp_path) -> None:
     export_model("cu", tmp_path / "cu.ts", dtype="bfloat16")
@@ -208,7 +226,7 @@ def test_file_describes_itself(script_file, calibrated_model) -> None:
     extra = {"microinfer.json": ""}
     load_script(script_file, _extra_files=extra)
     facts = json.loads(extra["microinfer.json"])
-    assert facts["version"] == 1
+    assert facts["version"] == 2
     assert facts["microinfer"] == mi.__version__
     assert (facts["format"], facts["dtype"], facts["device"]) == ("torchscript", "float32", "cpu")
     assert facts["calibration"] == [1.3, -0.4]
@@ -262,7 +280,7 @@ def test_script_for_a_gpu_answers_as_the_mapper_does(model, tmp_path, dtype) -> 
 
 def test_file_ends_with_its_seal(script_file) -> None:
     whole = script_file.read_bytes()
-    seal = re.fullmatch(rb".*microinfer export 1 torchscript sha256 ([0-9a-f]{64})", whole, re.DOTALL)
+    seal = re.fullmatch(rb".*microinfer export 2 torchscript sha256 ([0-9a-f]{64})", whole, re.DOTALL)
     assert seal is not None
     assert hashlib.sha256(whole[:-64]).hexdigest().encode() == seal[1]
 

@@ -1,6 +1,8 @@
 """The models in the C++ core against the plain torch models."""
 
 from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -341,6 +343,23 @@ def test_bfloat16_is_refused_where_it_is_not_multiplied(small_model):
         product_dtype([torch.device("cpu")], "float16")
     with pytest.raises(ValueError, match="dtype 'bfloat16': the device 'meta' has no instructions for it"):
         product_dtype([torch.device("meta")], "bfloat16")
+
+
+@pytest.mark.parametrize(("multiplies", "gains"), [(False, False), (True, False), (True, True)])
+def test_auto_is_bfloat16_where_the_cpu_gains_by_it(multiplies, gains, monkeypatch):
+    core = SimpleNamespace(multiplies_bfloat16=lambda: multiplies, gains_by_bfloat16=lambda: gains)
+    monkeypatch.setattr("microinfer.device._core", core)
+    cpu = [torch.device("cpu")]
+    assert product_dtype(cpu, "auto") == (torch.bfloat16 if gains else torch.float32)
+    assert product_dtype(cpu, "float32") == torch.float32
+    if multiplies:
+        assert product_dtype(cpu, "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")
+def test_amds_processors_gain_by_bfloat16():
+    facts = Path("/proc/cpuinfo").read_text()
+    assert _core.gains_by_bfloat16() == ("AuthenticAMD" in facts and _core.multiplies_bfloat16())
 
 
 @pytest.fixture(scope="module")

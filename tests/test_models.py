@@ -218,6 +218,19 @@ def test_of_two_equal_cells_none_decides(first):
         torch.testing.assert_close(one.probability, two.probability, atol=1e-4, rtol=0)
 
 
+def test_a_candidate_leaves_a_mode_smoothly():
+    """It is as heavy as the heaviest one, and moves beyond the radius."""
+    found = []
+    for edge in (-1e-3, 1e-3):
+        tilt = np.radians([0.0, 7.0 + edge, 3.0])
+        frames = np.stack([Rotation.from_euler("x", angle).as_matrix() for angle in tilt])
+        logits = torch.tensor([0.0, -0.01, -0.4, -50.0])
+        found.append(decode(logits, peak(0.3).repeat(3, 1), frames, count=1))
+    one, two = found
+    error = misorientation(one.matrix[:, 0].numpy(), two.matrix[:, 0].numpy(), np.eye(3)[None])
+    assert error[0] < 1e-3
+
+
 def test_equal_cells_are_no_obstacle(frames):
     modes = decode(torch.zeros(len(frames) + 1), peak(0.4).repeat(len(frames), 1), frames)
     assert modes.matrix.isfinite().all()

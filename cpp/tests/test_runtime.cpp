@@ -60,7 +60,7 @@ class TemporaryFile {
     std::filesystem::path path_;
 };
 
-std::string sealed(const std::string& body, const std::string& version = "1") {
+std::string sealed(const std::string& body, const std::string& version = "2") {
     const std::string text = body + "microinfer export " + version + " aoti sha256 ";
     return text + sha256(text, text.size());
 }
@@ -153,7 +153,8 @@ TEST(SealedFile, SaysWhatIsWrong) {
     expect_refused("PK\x03\x04 a foreign archive", "no seal at its end");
     expect_refused(whole.substr(0, 15), "no seal at its end");
     expect_refused(whole.substr(0, whole.size() - 1), "damaged: its seal cannot be read");
-    expect_refused(sealed("some bytes", "2"), "a file of version 2, this library reads up to 1");
+    expect_refused(sealed("some bytes", "3"), "a file of version 3, this library reads version 2: update");
+    expect_refused(sealed("some bytes", "1"), "a file of version 1, this library reads version 2: export");
     expect_refused("another" + whole, "damaged: its checksum differs");
     expect_throws<FileError>([] { (void)verified_format("/nowhere/model.pt2"); }, "/nowhere/model.pt2");
     const std::string folder = std::filesystem::temp_directory_path().string();

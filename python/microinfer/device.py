@@ -79,7 +79,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 matrices make the device faster: Intel's processors take longer for them here."""
+    """Whether products of bfloat16 matrices make the device faster: not Intel's CPUs; a GPU is taken to gain."""
     return _core.gains_by_bfloat16() if device.type == "cpu" else multiplies_bfloat16(device)
 
 

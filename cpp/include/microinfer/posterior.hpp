@@ -59,7 +59,8 @@ struct PosteriorSpec {
     std::int64_t modes;
     /// Candidates further from a mode's centre than this do not enter its mean, in radians.
     double mode_radius;
-    /// Candidates above this share of the heaviest one's weight lead to a mode beside it.
+    /// Candidates above this share of the heaviest one's weight lead to a mode beside it, in full up to this
+    /// share of the radius.
     double leading;
     /// A mode's probability counts the candidates this near, in radians, with an edge this soft.
     double confidence_radius;

@@ -48,10 +48,10 @@ std::string verified_format(const std::string& path) {
     std::string algorithm;
     std::string digits;
     seal >> version;
-    if (seal && version > kFileVersion) {
+    if (seal && version != kFileVersion) {
         throw FileError(path + ": a file of version " + std::to_string(version) +
-                        ", this library reads up to " + std::to_string(kFileVersion) +
-                        ": update microinfer, or export the model anew");
+                        ", this library reads version " + std::to_string(kFileVersion) + ": " +
+                        (version > kFileVersion ? "update microinfer, or " : "") + "export the model anew");
     }
     seal >> format >> algorithm >> digits;
     if (!seal || algorithm != "sha256" || digits.size() != kDigits || seal.peek() != EOF) {

@@ -5,11 +5,11 @@
 
 namespace microinfer::runtime {
 
-/// Version of the exported files that this library reads, and all below it.
-inline constexpr int kFileVersion = 1;
+/// Version of the exported files that this library reads.
+inline constexpr int kFileVersion = 2;
 
 /// Verifies a file's seal, "microinfer export <version> <format> sha256 <digits>", and returns the format.
-/// Throws FileError where the file is missing, has no seal, is newer than this library, or differs from its
+/// Throws FileError where the file is missing, has no seal, is of another version, or differs from its
 /// checksum.
 std::string verified_format(const std::string& path);
 

@@ -384,8 +384,10 @@ void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
     const double lightest = leading_ * heaviest->weight;  // that leads, so that of equals none decides
     Quaternion centre = heaviest->rotation;
     measure(scratch, centre, mode.phase);
-    mode.centre = mean(scratch, mode.phase,
-                       [&](double weight, double) { return weight * std::max(0.0, weight - lightest); });
+    mode.centre = mean(scratch, mode.phase, [&](double weight, double distance) {
+        const double near = std::min(1.0, (1.0 - distance / mode_radius_) / (1.0 - leading_));
+        return weight * std::max(0.0, weight - lightest) * near;
+    });
     for (int pass = 0; pass < 2; ++pass) {
         centre = quaternion_of(mode.centre);
         measure(scratch, centre, mode.phase);

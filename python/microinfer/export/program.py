@@ -32,7 +32,8 @@ class Program(nn.Module):
     Parameters
     ----------
     model : OrientationModel
-        On its device, in evaluation mode. It becomes part of the program, and in bfloat16 its weights are rounded.
+        On its device, in evaluation mode. It becomes part of the program, and in bfloat16 its weights are
+        rounded, for which it runs once: within `portable_operators`, as for export.
     dtype : torch.dtype
         float32, or bfloat16 for the matrix products of the network.
     """
@@ -41,9 +42,9 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         if dtype != torch.float32:
-            device = model.operators.device
+            nothing = torch.zeros(0, 2, 3, device=model.operators.device)
             with RoundedProducts() as products:  # meets the weights
-                model(self._tokens(torch.zeros(0, 2, 3, device=device), torch.zeros(0, device=device)))
+                model(self._tokens(nothing, nothing[:, 0, 0].long()))
             products.keep()
             model.forward = _rounding(model.forward)
 

@@ -11,8 +11,8 @@ import hashlib
 import struct
 from pathlib import Path
 
-VERSION = 1
-"""Version of the exported files; readers refuse newer ones."""
+VERSION = 2
+"""Version of the exported files; readers refuse others."""
 
 _END = b"PK\x05\x06"  # the end of a ZIP archive's directory: 22 bytes, the last two the length of the comment
 

@@ -94,10 +94,9 @@ def export_model(
     model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
     core = for_core(model)
     facts = metadata(model, format, _DTYPES[dtype], None if core is None else core.settings)
-    program = Program(model, _DTYPES[dtype])
     with atomic_output(path) as temporary:
         with torch.no_grad(), portable_operators(), _known_warnings():
-            FORMATS[format](program, temporary, {RECORD: facts})
+            FORMATS[format](Program(model, _DTYPES[dtype]), temporary, {RECORD: facts})
         if core is not None:
             add_arrays(temporary, core.arrays)
         seal(temporary, format)

@@ -18,7 +18,8 @@ NEGLIGIBLE = 1e-6
 MODE_RADIUS = math.radians(7.0)
 """Candidates further from a mode's centre than this do not enter its mean."""
 LEADING = 0.7
-"""Candidates above this share of the heaviest one's weight lead to a mode beside it, so that of equals none decides."""
+"""Candidates above this share of the heaviest one's weight lead to a mode beside it, so that of equals none decides;
+they lead in full up to this share of the radius."""
 CONFIDENCE_RADIUS = math.radians(4.0)
 """A mode's probability counts the candidates this near: 3 degrees and the cells' own spread."""
 
@@ -94,8 +95,8 @@ def find_modes(
         same = phase == mode_phase
         centre = _pick(candidates, heaviest)
         distance, operator = _nearest_equivalents(entries, centre, group)
-        leading = same * _leading(weight, heaviest) * (distance < MODE_RADIUS)
-        centre = _mean(entries, operator, weight * leading, group)
+        leading = _leading(weight, heaviest, distance)
+        centre = _mean(entries, operator, weight * same * leading, group)
         for _ in range(2):
             distance, operator = _nearest_equivalents(entries, centre, group)
             near = weight * same * _bump(distance, MODE_RADIUS)
@@ -156,10 +157,11 @@ def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> T
     return project_to_so3(group.transpose(1, 2).flatten(2) @ torch.unflatten(sums, 2, (3, 3)).flatten(1, 2))
 
 
-def _leading(weight: Tensor, heaviest: Tensor) -> Tensor:
-    """How much each candidate (B, C) leads: 1 for the heaviest one, 0 for those that are much lighter."""
-    relative = weight / weight.gather(1, heaviest).clamp(min=1e-30)
-    return ((relative - LEADING) / (1.0 - LEADING)).clamp(min=0.0)
+def _leading(weight: Tensor, heaviest: Tensor, distance: Tensor) -> Tensor:
+    """How much each candidate (B, C) leads: 1 for the heaviest one, less for lighter and for far ones."""
+    relative = weight / weight.gather(1, heaviest).clamp(min=torch.finfo(weight.dtype).tiny)
+    heavy = ((relative - LEADING) / (1.0 - LEADING)).clamp(min=0.0)
+    return heavy * ((1.0 - distance / MODE_RADIUS) / (1.0 - LEADING)).clamp(0.0, 1.0)
 
 
 def _bump(distance: Tensor, radius: float) -> Tensor:

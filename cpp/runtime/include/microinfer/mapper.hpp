@@ -143,7 +143,7 @@ class Mapper {
     /// file is loaded. It finds damage, and does not prove where a file comes from: load only files that you
     /// trust, since they hold code.
     ///
-    /// Throws FileError for a file that is missing, damaged, foreign, of a newer version, whose graph C++
+    /// Throws FileError for a file that is missing, damaged, foreign, of another version, whose graph C++
     /// cannot run where that is asked for, or for a device that is not there, and std::invalid_argument for
     /// options that do not fit the model.
     explicit Mapper(const std::string& path, const MapperOptions& options = {});
