@@ -1,5 +1,6 @@
 """The models in the C++ core against the plain torch models."""
 
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -275,10 +276,12 @@ def test_a_compiler_for_gpus_leaves_the_rounding_in():
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter])
 @pytest.mark.parametrize("exporting", [False, True])
-def test_a_gpu_multiplies_bfloat16_and_gives_float32(shape, bias, kind, exporting, monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # bfloat16: as `keep` leaves them
+def test_a_gpu_multiplies_bfloat16_and_gives_float32(shape, bias, kind, exporting, dtype, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
     with torch.no_grad(), FakeTensorMode(), RoundedProducts():
         values, weight, offset = (torch.empty(size, device="cuda") for size in (shape, (3, 16), (3,)))
+        weight = weight.to(dtype)
         if kind is torch.nn.Parameter:
             weight = torch.nn.Parameter(weight, requires_grad=False)
         products = torch.nn.functional.linear(values, weight, offset if bias else None)
@@ -352,7 +355,7 @@ def test_auto_is_bfloat16_where_the_cpu_gains_by_it(multiplies, gains, monkeypat
     cpu = [torch.device("cpu")]
     assert product_dtype(cpu, "auto") == (torch.bfloat16 if gains else torch.float32)
     assert product_dtype(cpu, "float32") == torch.float32
-    if multiplies:
+    with nullcontext() if multiplies else pytest.raises(ValueError, match="no instructions for it"):
         assert product_dtype(cpu, "bfloat16") == torch.bfloat16
 
 

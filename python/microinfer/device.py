@@ -91,7 +91,7 @@ def product_dtype(devices: Sequence[torch.device], name: str) -> torch.dtype:
     devices : sequence of torch.device
         Where the network runs.
     name : str
-        ``"auto"`` is bfloat16 where all devices are faster for it, else float32; or one of the two.
+        ``"auto"`` is bfloat16 where all devices gain by it, else float32; or one of the two.
 
     Returns
     -------

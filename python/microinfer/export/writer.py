@@ -70,7 +70,7 @@ def export_model(
     dtype : str, default: "float32"
         What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The answers are those of
         ``map_orientations(..., dtype=dtype)`` on the same device (in bfloat16 seen on CPUs alone). On CPUs a graph in
-        bfloat16 is slower than one in float32; the core is faster.
+        bfloat16 is slower than one in float32; the core is faster on AMD's, and slower on Intel's.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 
