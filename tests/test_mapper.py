@@ -98,7 +98,7 @@ def test_several_devices_share_a_map(scan, small_model, whole, tmp_path, device)
     assert not stage_threads()
 
 
-def test_several_devices_multiply_the_same_numbers(scan, small_model, whole, monkeypatch):
+def test_several_devices_multiply_the_same_numbers(scan, small_model, monkeypatch):
     float32 = mi.map_orientations(scan, small_model, device="cpu", dtype="float32")
     one_of_two = itertools.cycle([True, False])
     monkeypatch.setattr("microinfer.device.gains_by_bfloat16", lambda device: next(one_of_two))

@@ -231,6 +231,15 @@ def test_a_candidate_leaves_a_mode_smoothly():
     assert error[0] < 1e-3
 
 
+def test_cells_that_cannot_be_leave_the_answer_alone(frames):
+    logits = torch.full((len(frames) + 1,), -50.0)
+    logits[[5, 9]] = torch.tensor([0.0, -3.0])
+    waves = peak(0.4).repeat(len(frames), 1)
+    expected = decode(logits, waves, frames)
+    logits[logits < -40.0] = -torch.inf
+    torch.testing.assert_close(decode(logits, waves, frames), expected)
+
+
 def test_equal_cells_are_no_obstacle(frames):
     modes = decode(torch.zeros(len(frames) + 1), peak(0.4).repeat(len(frames), 1), frames)
     assert modes.matrix.isfinite().all()

@@ -167,7 +167,7 @@ float Decoder::choose_cells(const float* logits, Scratch& scratch) const {
     const double edge = std::min(above(0), cells_edge_);
     scratch.cells = 0;
     for (std::int64_t c = 0; c < std::min(found, top_cells_); ++c) {
-        const double share = above(c) >= edge ? 1.0 : above(c) / edge;
+        const double share = above(c) < edge ? above(c) / edge : 1.0;
         const auto probability = static_cast<float>(share * std::exp(logits[scratch.cell[size(c)]] - total));
         if (c > 0 && probability < negligible_ * scratch.probability[0]) {
             break;

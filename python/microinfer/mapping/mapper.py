@@ -91,7 +91,7 @@ def map_orientations(
     dtype : str, default: "auto"
         What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
         where all devices (of a cluster, all workers') gain by it: AMD's CPUs with instructions for it, and GPUs
-        (not measured there). Of the answers to the model `cu`'s test patterns the two move two to four in a
+        (not measured there). Of the answers to the model `cu`'s test patterns the two move two to five in a
         thousand by more than a degree, and nine in ten by 0.015 degrees or less.
     min_disks : int, optional
         Positions with fewer disks (without the direct beam) are invalid. By default what the model was made

@@ -123,7 +123,7 @@ def _top_cells(logits: Tensor) -> tuple[Tensor, Tensor]:
         return cells, torch.ones_like(values)
     above = (values - values[:, -1:])[:, :-1]
     edge = above[:, :1].clamp(max=CELLS_EDGE)  # the first cell counts in full
-    return cells[:, :-1], torch.where(above >= edge, 1.0, above / edge)
+    return cells[:, :-1], torch.where(above < edge, above / edge, 1.0)
 
 
 def _turned(frames: Tensor, angle: Tensor) -> Tensor:
