@@ -20,7 +20,15 @@ from microinfer.mapping.inference import Inference
 from microinfer.models import PosteriorModel, ReferenceModel, inplane
 from microinfer.models.fused import FusedPosterior, FusedReference, core_form
 from microinfer.models.operations import matrix_operations
-from microinfer.models.rounding import GELU_TAIL, RoundedProducts, _halves, _inputs, _rounded, precise
+from microinfer.models.rounding import (
+    GELU_TAIL,
+    RoundedProducts,
+    _halves,
+    _inputs,
+    _rounded,
+    _weights,
+    precise,
+)
 from microinfer.peaks import BraggPeaks
 from microinfer.tokens import Tokens, TokenSpec, tokenize
 
@@ -233,6 +241,35 @@ def test_the_order_of_a_sum_does_not_count(inputs):
     exact = linear(values, weight)
     assert inputs == 1 or not torch.equal(linear(*turned), exact)
     assert (product - exact).abs().max() < 8e-3 * exact.abs().max()  # two roundings of 2^-9 each
+
+
+def matrix_units(values, weight, together, digits):
+    """Products as the matrix units of GPUs sum them, 32 bits wide: so many at once, after cutting each, and the sum
+    so far, to so many binary digits behind the first of the largest (Khattak and Mikaitis, arXiv 2512.07004).
+    """
+    result = torch.zeros(len(values), len(weight), dtype=torch.float64)
+    for first, second in zip(values.split(together, -1), weight.split(together, -1), strict=True):
+        terms = torch.cat([result[..., None], first[:, None].double() * second], -1)
+        step = torch.frexp(terms.abs().amax(-1, keepdim=True)).exponent - 1 - digits
+        total = terms.ldexp(-step).trunc().sum(-1).ldexp(step[..., 0])
+        cut = torch.frexp(total).exponent - 24
+        result = total.ldexp(-cut).trunc().ldexp(cut)
+    return result.float()
+
+
+@pytest.mark.parametrize("inputs", [64, 128, 384, 1000])
+def test_matrix_units_that_cut_off_sum_alike(inputs):
+    generator = torch.Generator().manual_seed(inputs)
+    values = 3.0 * torch.randn(25, inputs, generator=generator)
+    weight = 0.05 * torch.randn(40, inputs, generator=generator)
+    with RoundedProducts():
+        product = torch.nn.functional.linear(values, weight)
+    factors = _halves(values), _weights(weight)
+    assert torch.equal(matrix_units(*factors, together=8, digits=24), product)  # an A100's
+    assert torch.equal(matrix_units(*factors, together=16, digits=25), product)  # an H100's
+    plain = values.bfloat16(), weight.bfloat16()
+    inexact = (matrix_units(*plain, together, digits) for together, digits in ((8, 24), (16, 25)))
+    assert not torch.equal(*inexact)
 
 
 def test_fewer_operations_give_the_same_factors():
