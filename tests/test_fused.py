@@ -90,10 +90,14 @@ def test_fused_answers_are_those_of_torch(name, instructions, request):
     assert (fused.matrix[clear, 0] - plain.matrix[clear, 0]).abs().median() < 2e-5
 
 
+def tokens_of_demo(model):
+    tokens = tokenize(mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5"), model.spec)
+    return part_of(tokens, list(range(0, 48 * 48, 36)))
+
+
 def test_all_candidates_of_the_shipped_model_are_those_of_torch(instructions):
     model = mi.load_model("cu")
-    tokens = tokenize(mi.read_peaks(files("microinfer") / "data/demo/polycrystal.h5"), model.spec)
-    tokens = part_of(tokens, list(range(0, 48 * 48, 36)))
+    tokens = tokens_of_demo(model)
     with torch.inference_mode():
         plain = model.candidates(tokens)
     fused = FusedPosterior(model, instructions=instructions).candidates(tokens)
@@ -270,6 +274,29 @@ def test_matrix_units_that_cut_off_sum_alike(inputs):
     plain = values.bfloat16(), weight.bfloat16()
     inexact = (matrix_units(*plain, together, digits) for together, digits in ((8, 24), (16, 25)))
     assert not torch.equal(*inexact)
+
+
+def test_answers_by_matrix_units_are_those_by_other_sums(monkeypatch):
+    model = mi.load_model("cu")
+    tokens = tokens_of_demo(model)
+    tokens = part_of(tokens, tokens.valid.nonzero()[:16, 0].tolist())
+
+    def answers():
+        with torch.inference_mode():
+            with RoundedProducts():
+                output = model(tokens)
+            return model.decode(output, tokens)
+
+    def on_a_gpu(self, values, weight, bias):
+        products = matrix_units(_halves(values).flatten(0, -2), self._rounded(weight), together=16, digits=25)
+        return products.view(*values.shape[:-1], -1) + bias
+
+    expected = answers()
+    monkeypatch.setattr(RoundedProducts, "_linear", on_a_gpu)
+    found = answers()
+    assert expected.valid.sum() > 10
+    assert torch.equal(found.valid, expected.valid)
+    torch.testing.assert_close(found.matrix, expected.matrix, atol=1e-4, rtol=0)
 
 
 def test_fewer_operations_give_the_same_factors():
