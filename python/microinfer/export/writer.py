@@ -116,12 +116,14 @@ def _write_pt2(program: Program, path: Path, extra: dict[str, str]) -> None:
 def _write_aoti(program: Program, path: Path, extra: dict[str, str]) -> None:
     from torch._inductor import aot_compile
 
+    options: dict[str, Any] = {"aot_inductor.package": True}
+    if program.model.operators.device.type == "cuda":
+        # or loops merged over both axes of (B + 1, n) are to be split again, and Inductor does not see that they can
+        options["loop_ordering_after_fusion"] = False
     compiled: Any = {}
     for name, exported in exported_programs(program).items():
         inputs, _ = exported.example_inputs
-        compiled[name] = aot_compile(
-            exported.module(check_guards=False), inputs, options={"aot_inductor.package": True}
-        )
+        compiled[name] = aot_compile(exported.module(check_guards=False), inputs, options=options)
     _write_archive(path, extra, aoti_files=compiled)
 
 
