@@ -18,6 +18,7 @@ from exporting import awkward_patterns, check_answers, padded, ragged
 from hypothesis import given, settings
 from safetensors.numpy import load as load_arrays
 from test_tokens import SMALL, flat, scans
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import microinfer as mi
 from microinfer.config import ModelConfig
@@ -109,6 +110,14 @@ def test_tokens_at_bin_edges_are_the_cores() -> None:
     weak = np.array([[1, 0, 1], [1, 0.5, edge], [1, 0.6, np.nextafter(edge, np.float32(0))]], np.float32)
     for limits in (spec, TokenSpec()):
         check_tokens(flat([radii, compass, strengths, weak]), limits)
+
+
+def test_tokens_are_divided_in_float64() -> None:
+    # in float32 Triton divides to two units in the last place, and a peak at an edge falls to either side of it
+    peaks, count = padded(awkward_patterns(5, seed=1))
+    graph = make_fx(lambda *given: tokenize_padded(*given, SMALL))(peaks, count).graph
+    divisions = graph.find_nodes(op="call_function", target=torch.ops.aten.div.Tensor)
+    assert [node.meta["tensor_meta"].dtype for node in divisions] == [torch.float64] * 4
 
 
 @settings(max_examples=20)

@@ -46,7 +46,8 @@ def tokenize_padded(peaks: Tensor, count: Tensor, spec: TokenSpec) -> Tokens:
     in_range = (radius >= _single(spec.direct_beam_radius)) & (radius <= _single(spec.radius_max))
     in_range = in_range & (intensity > 0.0) & looked_at
     strongest = torch.where(in_range, intensity, 0.0).amax(1, keepdim=True)
-    relative = intensity / torch.where(strongest > 0.0, strongest, 1.0)
+    # through float64, since compilers for GPUs make a division in float32 inexact
+    relative = (intensity.double() / torch.where(strongest > 0.0, strongest, 1.0)).float()
     is_disk = in_range & (relative >= _single(spec.intensity_min))
 
     order = _order(torch.where(is_disk, intensity, -torch.inf), qx, qy)
