@@ -247,6 +247,16 @@ def test_the_order_of_a_sum_does_not_count(inputs):
     assert (product - exact).abs().max() < 8e-3 * exact.abs().max()  # two roundings of 2^-9 each
 
 
+def test_sums_on_a_cpu_are_exact():
+    """Of positive factors, too, whose sums have more digits than float32 holds."""
+    values, weight = torch.rand(200, 384), torch.rand(40, 384)
+    with RoundedProducts():
+        product = torch.nn.functional.linear(values, weight)
+    factors = _inputs(values), _weights(weight)
+    assert torch.equal(product, (factors[0].double() @ factors[1].double().mT).float())
+    assert not torch.equal(product, factors[0] @ factors[1].mT)
+
+
 def matrix_units(values, weight, together, digits):
     """Products as the matrix units of GPUs sum them, 32 bits wide: so many at once, after cutting each, and the sum
     so far, to so many binary digits behind the first of the largest (Khattak and Mikaitis, arXiv 2512.07004).
@@ -331,6 +341,7 @@ def test_gelu_takes_bfloat16_and_vanishes_in_its_tail():
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's use of its own
 def test_a_compiler_for_gpus_leaves_the_rounding_in():
     values = torch.randn(10_000, device="cuda")
     assert torch.equal(torch.compile(_rounded)(values), values.bfloat16().float())
@@ -421,6 +432,10 @@ def test_auto_is_bfloat16_where_the_cpu_gains_by_it(multiplies, gains, monkeypat
     assert product_dtype(cpu, "float32") == torch.float32
     with nullcontext() if multiplies else pytest.raises(ValueError, match="no instructions for it"):
         assert product_dtype(cpu, "bfloat16") == torch.bfloat16
+
+
+def test_auto_is_float32_on_gpus():
+    assert product_dtype([torch.device("cuda")], "auto") == torch.float32
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")

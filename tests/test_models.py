@@ -218,6 +218,23 @@ def test_of_two_equal_cells_none_decides(first):
         torch.testing.assert_close(one.probability, two.probability, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("third", [-3.3, -3.6, 5.3])
+def test_which_of_two_equal_candidates_is_the_heaviest_does_not_count(third):
+    """Though a third one, which leads as well, is beyond the full lead of one of them."""
+    found = []
+    for heaviest in (0, 1):
+        frames = np.stack(
+            [Rotation.from_euler("x", tilt).as_matrix() for tilt in np.radians([0.0, 2.0, third])]
+        )
+        logits = torch.tensor([0.0, 0.0, -0.1, -50.0])
+        logits[heaviest] += 1e-5
+        found.append(decode(logits, peak(0.3).repeat(3, 1), frames, count=1))
+    one, two = found
+    error = misorientation(one.matrix[:, 0].numpy(), two.matrix[:, 0].numpy(), np.eye(3)[None])
+    assert error[0] < 1e-5
+    torch.testing.assert_close(one.probability, two.probability, atol=1e-4, rtol=0)
+
+
 def test_a_candidate_leaves_a_mode_smoothly():
     """It is as heavy as the heaviest one, and moves beyond the radius."""
     found = []

@@ -382,21 +382,27 @@ void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
     mode.phase = heaviest->phase;
     heaviest->leaves = true;
     const double lightest = leading_ * heaviest->weight;  // that leads, so that of equals none decides
-    Quaternion centre = heaviest->rotation;
-    measure(scratch, centre, mode.phase);
-    mode.centre = mean(scratch, mode.phase, [&](double weight, double distance) {
-        const double near = std::min(1.0, (1.0 - distance / mode_radius_) / (1.0 - leading_));
-        return weight * std::max(0.0, weight - lightest) * near;
-    });
+    const auto measure_from = [&](const Quaternion& centre) { measure(scratch, centre, mode.phase); };
+    measure_from(heaviest->rotation);
+    std::int64_t leaders = 0;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+        leaders += candidates[i].phase == mode.phase && candidates[i].weight > lightest &&
+                   distance_of(scratch.cosine[i]) < mode_radius_;
+    }
+    // Twice, so that it does not count which of equals is the heaviest. One that leads alone is the centre.
+    for (int turn = 0; turn < 2 && leaders > 1; ++turn) {
+        mode.centre = mean(scratch, mode.phase, [&](double weight, double distance) {
+            const double near = std::min(1.0, (1.0 - distance / mode_radius_) / (1.0 - leading_));
+            return weight * std::max(0.0, weight - lightest) * near;
+        });
+        measure_from(quaternion_of(mode.centre));
+    }
     for (int pass = 0; pass < 2; ++pass) {
-        centre = quaternion_of(mode.centre);
-        measure(scratch, centre, mode.phase);
         mode.centre = mean(scratch, mode.phase, [&](double weight, double distance) {
             return weight * bump(distance, mode_radius_);
         });
+        measure_from(quaternion_of(mode.centre));
     }
-    centre = quaternion_of(mode.centre);
-    measure(scratch, centre, mode.phase);
     std::size_t left = 0;
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         Candidate candidate = candidates[i];

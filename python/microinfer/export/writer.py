@@ -69,8 +69,8 @@ def export_model(
         its C++ twin. In the last two ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
         What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The answers are those of
-        ``map_orientations(..., dtype=dtype)`` on the same device (in bfloat16 seen on CPUs alone). On CPUs a graph in
-        bfloat16 is slower than one in float32; the core is faster on AMD's, and slower on Intel's.
+        ``map_orientations(..., dtype=dtype)`` on the same device. A graph in bfloat16 is slower than one in float32;
+        the core is faster on AMD's CPUs, and slower on Intel's.
     device : str, default: "cpu"
         Where the file will run, ``"cpu"`` or ``"cuda"``.
 
@@ -186,11 +186,12 @@ def _known_warnings() -> Iterator[None]:
     """Torch calls TorchScript deprecated; acquisition tools load it all the same.
 
     The tracer warns of sizes taken as constants, too: those of the model's own tables, which are. AOTInductor warns
-    of torch's own use of what torch will drop, and that it could round the factors of products.
+    of torch's own use of what torch will drop, that it could round the factors of products, and of how it splits sums.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+        warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield

@@ -86,13 +86,13 @@ def map_orientations(
     batch_size : int, optional
         Largest number of patterns that the model sees at once; by default 1024 on a CPU and 4096 on a GPU.
         Of a GPU's memory such a batch of up to 35 disks took 1.3 GB with the model `cu`, and 8.3 GB with one of a
-        triclinic crystal; two may be under way at a time. In bfloat16 attention is in float64 since these were
-        measured, and takes 1 GB more, or 5 GB where patterns have 76 disks (calculated).
+        triclinic crystal; two may be under way at a time. In bfloat16 attention is in float64: with 76 disks a
+        batch took 5 GB with `cu`, and 1.6 GB in float32.
     dtype : str, default: "auto"
         What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
-        where all devices (of a cluster, all workers') gain by it: AMD's CPUs with instructions for it, and GPUs
-        (not measured there). Of the answers to the model `cu`'s test patterns the two move two to five in a
-        thousand by more than a degree, and nine in ten by 0.015 degrees or less.
+        where all devices (of a cluster, all workers') gain by it: AMD's CPUs with instructions for it. Of the
+        answers to the model `cu`'s test patterns the two move two to five in a thousand by more than a degree, and
+        nine in ten by 0.015 degrees or less.
     min_disks : int, optional
         Positions with fewer disks (without the direct beam) are invalid. By default what the model was made
         for, usually 2.

@@ -94,9 +94,10 @@ def find_modes(
         group = operators[mode_phase[:, 0]]  # (B, G, 3, 3)
         same = phase == mode_phase
         centre = _pick(candidates, heaviest)
-        distance, operator = _nearest_equivalents(entries, centre, group)
-        leading = _leading(weight, heaviest, distance)
-        centre = _mean(entries, operator, weight * same * leading, group)
+        for _ in range(2):  # so that it does not count which of equals is the heaviest
+            distance, operator = _nearest_equivalents(entries, centre, group)
+            leading = _leading(weight, heaviest, distance)
+            centre = _mean(entries, operator, weight * same * leading, group)
         for _ in range(2):
             distance, operator = _nearest_equivalents(entries, centre, group)
             near = weight * same * _bump(distance, MODE_RADIUS)

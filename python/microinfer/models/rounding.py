@@ -22,7 +22,7 @@ class RoundedProducts(TorchFunctionMode):
 
     `functional.layer_norm` and what works on results of `precise` compute in float64, and `functional.gelu` rounds to
     bfloat16 what it takes. On a GPU the factors of `functional.linear` are bfloat16 numbers to its matrix units, which
-    sum in float32. Elsewhere the rounded factors are multiplied in float32: for the core's answers, not for speed.
+    sum in float32. Elsewhere the rounded factors are multiplied in float64: for the core's answers, not for speed.
 
     Parameters stay rounded as they were when the context first met them.
     """
@@ -53,7 +53,7 @@ class RoundedProducts(TorchFunctionMode):
 
     def _linear(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if values.device.type != "cuda":
-            product = functional.linear(_inputs(values), self._rounded(weight))
+            product = functional.linear(_inputs(values).double(), self._rounded(weight)).float()
             # behind the sum; in float64, since compilers make an addition in float32 part of the product
             return product if bias is None else (product.double() + bias).float()
         halves = _inputs(values).bfloat16() if torch.compiler.is_exporting() else _halves(values)
@@ -62,10 +62,10 @@ class RoundedProducts(TorchFunctionMode):
         return product if bias is None else product + bias
 
     def _rounded(self, weight: Tensor) -> Tensor:
-        """A linear layer's weights, in bfloat16 on a GPU."""
+        """A linear layer's weights, in bfloat16 on a GPU, elsewhere in float64."""
         if weight not in self._parameters:
             rounded = weight if weight.dtype == torch.bfloat16 else _weights(weight)
-            rounded = rounded.bfloat16() if weight.device.type == "cuda" else rounded.float()
+            rounded = rounded.bfloat16() if weight.device.type == "cuda" else rounded.double()
             if not isinstance(weight, nn.Parameter):  # which others may be made anew
                 return rounded
             self._parameters[weight] = rounded
