@@ -26,6 +26,21 @@ microinfer for the new one: take a newer torch")
   return()
 endif()
 
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")  # where libtorch brings the shared libstdc++
+  set(microinfer_PROBE ${CMAKE_BINARY_DIR}/CMakeFiles/microinfer-probe)
+  file(WRITE ${microinfer_PROBE}.cpp "#include <iostream>\nint main() { std::cout << 1.0; }\n")
+  try_compile(microinfer_compiles ${microinfer_PROBE}-build SOURCES ${microinfer_PROBE}.cpp
+    COPY_FILE ${microinfer_PROBE})
+  if(microinfer_compiles)
+    file(STRINGS ${microinfer_PROBE} microinfer_shared_library REGEX "libstdc\\+\\+\\.so")
+  endif()
+  if(microinfer_compiles AND NOT microinfer_shared_library)
+    set(microinfer_NOT_FOUND_MESSAGE "programs built here hold a C++ standard library of their own, and crash beside \
+libtorch, which brings the shared libstdc++. Link without -static-libstdc++ and -static")
+    return()
+  endif()
+endif()
+
 if(NOT TARGET microinfer::runtime)
   add_library(microinfer_runtime STATIC
     ${microinfer_RUNTIME_SOURCES}/archive.cpp

@@ -53,11 +53,11 @@ def test_an_unknown_cuda_setting_is_refused(tmp_path: Path) -> None:
     assert "MICROINFER_CUDA must be AUTO, ON or OFF, got 'MAYBE'" in done.stderr
 
 
-def configure_example(build: Path, torch_package: Path) -> str:
+def configure_example(build: Path, torch_package: Path, *options: str) -> str:
     """Configure the example of the runtime and return what CMake complains of."""
     package = run(sys.executable, "-m", "microinfer", "--cmake-dir").strip()
     example, prefixes = ROOT / "cpp" / "examples" / "acquisition", f"{package};{torch_package.parent}"
-    command = ["cmake", "-S", example, "-B", build, f"-DCMAKE_PREFIX_PATH={prefixes}"]
+    command = ["cmake", "-S", example, "-B", build, f"-DCMAKE_PREFIX_PATH={prefixes}", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
 
 
@@ -87,6 +87,14 @@ def test_a_torch_that_cannot_be_linked_is_refused(torch_package: Path, tmp_path:
     (torch_package / "TorchConfig.cmake").write_text(old)
     message = " ".join(configure_example(tmp_path / "old", torch_package).split())
     assert f"{torch_package.parents[2]} is built for the old C++ ABI" in message
+
+
+@needs_cmake
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux alone")
+def test_a_static_standard_library_is_refused(tmp_path: Path) -> None:
+    package = Path(torch.utils.cmake_prefix_path) / "Torch"
+    message = configure_example(tmp_path, package, "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++")
+    assert "Link without -static-libstdc++ and -static" in " ".join(message.split())
 
 
 @needs_cmake
