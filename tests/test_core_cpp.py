@@ -94,7 +94,9 @@ def test_a_torch_that_cannot_be_linked_is_refused(torch_package: Path, tmp_path:
 def test_a_static_standard_library_is_refused(tmp_path: Path) -> None:
     package = Path(torch.utils.cmake_prefix_path) / "Torch"
     message = configure_example(tmp_path, package, "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++")
-    assert "Link without -static-libstdc++ and -static" in " ".join(message.split())
+    if "is not able to compile a simple test program" in message:
+        pytest.skip("there is no static libstdc++")
+    assert "do not link the shared libstdc++" in " ".join(message.split())
 
 
 @needs_cmake

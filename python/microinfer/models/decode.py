@@ -159,7 +159,7 @@ def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> T
 
 
 def _leading(weight: Tensor, heaviest: Tensor, distance: Tensor) -> Tensor:
-    """How much each candidate (B, C) leads: 1 for the heaviest one, less for lighter and for far ones."""
+    """How much each candidate (B, C) leads: less for those lighter than the heaviest one and far from the centre."""
     relative = weight / weight.gather(1, heaviest).clamp(min=torch.finfo(weight.dtype).tiny)
     heavy = ((relative - LEADING) / (1.0 - LEADING)).clamp(min=0.0)
     return heavy * ((1.0 - distance / MODE_RADIUS) / (1.0 - LEADING)).clamp(0.0, 1.0)
