@@ -291,6 +291,16 @@ def test_reference_model_regresses_rotations():
     torch.testing.assert_close(model.loss(without, label[:5], phase[:5]), loss)
 
 
+def test_tables_of_the_reference_model_are_exact():
+    model = ReferenceModel(
+        ModelConfig("reference", width=32, blocks=1, heads=4), (PHASES["Cu"],), TokenSpec()
+    )
+    for table, base in ((model.radius_table, 5000.0), (model.intensity_table, 10000.0)):
+        for index, value in np.ndenumerate(table.numpy()):
+            wave = math.cos if index[1] % 2 else math.sin
+            assert abs(value - wave(index[0] / base ** (2 * index[1] / 32))) < 2**-24, index
+
+
 # checkpoints
 
 

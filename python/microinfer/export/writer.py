@@ -66,7 +66,8 @@ def export_model(
         them within ``torch.jit.optimized_execution(False)``, or they are compiled first). ``"pt2"``: for
         ``torch.export.load``, and the core in C++. ``"aoti"``: compiled by AOTInductor (this needs a C++ compiler
         and takes minutes) for this machine's kind of processor or GPU, for ``torch._inductor.package.load_package`` and
-        its C++ twin. In the last two ``forward`` is the model named "model", and the others have their own names.
+        its C++ twin (a file for a GPU crashed torch 2.11 on loading it in Python, not in C++). In the last two
+        ``forward`` is the model named "model", and the others have their own names.
     dtype : str, default: "float32"
         What the network's matrix products multiply, ``"float32"`` or ``"bfloat16"``. The answers are those of
         ``map_orientations(..., dtype=dtype)`` on the same device. A graph in bfloat16 is slower than one in float32;

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -106,6 +107,7 @@ class ReferenceModel(OrientationModel):
 
 def _sinusoids(bins: int, base: float, width: int) -> Tensor:
     """The paper's eq. 1 for every bin, shape (bins, width)."""
-    element = torch.arange(width)
-    phase = torch.arange(bins)[:, None] / base ** (2.0 * element / width)
-    return torch.where(element % 2 == 0, phase.sin(), phase.cos())
+    # in NumPy: in some processes torch's first sine is 1e-5 off, float32 and MKL's second thread
+    element = np.arange(width)
+    phase = np.arange(bins)[:, None] / base ** (2.0 * element / width)
+    return torch.from_numpy(np.where(element % 2 == 0, np.sin(phase), np.cos(phase))).float()
