@@ -107,7 +107,7 @@ class ReferenceModel(OrientationModel):
 
 def _sinusoids(bins: int, base: float, width: int) -> Tensor:
     """The paper's eq. 1 for every bin, shape (bins, width)."""
-    # in NumPy: in some processes torch's first sine is 1e-5 off, float32 and MKL's second thread
+    # NumPy's sines: the first that torch takes in a process, on several threads, are now and then off by 1e-5
     element = np.arange(width)
     phase = np.arange(bins)[:, None] / base ** (2.0 * element / width)
     return torch.from_numpy(np.where(element % 2 == 0, np.sin(phase), np.cos(phase))).float()
