@@ -73,6 +73,28 @@ TEST_F(Bfloat16Products, DoNotDependOnTheOrderOfSumming) {
     }
 }
 
+TEST_F(Bfloat16Products, DoNotDependOnTheOrderWhereSumsAreLarge) {
+    std::uniform_real_distribution<float> distribution;
+    const auto positive = [&](std::int64_t elements) {
+        std::vector<float> values(size(elements));
+        std::generate(values.begin(), values.end(), [&] {
+            const float root = distribution(generator_);
+            return 1.4F * root * root;  // of sums that float32 holds in halves alone
+        });
+        return values;
+    };
+    for (const std::int64_t inputs : {128, 386}) {
+        const std::int64_t rows = 25;
+        const auto weight = positive(40 * inputs);
+        const auto x = positive(rows * inputs);
+        std::vector<std::int64_t> order(size(inputs));
+        std::iota(order.begin(), order.end(), 0);
+        const auto straight = products(order, weight, x, rows);
+        std::shuffle(order.begin(), order.end(), generator_);
+        EXPECT_EQ(products(order, weight, x, rows), straight);
+    }
+}
+
 TEST_F(Bfloat16Products, AreNearThoseOfFloat32) {
     const std::int64_t inputs = 256;
     const auto weight = normal(inputs, 0.1F);

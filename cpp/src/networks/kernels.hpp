@@ -86,8 +86,9 @@ struct Kernels {
     /// `linear_bfloat16`.
     void (*round)(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t inputs, Bfloat16* y,
                   std::int64_t y_stride);
-    /// As `linear`, with products of bfloat16 numbers that are summed in float32. `Epilogue::gelu` rounds
-    /// what it takes to bfloat16, see `kGeluTail`; its result, once rounded, is exact.
+    /// As `linear`, with products of bfloat16 numbers that are summed in float32, either half of the inputs
+    /// apart, see `on_grid`. `Epilogue::gelu` rounds what it takes to bfloat16, see `kGeluTail`; its result,
+    /// once rounded, is exact.
     void (*linear_bfloat16)(const Bfloat16* x, std::int64_t x_stride, std::int64_t rows,
                             const LinearView<Bfloat16>& map, float* y, std::int64_t y_stride,
                             Epilogue epilogue);

@@ -6,6 +6,7 @@
 #include "kernels_vectors.hpp"
 
 #include <cstdint>
+#include <type_traits>
 
 #ifdef MICROINFER_BFLOAT16
 #include <immintrin.h>
@@ -56,17 +57,20 @@ constexpr int kRows = MICROINFER_LANES == 16 ? 12 : 6;  // the sums of a tile fi
 }
 #endif
 
+/// Two vectors of outputs for each row of a tile.
+template <int Rows>
+using Tile = Vector[Rows][2];
+
+/// Sums products of the inputs from `begin` to `end`.
 template <int Rows, typename Number>
-[[gnu::always_inline]] inline void tile(const Number* x, std::int64_t x_stride, const Number* weight,
-                                        const float* bias, std::int64_t inputs, float* y,
-                                        std::int64_t y_stride, Epilogue epilogue) {
+[[gnu::always_inline]] inline void sum_products(const Number* x, std::int64_t x_stride, const Number* weight,
+                                                std::int64_t begin, std::int64_t end, Tile<Rows>& sum) {
     constexpr std::int64_t together = sizeof(float) / sizeof(Number);  // inputs of one step
-    Vector sum[Rows][2];
     for (int r = 0; r < Rows; ++r) {
         sum[r][0] = Vector{};
         sum[r][1] = Vector{};
     }
-    for (std::int64_t k = 0; k < inputs; k += together) {
+    for (std::int64_t k = begin; k < end; k += together) {
         const auto left = weights(weight + k * kPanel);
         const auto right = weights(weight + k * kPanel + together * kLanes);
         for (int r = 0; r < Rows; ++r) {
@@ -74,6 +78,25 @@ template <int Rows, typename Number>
             sum[r][0] = multiply_add(sum[r][0], value, left);
             sum[r][1] = multiply_add(sum[r][1], value, right);
         }
+    }
+}
+
+template <int Rows, typename Number>
+[[gnu::always_inline]] inline void tile(const Number* x, std::int64_t x_stride, const Number* weight,
+                                        const float* bias, std::int64_t inputs, float* y,
+                                        std::int64_t y_stride, Epilogue epilogue) {
+    Tile<Rows> sum;
+    if constexpr (std::is_same_v<Number, Bfloat16>) {
+        const std::int64_t half = inputs / 4 * 2;  // whose sums float32 holds, see `on_grid`
+        Tile<Rows> first;
+        sum_products<Rows>(x, x_stride, weight, 0, half, first);
+        sum_products<Rows>(x, x_stride, weight, half, inputs, sum);
+        for (int r = 0; r < Rows; ++r) {
+            sum[r][0] += first[r][0];
+            sum[r][1] += first[r][1];
+        }
+    } else {
+        sum_products<Rows>(x, x_stride, weight, 0, inputs, sum);
     }
     for (int r = 0; r < Rows; ++r) {
         for (int half = 0; half < 2; ++half) {

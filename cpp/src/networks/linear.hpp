@@ -38,10 +38,10 @@ inline float widened(Bfloat16 value) {
 }
 
 /// An output's weights in bfloat16, and multiples of the power of two next to 2^-16 of the sum of their
-/// sizes. Inputs are multiples of 2^-9 of the power of two next to the largest (`Kernels::round`). So where a
-/// row's mean size, weighted by the weights', is two ninths of its largest or less, every sum of products is
-/// a float32 number, and the order of summing does not count; elsewhere that still is so but rarely, as signs
-/// mix.
+/// sizes. Inputs are multiples of 2^-9 of the power of two next to the largest (`Kernels::round`), and each
+/// half of them is summed apart. So where a row's mean size, weighted by the weights', is four ninths of its
+/// largest or less, two ninths from either half, every sum within a half is a float32 number, and the order
+/// of summing does not count; elsewhere that still is so but rarely, as signs mix.
 inline std::vector<Bfloat16> on_grid(std::vector<float> weight) {
     double sum = 0.0;
     for (float& w : weight) {
