@@ -87,10 +87,10 @@ template <int Rows, typename Number>
                                         std::int64_t y_stride, Epilogue epilogue) {
     Tile<Rows> sum;
     if constexpr (std::is_same_v<Number, Bfloat16>) {
-        const std::int64_t half = inputs / 4 * 2;  // whose sums float32 holds, see `on_grid`
+        const std::int64_t middle = inputs / 4 * 2;  // float32 holds the sums of either half, see `on_grid`
         Tile<Rows> first;
-        sum_products<Rows>(x, x_stride, weight, 0, half, first);
-        sum_products<Rows>(x, x_stride, weight, half, inputs, sum);
+        sum_products<Rows>(x, x_stride, weight, 0, middle, first);
+        sum_products<Rows>(x, x_stride, weight, middle, inputs, sum);
         for (int r = 0; r < Rows; ++r) {
             sum[r][0] += first[r][0];
             sum[r][1] += first[r][1];
