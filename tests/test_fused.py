@@ -1,6 +1,7 @@
 """The models in the C++ core against the plain torch models."""
 
 from contextlib import nullcontext
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from microinfer.models.operations import matrix_operations
 from microinfer.models.rounding import (
     GELU_TAIL,
     RoundedProducts,
+    _by_halves,
     _halves,
     _inputs,
     _rounded,
@@ -271,19 +273,26 @@ def matrix_units(values, weight, together, digits):
     return result.float()
 
 
-@pytest.mark.parametrize("inputs", [64, 128, 384, 1000])
-def test_matrix_units_that_cut_off_sum_alike(inputs):
+of_an_a100 = partial(matrix_units, together=8, digits=24)
+of_an_h100 = partial(matrix_units, together=16, digits=25)
+
+
+@pytest.mark.parametrize("inputs", [128, 384, 1000])
+@pytest.mark.parametrize("large", [False, True])
+def test_matrix_units_that_cut_off_sum_alike(inputs, large):
     generator = torch.Generator().manual_seed(inputs)
-    values = 3.0 * torch.randn(25, inputs, generator=generator)
-    weight = 0.05 * torch.randn(40, inputs, generator=generator)
+    values, weight = (torch.randn(rows, inputs, generator=generator) for rows in (25, 40))
+    if large:  # sums that float32 holds in halves alone
+        values, weight = (torch.rand(each.shape, generator=generator).square() for each in (values, weight))
+        values, weight = 1.2 * values, 1.4 * weight / weight.sum(-1, keepdim=True)
     with RoundedProducts():
         product = torch.nn.functional.linear(values, weight)
     factors = _halves(values), _weights(weight)
-    assert torch.equal(matrix_units(*factors, together=8, digits=24), product)  # an A100's
-    assert torch.equal(matrix_units(*factors, together=16, digits=25), product)  # an H100's
+    for units in (of_an_a100, of_an_h100):
+        assert torch.equal(_by_halves(units, *factors), product)
+        assert torch.equal(units(*factors), product) != large
     plain = values.bfloat16(), weight.bfloat16()
-    inexact = (matrix_units(*plain, together, digits) for together, digits in ((8, 24), (16, 25)))
-    assert not torch.equal(*inexact)
+    assert not torch.equal(of_an_a100(*plain), of_an_h100(*plain))
 
 
 def test_answers_by_matrix_units_are_those_by_other_sums(monkeypatch):
@@ -298,7 +307,7 @@ def test_answers_by_matrix_units_are_those_by_other_sums(monkeypatch):
             return model.decode(output, tokens)
 
     def on_a_gpu(self, values, weight, bias):
-        products = matrix_units(_halves(values).flatten(0, -2), self._rounded(weight), together=16, digits=25)
+        products = _by_halves(of_an_h100, _halves(values).flatten(0, -2), self._rounded(weight))
         return products.view(*values.shape[:-1], -1) + bias
 
     expected = answers()

@@ -22,7 +22,8 @@ class RoundedProducts(TorchFunctionMode):
 
     `functional.layer_norm` and what works on results of `precise` compute in float64, and `functional.gelu` rounds to
     bfloat16 what it takes. On a GPU the factors of `functional.linear` are bfloat16 numbers to its matrix units, which
-    sum in float32. Elsewhere the rounded factors are multiplied in float64: for the core's answers, not for speed.
+    sum in float32, either half of a row apart. Elsewhere the rounded factors are multiplied in float64: for the core's
+    answers, not for speed.
 
     Parameters stay rounded as they were when the context first met them.
     """
@@ -57,8 +58,8 @@ class RoundedProducts(TorchFunctionMode):
             # behind the sum; in float64, since compilers make an addition in float32 part of the product
             return product if bias is None else (product.double() + bias).float()
         halves = _inputs(values).bfloat16() if torch.compiler.is_exporting() else _halves(values)
-        rows = torch.mm(halves.flatten(0, -2), self._rounded(weight).mT, out_dtype=torch.float32)
-        product = rows.view(*values.shape[:-1], len(weight))
+        product = _by_halves(_on_matrix_units, halves.flatten(0, -2), self._rounded(weight))
+        product = product.view(*values.shape[:-1], len(weight))
         return product if bias is None else product + bias
 
     def _rounded(self, weight: Tensor) -> Tensor:
@@ -76,6 +77,17 @@ class RoundedProducts(TorchFunctionMode):
 def precise(values: Tensor) -> Tensor:
     """Return the values, in float64 within `RoundedProducts`; a `float` behind it is where the core rounds."""
     return values
+
+
+def _by_halves(multiply: Callable[[Tensor, Tensor], Tensor], values: Tensor, weight: Tensor) -> Tensor:
+    """Products, summed over either half of a row apart, as in the core: not all whole sums are float32 numbers."""
+    halves = zip(values.tensor_split(2, -1), weight.tensor_split(2, -1), strict=True)
+    first, second = (multiply(*half) for half in halves)
+    return first + second
+
+
+def _on_matrix_units(values: Tensor, weight: Tensor) -> Tensor:
+    return torch.mm(values, weight.mT, out_dtype=torch.float32)
 
 
 def _bmm(first: Tensor, second: Tensor) -> Tensor:
