@@ -1,5 +1,7 @@
 """The models in the C++ core against the plain torch models."""
 
+import copy
+import math
 from contextlib import nullcontext
 from functools import partial
 from importlib.resources import files
@@ -479,6 +481,20 @@ def test_fused_reference_is_that_of_torch(reference_model, instructions):
     assert torch.equal(fused.valid, plain.valid)
     assert torch.equal(fused.probability, plain.probability)
     torch.testing.assert_close(fused.matrix, plain.matrix, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("c", "determined"), [(0.957, True), (0.9585, False), (1.0, False), (math.nan, False)]
+)
+def test_a_reference_model_answers_where_its_output_determines_the_rotation(reference_model, c, determined):
+    model = copy.deepcopy(reference_model)  # of which each output is diag(1, 1, -c)
+    model.orientation_head[-1].weight.data.zero_()
+    model.orientation_head[-1].bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0, 0, 0, -c])
+    tokens = tokens_of_lengths(15, LENGTHS)
+    with torch.inference_mode():
+        plain = model.candidates(tokens)
+    assert torch.equal(plain.valid, tokens.valid & determined)
+    assert torch.equal(FusedReference(model).candidates(tokens).valid, plain.valid)
 
 
 def test_a_fused_reference_answer_depends_on_its_own_pattern_alone(reference_model):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from microinfer import _core
 from microinfer.losses import project_to_so3, symmetry_min_geodesic, symmetry_min_geodesic_index
+from microinfer.procrustes import MOST_SENSITIVE, is_determined
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -260,6 +261,32 @@ class TestProjection:
         rotation = project_to_so3(matrix)
         assert rotation[1].isnan().all()
         assert rotation[0].isfinite().all()
+
+    def test_a_matrix_determines_its_rotation_up_to_a_sensitivity(self, device: str) -> None:
+        matrix = torch.randn(5000, 3, 3, dtype=torch.float64, device=device)
+        matrix[:500, :, 1:] *= 0.02  # nearly of rank one
+        rotation = project_to_so3(matrix)
+        S = torch.linalg.svdvals(matrix)
+        S = torch.cat([S[:, :2], (S[:, 2] * torch.linalg.det(matrix).sign())[:, None]], 1)
+        size = S.sum(1)
+        sensitivity = size * (1 / (size[:, None] - S)).sum(1)
+        determined = is_determined(matrix, rotation)
+        assert torch.equal(determined, sensitivity < MOST_SENSITIVE)
+        assert 0.8 < determined.double().mean() < 0.98
+        assert torch.equal(is_determined(1e-3 * matrix.float(), rotation.float()), determined)
+        # which bounds how far a change of the matrix turns the rotation
+        change = torch.randn_like(matrix)
+        change *= 1e-9 * (size / change.norm(dim=(1, 2)))[:, None, None]
+        turned = (project_to_so3(matrix + change) - rotation).norm(dim=(1, 2)) / 2**0.5
+        share = (turned / (2**0.5 * 1e-9 * sensitivity))[determined]
+        assert 0.2 < share.max() <= 1
+
+    def test_what_determines_no_rotation(self, device: str) -> None:
+        matrix = torch.diag_embed(
+            torch.tensor([[1.0, 1, -1], [1, 0, 0], [0, 0, 0], [1, 1, math.nan], [1, 1, 1]])
+        )
+        matrix = matrix.to(device)
+        assert is_determined(matrix, project_to_so3(matrix)).tolist() == [False] * 4 + [True]
 
     def test_gradcheck(self, device: str) -> None:
         matrix = torch.randn(6, 3, 3, dtype=torch.float64, device=device, requires_grad=True)

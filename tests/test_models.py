@@ -287,7 +287,7 @@ def test_reference_model_regresses_rotations():
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    without = type(output)(output.matrix[:5], output.phase_logits[:5])
+    without = type(output)(output.matrix[:5], output.determined[:5], output.phase_logits[:5])
     torch.testing.assert_close(model.loss(without, label[:5], phase[:5]), loss)
 
 

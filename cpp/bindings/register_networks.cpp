@@ -90,13 +90,15 @@ py::tuple answers_of(const ReferenceNetwork& network, const py::array& radius, c
     require_bins("intensity", disks.intensity, all, network.spec().intensity_bins);
     py::array_t<float> matrix({disks.patterns, std::int64_t{3}, std::int64_t{3}});
     py::array_t<std::int64_t> phase(disks.patterns);
+    py::array_t<bool> determined(disks.patterns);
     float* const matrices = matrix.mutable_data();
     std::int64_t* const phases = phase.mutable_data();
+    bool* const are_determined = determined.mutable_data();
     {
         const py::gil_scoped_release release;  // safe: only plain memory that the arrays keep alive
-        network.answer(disks, matrices, phases);
+        network.answer(disks, matrices, phases, are_determined);
     }
-    return py::make_tuple(matrix, phase);
+    return py::make_tuple(matrix, phase, determined);
 }
 
 }  // namespace
@@ -121,7 +123,9 @@ void register_networks(py::module_& module) {
         .def(py::init(&make_reference), py::arg("arrays"), py::kw_only(), py::arg("heads"),
              py::arg("bfloat16") = false, py::arg("instructions") = "auto")
         .def("answer", &answers_of, py::arg("radius"), py::arg("angle"), py::arg("intensity"),
-             py::arg("count"), "Matrices (N, 3, 3) and phases (N,) of patterns, by the bins of their disks.");
+             py::arg("count"),
+             "Matrices (N, 3, 3) and phases (N,) of patterns, by the bins of their disks, and whether the "
+             "network's output determines the matrices (N,).");
 }
 
 }  // namespace microinfer::bindings

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace microinfer::tests {
 
@@ -29,6 +31,12 @@ class SmallReference : public RandomArrays {
         add_linear("orientation_head.7", 9, kWidth / 8, 1.0);
         add_linear("phase_head.0", kWidth / 2, kWidth, 1.0);
         add_linear("phase_head.2", 2, kWidth / 2, 1.0);
+    }
+
+    /// Makes the network's output for every pattern this 3 x 3 matrix, row by row.
+    void set_output(std::vector<float> matrix) {
+        add("orientation_head.7.weight", {9, kWidth / 8}, std::vector<float>(9 * (kWidth / 8)));
+        add("orientation_head.7.bias", {9}, std::move(matrix));
     }
 
     ReferenceSettings settings = {2};

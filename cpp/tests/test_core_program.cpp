@@ -10,10 +10,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace microinfer;
@@ -70,7 +72,7 @@ TEST(CoreProgram, AnswersWhereAPosteriorFindsACrystal) {
     EXPECT_LT(valid, 60U) << "the test sees no pattern without a crystal";
 }
 
-TEST(CoreProgram, AnswersEveryPatternOfAReferenceModel) {
+TEST(CoreProgram, GivesTheAnswersOfAReferenceModel) {
     const SmallReference model;
     const auto network = make_reference_network(model.arrays(), model.settings);
     const auto program = core_program(model.safetensors(), model.settings, model.tokens, Numbers::float32);
@@ -79,13 +81,30 @@ TEST(CoreProgram, AnswersEveryPatternOfAReferenceModel) {
     ASSERT_GT(patterns, 30U);
     std::vector<float> matrix(9 * patterns);
     std::vector<std::int64_t> phase(patterns);
-    network->answer(disks.bins(), matrix.data(), phase.data());
+    const auto determined = std::make_unique<bool[]>(patterns);
+    network->answer(disks.bins(), matrix.data(), phase.data(), determined.get());
     const CandidateArrays found = program->candidates({}, disks);
     EXPECT_EQ(found.candidates, 1);
     EXPECT_EQ(found.matrix, matrix);
     EXPECT_EQ(found.phase, phase);
     EXPECT_EQ(found.probability, std::vector<float>(patterns, 0.0F));
-    EXPECT_EQ(found.valid, std::vector<std::uint8_t>(patterns, 1));
+    EXPECT_TRUE(std::equal(found.valid.begin(), found.valid.end(), determined.get()));
+}
+
+TEST(CoreProgram, AnswersWhereAReferenceModelDeterminesTheRotation) {
+    SmallReference model;
+    const PeakList peaks = random_peaks(60, 6);
+    const auto valid = [&](std::vector<float> output) {
+        model.set_output(std::move(output));
+        const auto program =
+            core_program(model.safetensors(), model.settings, model.tokens, Numbers::float32);
+        return program->candidates({}, disks_of(peaks.view(), model.tokens)).valid;
+    };
+    const std::vector<std::uint8_t> all(disks_of(peaks.view(), model.tokens).pattern.size(), 1);
+    const std::vector<std::uint8_t> none(all.size(), 0);
+    EXPECT_EQ(valid({1, 0, 0, 0, 1, 0, 0, 0, 1}), all);
+    EXPECT_EQ(valid({1, 0, 0, 0, 1, 0, 0, 0, -0.9F}), all);
+    EXPECT_EQ(valid({1, 0, 0, 0, 1, 0, 0, 0, -0.99F}), none);
 }
 
 TEST(CoreProgram, RefusesBinsThatAReferenceModelHasNot) {

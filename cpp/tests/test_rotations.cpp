@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -80,6 +81,25 @@ TEST(Rotations, TheLossGradientIsThatOfDifferences) {
         EXPECT_TRUE(std::abs(gradient[k] - expected) < 1e-5 * (1 + std::abs(expected)))
             << "gradient element " + std::to_string(k);
     }
+}
+
+TEST(Rotations, AMatrixDeterminesItsRotationUpToASensitivity) {
+    const auto expect = [](bool determined, float xx, float yy, float zz) {
+        for (const float size : {1e-20F, 1.0F, 1e20F}) {
+            const Matrix3<float> m = {{{size * xx, 0, 0}, {0, size * yy, 0}, {0, 0, size * zz}}};
+            EXPECT_EQ(is_determined(m, nearest_rotation(m)), determined)
+                << size << " diag(" << xx << ", " << yy << ", " << zz << ")";
+        }
+    };
+    expect(true, 1, 1, 1);
+    expect(true, -1, 1, -1);
+    // t tr(k^-1) of diag(1, 1, -c) is (2 - c) (1 / 2 + 2 / (1 - c))
+    expect(true, 1, 1, -0.957F);    // 49.0
+    expect(false, 1, 1, -0.9585F);  // 50.7
+    expect(false, 1, 1, -1);
+    expect(false, 1, 0, 0);
+    expect(false, 0, 0, 0);
+    expect(false, 1, 1, std::numeric_limits<float>::quiet_NaN());
 }
 
 TEST(Rotations, ProjectionsAreRotationsWithSymmetricFactors) {

@@ -82,7 +82,7 @@ class ReferenceNetwork:
         angle: NDArray[np.int32],
         intensity: NDArray[np.int32],
         count: NDArray[np.int32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]: ...
 
 # --- records
 def gather_records(

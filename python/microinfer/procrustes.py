@@ -1,4 +1,4 @@
-"""The rotation nearest to each matrix in torch's own operators alone, for models that leave Python."""
+"""The rotation nearest to each matrix in torch's own operators, for models that leave Python, and its certainty."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,8 @@ from torch import Tensor
 
 POWER = 2**7
 """Twice an eigenvalue problem's matrix is taken to this power; see `nearest_rotation`."""
+MOST_SENSITIVE = 50.0
+"""See `is_determined`; the core's, in procrustes_math.hpp, is the same."""
 
 _QUADRATIC = (
     # ww wx  wy  wz  xw xx xy xz  yw yx  yy yz  zw zx zy zz
@@ -77,3 +79,31 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     q = power.gather(-1, longest[..., None, None].expand(*power.shape[:-1], 1))
     q = q / q.square().sum(-2, keepdim=True).sqrt()
     return torch.unflatten((q @ q.mT).flatten(-2) @ quadratic.mT, -1, (3, 3)).to(matrix.dtype)
+
+
+def is_determined(matrix: Tensor, rotation: Tensor) -> Tensor:
+    r"""Whether each matrix determines the rotation nearest to it.
+
+    With the symmetric :math:`H = R^T M`, its trace t and :math:`K = t I - H`, a change of M by a share
+    :math:`\varepsilon` of t turns R by at most :math:`\sqrt 2 \, t \operatorname{tr}(K^{-1}) \, \varepsilon` radians.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        M, (B, 3, 3).
+    rotation : Tensor
+        R, the rotation nearest to each, (B, 3, 3).
+
+    Returns
+    -------
+    Tensor
+        (B,) bool, whether :math:`t \operatorname{tr}(K^{-1})` is below `MOST_SENSITIVE`. It is 4.5 where M is a
+        rotation itself and infinite where several rotations are equally near. False for a NaN.
+    """
+    m = matrix.double()
+    t = (rotation * m).sum((-2, -1))
+    # the invariants of H give those of K
+    second = (t.square() - m.square().sum((-2, -1))) / 2
+    determinant = (m[:, 0] * torch.linalg.cross(m[:, 1], m[:, 2])).sum(-1)
+    determined: Tensor = t * (t.square() + second) < MOST_SENSITIVE * (t * second - determinant)
+    return determined

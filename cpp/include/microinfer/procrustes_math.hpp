@@ -122,6 +122,32 @@ MICROINFER_HD Matrix3<T> nearest_rotation(const Matrix3<T>& m) {
     return multiply(u, transposed(v));
 }
 
+/// See is_determined().
+constexpr double kMostSensitive = 50.0;
+
+/// Whether m determines r, the rotation nearest to it.
+///
+/// With k as in nearest_rotation_gradient(), a change of m by a share e of t = tr(r^T m) turns r by at most
+/// sqrt(2) t tr(k^-1) e. Here t tr(k^-1), 4.5 where m is a rotation itself and infinite where several
+/// rotations are equally near, must be below kMostSensitive. False where an element is not finite.
+template <typename T>
+MICROINFER_HD bool is_determined(const Matrix3<T>& m, const Matrix3<T>& r) {
+    Matrix3<double> a;
+    double t = 0.0;
+    double square = 0.0;
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) {
+            a.m[i][j] = m.m[i][j];
+            t += r.m[i][j] * a.m[i][j];
+            square += a.m[i][j] * a.m[i][j];
+        }
+    }
+    // the invariants of h = r^T m, which is symmetric, give those of k = t I - h
+    const double second = 0.5 * (t * t - square);
+    const double determinant = dot(column(a, 0), cross(column(a, 1), column(a, 2)));
+    return t * (t * t + second) < kMostSensitive * (t * second - determinant);
+}
+
 /// Gradient with respect to m of the rotation r nearest to it, for the upstream gradient with respect to r.
 ///
 /// With the symmetric factor H = r^T m, a change dm turns r by dr = r [w]x, (tr(H) I - H) w = vee(r^T dm -

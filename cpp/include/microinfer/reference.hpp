@@ -64,9 +64,10 @@ class ReferenceNetwork {
 
     [[nodiscard]] const ReferenceSpec& spec() const;
 
-    /// Writes an orientation in py4DSTEM's convention, (patterns, 3, 3), and a phase, (patterns,), for every
-    /// pattern. Bins must lie in the spec's ranges. Patterns do not depend on each other.
-    void answer(const BinnedDisks& disks, float* matrix, std::int64_t* phase) const;
+    /// Writes an orientation in py4DSTEM's convention, (patterns, 3, 3), a phase, (patterns,), and whether
+    /// the network's output determines the orientation (is_determined() in procrustes_math.hpp), (patterns,),
+    /// for every pattern. Bins must lie in the spec's ranges. Patterns do not depend on each other.
+    void answer(const BinnedDisks& disks, float* matrix, std::int64_t* phase, bool* determined) const;
 
   private:
     class Implementation;

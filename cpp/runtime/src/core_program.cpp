@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -57,8 +58,10 @@ class ReferenceProgram : public Program {
                                              const Disks& disks) const override {
         const std::size_t patterns = disks.pattern.size();
         CandidateArrays found{1, std::vector<float>(9 * patterns), std::vector<std::int64_t>(patterns),
-                              std::vector<float>(patterns, 0.0F), std::vector<std::uint8_t>(patterns, 1)};
-        network_->answer(disks.bins(), found.matrix.data(), found.phase.data());
+                              std::vector<float>(patterns, 0.0F), std::vector<std::uint8_t>(patterns)};
+        const auto determined = std::make_unique<bool[]>(patterns);
+        network_->answer(disks.bins(), found.matrix.data(), found.phase.data(), determined.get());
+        std::copy_n(determined.get(), patterns, found.valid.begin());
         return found;
     }
 

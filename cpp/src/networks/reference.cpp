@@ -1,7 +1,7 @@
 #include "encoder.hpp"
 #include "linear.hpp"
 
-#include <microinfer/procrustes.hpp>
+#include <microinfer/procrustes_math.hpp>
 #include <microinfer/reference.hpp>
 #include <microinfer/thread_pool.hpp>
 
@@ -74,12 +74,12 @@ class ReferenceNetwork::Implementation {
     }
 
     void run(const BinnedDisks& disks, std::int64_t begin, std::int64_t end, float* matrix,
-             std::int64_t* phase) const {
+             std::int64_t* phase, bool* determined) const {
         DiskFeatures f = encoder_.features(disks.count + begin, end - begin);
         embed(disks, begin, f);
         encoder_(f);
         const auto latent = pool(f);
-        orient(latent.get(), f, matrix + 9 * begin);
+        orient(latent.get(), f, matrix + 9 * begin, determined + begin);
         tell_phases(latent.get(), f, phase + begin);
     }
 
@@ -128,7 +128,7 @@ class ReferenceNetwork::Implementation {
         return latent;
     }
 
-    void orient(const float* latent, const DiskFeatures& f, float* matrix) const {
+    void orient(const float* latent, const DiskFeatures& f, float* matrix, bool* determined) const {
         const Linear& first = orientation_head_[0];
         auto hidden = buffer(f.patterns * first.columns());
         first(latent, f.stride, f.patterns, hidden.get(), first.columns());
@@ -144,11 +144,12 @@ class ReferenceNetwork::Implementation {
             hidden = std::move(next);
             columns = layer.columns();
         }
-        std::vector<float> free(size(9 * f.patterns));
         for (std::int64_t p = 0; p < f.patterns; ++p) {
-            std::copy_n(hidden.get() + p * columns, 9, free.data() + 9 * p);
+            const Matrix3<float> free = load(hidden.get() + p * columns);
+            const Matrix3<float> rotation = nearest_rotation(free);
+            store(rotation, matrix + 9 * p);
+            determined[p] = is_determined(free, rotation);
         }
-        project_to_so3(free.data(), f.patterns, matrix);
     }
 
     void tell_phases(const float* latent, const DiskFeatures& f, std::int64_t* phase) const {
@@ -186,9 +187,10 @@ const ReferenceSpec& ReferenceNetwork::spec() const {
     return implementation_->spec;
 }
 
-void ReferenceNetwork::answer(const BinnedDisks& disks, float* matrix, std::int64_t* phase) const {
+void ReferenceNetwork::answer(const BinnedDisks& disks, float* matrix, std::int64_t* phase,
+                              bool* determined) const {
     parallel_for(disks.patterns, networks::kPatterns, [&](std::int64_t begin, std::int64_t end) {
-        implementation_->run(disks, begin, end, matrix, phase);
+        implementation_->run(disks, begin, end, matrix, phase, determined);
     });
 }
 

@@ -89,8 +89,10 @@ class FusedReference:
     def candidates(self, tokens: Tokens) -> Candidates:
         """The one answer for each tokenized pattern, see `FusedModel`."""
         arrays = map(_contiguous, (tokens.radius_bin, tokens.angle_bin, tokens.intensity_bin, tokens.count))
-        matrix, phase = map(torch.from_numpy, self._network.answer(*arrays))
-        return Candidates(matrix[:, None], phase[:, None], torch.zeros(len(phase), 1), tokens.valid)
+        matrix, phase, determined = map(torch.from_numpy, self._network.answer(*arrays))
+        return Candidates(
+            matrix[:, None], phase[:, None], torch.zeros(len(phase), 1), tokens.valid & determined
+        )
 
 
 class CoreForm(NamedTuple):

@@ -13,6 +13,7 @@ from microinfer.losses import project_to_so3, symmetry_min_geodesic
 from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.encoder import Block, initialise
 from microinfer.models.rounding import precise
+from microinfer.procrustes import is_determined
 from microinfer.tokens import Tokens, TokenSpec
 
 ANGLE_HARMONICS = 15
@@ -23,6 +24,8 @@ class ReferenceOutput(NamedTuple):
 
     matrix: Tensor
     """(B, 3, 3) rotation matrices."""
+    determined: Tensor
+    """(B,) bool, whether the network's output determines the rotation; see `is_determined`."""
     phase_logits: Tensor
     """(B, number of phases)."""
 
@@ -30,7 +33,9 @@ class ReferenceOutput(NamedTuple):
 class ReferenceModel(OrientationModel):
     """Transformer regression of the paper (Methods, "Model Architecture").
 
-    It gives one orientation and no probability for it: its confidence is 0 everywhere.
+    It gives one orientation and no probability for it: its confidence is 0 everywhere. Where the 3 x 3 matrix that
+    its network regresses leaves open which rotation is nearest (`microinfer.procrustes.is_determined`), it gives no
+    answer.
     """
 
     radius_table: Tensor
@@ -72,8 +77,9 @@ class ReferenceModel(OrientationModel):
             x = block(x, tokens.mask, None)
         weight = tokens.mask[..., None].to(x.dtype)
         latent = (precise(self.norm_out(x)) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
-        matrix = project_to_so3(self.orientation_head(latent).float().view(-1, 3, 3))
-        return ReferenceOutput(matrix, self.phase_head(latent).float())
+        free = self.orientation_head(latent).float().view(-1, 3, 3)
+        matrix = project_to_so3(free)
+        return ReferenceOutput(matrix, is_determined(free, matrix), self.phase_head(latent).float())
 
     def angle_table(self) -> Tensor:
         """Embeddings of all angular bins (paper, eq. 2), (bins, width)."""
@@ -102,7 +108,7 @@ class ReferenceModel(OrientationModel):
         """The one answer for each tokenized pattern."""
         confidence = output.matrix.new_zeros(output.matrix.shape[0], 1)
         phase = output.phase_logits.argmax(-1, keepdim=True)
-        return Candidates(output.matrix[:, None], phase, confidence, tokens.valid)
+        return Candidates(output.matrix[:, None], phase, confidence, tokens.valid & output.determined)
 
 
 def _sinusoids(bins: int, base: float, width: int) -> Tensor:

@@ -95,7 +95,8 @@ struct Answer {
     /// Correlation of the measured disks with the reflections that the answer predicts, in [0, 1]; NaN where
     /// invalid or not refined.
     float score;
-    /// Whether there is an answer: enough disks, no NaN among the peaks, and a crystal.
+    /// Whether there is an answer: enough disks, no NaN among the peaks, a crystal, and a rotation that the
+    /// network's output determines (the paper's model may leave it open).
     bool valid;
 };
 
