@@ -14,7 +14,7 @@ import pytest
 import torch
 from devices import needs_bfloat16
 from example_phases import PHASES
-from exporting import awkward_patterns, check_answers, padded, ragged
+from exporting import awkward_patterns, check_answers, leave_some_open, padded, ragged
 from hypothesis import given, settings
 from safetensors.numpy import load as load_arrays
 from test_tokens import SMALL, flat, scans
@@ -38,7 +38,8 @@ def reference_model() -> ReferenceModel:
     config = ModelConfig("reference", width=32, blocks=1, heads=4)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return ReferenceModel(config, (PHASES["Cu"], PHASES["Ti"]), TokenSpec(), {"name": "r"}).eval()
+        model = ReferenceModel(config, (PHASES["Cu"], PHASES["Ti"]), TokenSpec(), {"name": "r"}).eval()
+    return leave_some_open(model, seed=1)
 
 
 @pytest.fixture(scope="module")

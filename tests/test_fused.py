@@ -13,6 +13,7 @@ import pytest
 import torch
 from devices import needs_bfloat16
 from example_phases import PHASES
+from exporting import leave_some_open
 from torch._subclasses import FakeTensorMode
 
 import microinfer as mi
@@ -468,7 +469,7 @@ def reference_model():
         with torch.no_grad():  # either phase now and then
             logits = model(tokens_of_lengths(14, LENGTHS[1:])).phase_logits
             model.phase_head[-1].bias -= logits.median(0).values
-    return model.eval()
+    return leave_some_open(model.eval(), seed=1)
 
 
 def test_fused_reference_is_that_of_torch(reference_model, instructions):
@@ -476,16 +477,14 @@ def test_fused_reference_is_that_of_torch(reference_model, instructions):
     with torch.inference_mode():
         plain = reference_model.candidates(tokens)
     fused = FusedReference(reference_model, instructions=instructions).candidates(tokens)
-    assert len(plain.phase.unique()) == 2
+    assert len(plain.phase.unique()) == len(plain.valid.unique()) == 2
     assert torch.equal(fused.phase, plain.phase)
     assert torch.equal(fused.valid, plain.valid)
     assert torch.equal(fused.probability, plain.probability)
     torch.testing.assert_close(fused.matrix, plain.matrix, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("c", "determined"), [(0.957, True), (0.9585, False), (1.0, False), (math.nan, False)]
-)
+@pytest.mark.parametrize(("c", "determined"), [(0.88, True), (0.883, False), (1.0, False), (math.nan, False)])
 def test_a_reference_model_answers_where_its_output_determines_the_rotation(reference_model, c, determined):
     model = copy.deepcopy(reference_model)  # of which each output is diag(1, 1, -c)
     model.orientation_head[-1].weight.data.zero_()

@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <random>
 #include <string>
@@ -93,13 +94,20 @@ TEST(Rotations, AMatrixDeterminesItsRotationUpToASensitivity) {
     };
     expect(true, 1, 1, 1);
     expect(true, -1, 1, -1);
-    // t tr(k^-1) of diag(1, 1, -c) is (2 - c) (1 / 2 + 2 / (1 - c))
-    expect(true, 1, 1, -0.957F);    // 49.0
-    expect(false, 1, 1, -0.9585F);  // 50.7
+    // t^3 / det(k) of diag(1, 1, -c) is (2 - c)^3 / (2 (1 - c)^2)
+    expect(true, 1, 1, -0.88F);    // 48.8
+    expect(false, 1, 1, -0.883F);  // 50.9
     expect(false, 1, 1, -1);
     expect(false, 1, 0, 0);
     expect(false, 0, 0, 0);
     expect(false, 1, 1, std::numeric_limits<float>::quiet_NaN());
+    expect(false, 1, 1, std::numeric_limits<float>::infinity());
+    for (int i = 0; i < 100; ++i) {
+        auto opposite = about_z(0.1 * i);
+        std::transform(opposite.begin(), opposite.end(), opposite.begin(), std::negate<>());
+        const Matrix3<double> m = load(opposite.data());
+        EXPECT_FALSE(is_determined(m, nearest_rotation(m))) << i;
+    }
 }
 
 TEST(Rotations, ProjectionsAreRotationsWithSymmetricFactors) {
