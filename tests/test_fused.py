@@ -109,7 +109,8 @@ def test_all_candidates_of_the_shipped_model_are_those_of_torch(instructions):
     assert torch.equal(fused.valid, plain.valid)
     assert plain.valid.any()
     assert (tokens.valid & ~plain.valid).any()  # "no crystal" decides
-    torch.testing.assert_close(fused.probability, plain.probability, atol=2e-4, rtol=0)
+    torch.testing.assert_close(fused.probability, plain.probability, atol=1e-4, rtol=0)
+    assert (fused.probability - plain.probability).square().mean().sqrt() < 2e-6  # however high the densities
     present = plain.probability > 1e-2
     assert present[:, 1:].any()
     assert torch.equal(fused.phase[present], plain.phase[present])

@@ -22,7 +22,7 @@ from microinfer.config import ModelConfig
 from microinfer.models import ReferenceModel, load_model, save_model, shipped_models
 from microinfer.models.base import NO_CRYSTAL
 from microinfer.models.decode import TOP_CELLS, find_modes
-from microinfer.models.inplane import ORDERS, waves_of_angle
+from microinfer.models.inplane import ORDERS, peaks, waves_of_angle
 from microinfer.peaks import BraggPeaks
 from microinfer.symmetry import misorientation, random_orientations, zone_axis_frames, zone_axis_grid
 from microinfer.tokens import Tokens, TokenSpec, tokenize
@@ -160,6 +160,19 @@ def decode(logits, waves, frames, count=2):
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
     return zone_axis_frames(zone_axis_grid(CUBIC, 6.0))
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 100.0, 300.0])
+def test_large_waves_cost_the_masses_of_peaks_no_digits(size):
+    random = torch.randn(1000, len(ORDERS), 2, generator=torch.Generator().manual_seed(1))
+    waves = size * (random / torch.tensor(ORDERS)[:, None] ** 1.5).mT.flatten(1)
+    found, exact = (
+        peaks(waves.to(dtype), waves_of_angle().to(dtype))[1].double().sort(descending=True).values
+        for dtype in (torch.float32, torch.float64)
+    )
+    error = (found / exact - 1.0).abs()[exact > 1e-6]
+    assert error.median() < 3e-7
+    assert error.quantile(0.99) < 3e-5
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.011, 1.0, 3.1, -2.4])

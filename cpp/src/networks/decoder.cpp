@@ -83,12 +83,13 @@ float exponential(float x) {
     return x < -80.0F ? 0.0F : std::exp(x);
 }
 
-/// What a wave's real (then imaginary) part of 1 adds to the log-density at a point of the grid.
+/// What a wave's real (then imaginary) part of 1 adds to the log-density at a point of the grid, relative to
+/// that at the angle 0.
 float density_of_wave(const PosteriorSpec& spec, std::int64_t wave, std::int64_t point) {
     const double turned = 2.0 * std::numbers::pi *
                           static_cast<double>(spec.orders[wave % spec.order_count] * point) /
                           static_cast<double>(spec.angles);
-    return static_cast<float>(wave < spec.order_count ? std::cos(turned) : -std::sin(turned));
+    return static_cast<float>(wave < spec.order_count ? std::cos(turned) - 1.0 : -std::sin(turned));
 }
 
 }  // namespace
@@ -181,30 +182,34 @@ float Decoder::choose_cells(const float* logits, Scratch& scratch) const {
 /// Calls `each(n, order, cos(order * angle), sin(order * angle))` for every order.
 template <typename Each>
 void Decoder::for_orders(float angle, const Each& each) const {
-    const float c = std::cos(angle);
-    const float s = std::sin(angle);
-    float cosine = 1.0F;
-    float sine = 0.0F;
+    const double c = std::cos(double{angle});
+    const double s = std::sin(double{angle});
+    double cosine = 1.0;
+    double sine = 0.0;
     std::int64_t power = 0;
     for (std::size_t n = 0; n < orders_.size(); ++n) {  // which rise
         for (; power < orders_[n]; ++power) {
-            const float next = cosine * c - sine * s;
+            const double next = cosine * c - sine * s;
             sine = sine * c + cosine * s;
             cosine = next;
         }
-        each(n, static_cast<float>(orders_[n]), cosine, sine);
+        each(n, static_cast<double>(orders_[n]), cosine, sine);
     }
 }
 
-/// Waves of the density whose zero lies at the angle.
-void Decoder::turn(float* waves, float angle) const {
+/// Makes waves those of the density whose zero lies at the angle; returns by how much the log-density is
+/// higher there than at the zero so far.
+float Decoder::turn(float* waves, float angle) const {
     const std::size_t imaginary = orders_.size();
-    for_orders(angle, [&](std::size_t n, float, float c, float s) {
-        const float a = waves[n];
-        const float b = waves[imaginary + n];
-        waves[n] = a * c - b * s;
-        waves[imaginary + n] = a * s + b * c;
+    double higher = 0.0;
+    for_orders(angle, [&](std::size_t n, double, double c, double s) {
+        const double a = waves[n];
+        const double b = waves[imaginary + n];
+        higher += a * (c - 1.0) - b * s;
+        waves[n] = static_cast<float>(a * c - b * s);
+        waves[imaginary + n] = static_cast<float>(a * s + b * c);
     });
+    return static_cast<float>(higher);
 }
 
 /// From a grid point to the maximum beside it, by Newton's method within one grid step.
@@ -212,16 +217,16 @@ float Decoder::climb(const float* waves, float start) const {
     const std::size_t imaginary = orders_.size();
     float angle = start;
     for (int iteration = 0; iteration < 3; ++iteration) {
-        float slope = 0.0F;
-        float curvature = 0.0F;
-        for_orders(angle, [&](std::size_t n, float order, float c, float s) {
+        double slope = 0.0;
+        double curvature = 0.0;
+        for_orders(angle, [&](std::size_t n, double order, double c, double s) {
             slope -= order * (waves[n] * s + waves[imaginary + n] * c);
             curvature -= order * order * (waves[n] * c - waves[imaginary + n] * s);
         });
-        const float step = curvature < 0.0F ? -slope / std::min(curvature, -1e-6F)
-                           : slope > 0.0F   ? step_
-                           : slope < 0.0F   ? -step_
-                                            : 0.0F;
+        const auto step = static_cast<float>(curvature < 0.0 ? -slope / std::min(curvature, -1e-6)
+                                             : slope > 0.0   ? step_
+                                             : slope < 0.0   ? -step_
+                                                             : 0.0);
         angle = start + std::clamp(angle + step - start, -step_, step_);
     }
     return angle;
@@ -231,7 +236,8 @@ void Decoder::find_candidates(Scratch& scratch) const {
     const std::int64_t numbers = 2 * static_cast<std::int64_t>(orders_.size());
     const std::int64_t columns = density_.columns();
     density_(scratch.waves.data(), numbers, scratch.cells, scratch.density.data(), columns);
-    // The grid is laid upon the highest peak, so that it turns with the pattern.
+    // The grid is laid upon the highest peak, so that it turns with the pattern, and the log-density is
+    // relative to that peak's: where it counts it is small, so that float32 holds enough of its digits.
     for (std::int64_t c = 0; c < scratch.cells; ++c) {
         const float* const density = scratch.density.data() + c * columns;
         float* const waves = scratch.waves.data() + c * numbers;
@@ -284,11 +290,11 @@ float Decoder::mass(const float* waves, float angle, Scratch& scratch, float tot
     const std::size_t orders = orders_.size();
     float* const turned = scratch.turned.data();
     std::copy_n(waves, 2 * orders, turned);
-    turn(turned, angle);
+    const float higher = turn(turned, angle);
     float sum = 0.0F;
     for (std::size_t w = 0; w < size(2 * window_ + 1); ++w) {
         const float* const wave = window_waves_.data() + w * 2 * orders;
-        float value = -total;
+        float value = higher - total;
         for (std::size_t n = 0; n < 2 * orders; ++n) {
             value += turned[n] * wave[n];
         }

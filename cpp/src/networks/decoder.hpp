@@ -70,7 +70,7 @@ class Decoder {
     void measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const;
     template <typename Weigh>
     [[nodiscard]] Matrix3<double> mean(const Scratch& scratch, std::int64_t phase, const Weigh& weigh) const;
-    void turn(float* waves, float angle) const;
+    float turn(float* waves, float angle) const;
     [[nodiscard]] float climb(const float* waves, float start) const;
 
     const Kernels& kernels_;

@@ -22,9 +22,8 @@ WINDOW = 3
 
 
 def waves_of_angle() -> Tensor:
-    """Matrix (W, ANGLES) that takes waves to the log-density on the grid, up to a constant."""
-    turned = torch.tensor(ORDERS)[:, None] * (torch.arange(ANGLES) * STEP)
-    return torch.cat([turned.cos(), -turned.sin()])
+    """Matrix (W, ANGLES) that takes waves to the log-density on the grid, relative to that at the angle 0."""
+    return _density_of_waves(torch.arange(ANGLES, dtype=torch.float64) * STEP).float().T.contiguous()
 
 
 def peaks(waves: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +43,8 @@ def peaks(waves: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     mass : Tensor, shape (..., PEAKS)
         The probability of each, 0 where there are fewer peaks.
     """
-    # The grid is laid upon the highest peak, so that it turns with the pattern.
+    # The grid is laid upon the highest peak, so that it turns with the pattern, and the log-density is relative to
+    # that peak's: where it counts it is small, so that float32 holds enough of its digits.
     top = _climb(waves, (waves @ table).argmax(-1, keepdim=True).float() * STEP)
     waves = _turn(waves, top)
     log_density = waves @ table
@@ -53,15 +53,22 @@ def peaks(waves: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     angle = _climb(waves, index.float() * STEP)
     window = torch.arange(-WINDOW, WINDOW + 1, device=index.device)
     around = _turn(waves[..., None, :], angle[..., None]) @ table[:, window]
-    mass = (around.logsumexp(-1) - log_density.logsumexp(-1, keepdim=True)).exp()
+    higher = (waves[..., None, :] * _density_of_waves(angle).to(waves.dtype)).sum(-1)
+    mass = (higher + around.logsumexp(-1) - log_density.logsumexp(-1, keepdim=True)).exp()
     return angle + top, mass.masked_fill(height.isinf(), 0.0)
+
+
+def _density_of_waves(angle: Tensor) -> Tensor:
+    """What waves of 1 add to the log-density at the angles (...), relative to that at the angle 0: (..., W) float64."""
+    turned = angle.double()[..., None] * torch.tensor(ORDERS, device=angle.device)
+    return torch.cat([turned.cos() - 1.0, -turned.sin()], -1)
 
 
 def _turn(waves: Tensor, angle: Tensor) -> Tensor:
     """Waves (..., W) of the density whose zero lies at the angle (..., 1)."""
     a, b = waves.chunk(2, -1)
-    turned = angle * torch.tensor(ORDERS, device=angle.device)
-    cos, sin = turned.cos(), turned.sin()
+    turned = angle.double() * torch.tensor(ORDERS, device=angle.device)
+    cos, sin = turned.cos().to(waves.dtype), turned.sin().to(waves.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
