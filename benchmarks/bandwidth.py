@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from microinfer import benchmark as bench
-from microinfer.device import torch_device
+from microinfer.crystals.symmetry import random_orientations
 from microinfer.models import load_model
-from microinfer.symmetry import random_orientations
-from microinfer.tokens import tokenize_arrays
+from microinfer.models.device import torch_device
+from microinfer.ops.tokens import tokenize_arrays
 
 PAIRS = 1 << 20
 COPIED = 1 << 28  # bytes

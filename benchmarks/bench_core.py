@@ -5,17 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from microinfer.losses import symmetry_min_geodesic
-from microinfer.peaks import BraggPeaks
-from microinfer.simulation import load_structure
-from microinfer.symmetry import random_orientations
-from microinfer.tokens import DEFAULT_SPEC, TokenSpec, tokenize
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import random_orientations
+from microinfer.ops.rotations import symmetry_min_geodesic
+from microinfer.ops.token_spec import DEFAULT_SPEC, TokenSpec
+from microinfer.ops.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 BATCH = 1024
 
 
 def numpy_tokenize(peaks: BraggPeaks, spec: TokenSpec) -> tuple[np.ndarray, ...]:
-    """The rule of `microinfer.tokens` on whole arrays: the same outputs in the same order."""
+    """The rule of `microinfer.ops.tokens` on whole arrays: the same outputs in the same order."""
     patterns = len(peaks)
     of_pattern = np.repeat(np.arange(patterns), peaks.counts)  # [P]
     table = np.stack([peaks.qx, peaks.qy, peaks.intensity])

@@ -30,8 +30,8 @@ from microinfer import _core
 from microinfer.export import export_model
 from microinfer.mapping.inference import Inference
 from microinfer.models import OrientationModel
-from microinfer.peaks import BraggPeaks
-from microinfer.tokens import tokenize
+from microinfer.ops.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 EXAMPLE = Path(__file__).parents[1] / "cpp" / "examples" / "acquisition"
 PATTERNS, ROWS = 10_240, 200

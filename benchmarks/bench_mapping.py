@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from microinfer.benchmark import template_matcher
-from microinfer.config import SimulationConfig
+from microinfer.evaluation.timing import template_matcher
 from microinfer.mapping import map_orientations
 from microinfer.models import load_model, shipped_models
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.simulation.settings import SimulationConfig
 
 MATCHED = 256  # patterns: what a call costs beside them no longer counts
 

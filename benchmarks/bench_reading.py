@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from microinfer.io import read_peaks
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks import read_peaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 
 def read_with_py4dstem(path: Path) -> list[np.ndarray]:

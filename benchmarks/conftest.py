@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from microinfer import _core
-from microinfer.config import SimulationConfig
-from microinfer.peaks import BraggPeaks
-from microinfer.simulation import PatternSimulator, load_structure
-from microinfer.symmetry import random_orientations
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import random_orientations
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.simulation import PatternSimulator
+from microinfer.simulation.settings import SimulationConfig
 
 SEED = 8_128
 SCAN_SHAPE = (128, 128)

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import py4DSTEM
 
-from microinfer.config import SimulationConfig
-from microinfer.simulation import PatternSimulator, load_structure
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import random_orientations
+from microinfer.simulation import PatternSimulator
+from microinfer.simulation.settings import SimulationConfig
 from microinfer.simulation.testset import add_noise
-from microinfer.symmetry import random_orientations
 
 SEED = 4_711_000_001
 SHAPE = (48, 48)

@@ -19,7 +19,7 @@ from paper_procedure import BATCH, MAX_DISKS, WIDTH, map_as_in_the_paper, paper_
 from py4dstem_file import write_py4dstem
 
 from microinfer import benchmark as bench
-from microinfer.benchmark import Runs
+from microinfer.evaluation.timing import Runs
 from microinfer.mapping import map_to_file
 from microinfer.models import load_model
 
@@ -105,7 +105,7 @@ if __name__ == "__main__":
         write_py4dstem(path, bench.random_scan(patterns, shape, rng), shape, rng)
 
     def match(path: Path) -> dict[str, float]:
-        from microinfer.io import read_peaks
+        from microinfer.peaks import read_peaks
 
         matcher(read_peaks(path))
         return {}

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from microinfer.config import ModelConfig
-from microinfer.crystal import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase
 from microinfer.models import OrientationModel, build_model
-from microinfer.tokens import Tokens, TokenSpec
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens
 
 MAX_DISKS = 76
 BATCH = 512

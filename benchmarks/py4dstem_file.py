@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import py4DSTEM
 
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 PIXEL_SIZE = 0.02  # 1/Angstrom
 CENTRE = 128.0  # detector pixels

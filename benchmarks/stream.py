@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from microinfer import benchmark as bench
-from microinfer.config import ModelConfig
-from microinfer.io import open_peaks
 from microinfer.mapping import map_to_file
 from microinfer.mapping.job import MapJob
-from microinfer.mapping.mapfile import MapWriter
-from microinfer.mapping.result import MapBlock
+from microinfer.maps.map_file import MapWriter
+from microinfer.maps.orientation_map import MapBlock
 from microinfer.models import build_model, load_model
+from microinfer.models.settings import ModelConfig
+from microinfer.peaks import open_peaks
 
 SEED = 8_128
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import microinfer as mi
-from microinfer.analysis.errors import axis_misalignment
-from microinfer.config import SimulationConfig
-from microinfer.peaks import BraggPeaks
-from microinfer.simulation import PatternSimulator, load_structure
+from microinfer.crystals.errors import axis_misalignment
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import misorientation, random_orientations
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.simulation import PatternSimulator
+from microinfer.simulation.settings import SimulationConfig
 from microinfer.simulation.testset import add_noise
-from microinfer.symmetry import misorientation, random_orientations
 
 SEED = 6_128_128_000
 SHAPE = (128, 128)

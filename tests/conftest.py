@@ -7,10 +7,10 @@ import torch
 from example_phases import PHASES
 from hypothesis import settings
 
-from microinfer.config import ModelConfig
 from microinfer.models import PosteriorModel
-from microinfer.peaks import BraggPeaks
-from microinfer.tokens import TokenSpec
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # the tests' tensors are small: threads would wait for each other

@@ -4,7 +4,7 @@ import numpy as np
 from example_phases import PHASES
 from scipy.spatial.transform import Rotation
 
-from microinfer.mapping.result import ALTERNATIVES, OrientationMap
+from microinfer.maps.orientation_map import ALTERNATIVES, OrientationMap
 
 
 def random_map(*names, shape=(5, 4), seed=0, invalid=0.3, **kwargs):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from microinfer.crystal import CrystalPhase, lattice_basis
+from microinfer.crystals.phase import CrystalPhase, lattice_basis
 
 RHOMBOHEDRAL = (5.5, 5.5, 5.5, 55, 55, 55)
 PRIMITIVE = (2.556, 2.556, 2.556, 60, 60, 60)

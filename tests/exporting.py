@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 import microinfer as mi
+from microinfer.crystals.symmetry import misorientation
 from microinfer.models import OrientationModel, ReferenceModel
-from microinfer.peaks import BraggPeaks
-from microinfer.symmetry import misorientation
-from microinfer.tokens import tokenize
+from microinfer.ops.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 
 def awkward_patterns(count: int, seed: int) -> list[np.ndarray]:

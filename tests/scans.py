@@ -9,7 +9,7 @@ import py4DSTEM
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 PEAK = np.dtype([("qx", np.float64), ("qy", np.float64), ("intensity", np.float64)])
 CALIBRATION = "metadatabundle/calibration"

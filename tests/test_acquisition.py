@@ -20,11 +20,11 @@ from exporting import awkward_patterns, check_answers, leave_some_open
 from safetensors.numpy import load, save
 
 from microinfer import _core
-from microinfer.config import ModelConfig
 from microinfer.export import export_model
 from microinfer.export.core import RECORD as ARRAYS
 from microinfer.export.seal import seal
 from microinfer.models import OrientationModel, PosteriorModel, build_model
+from microinfer.models.settings import ModelConfig
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "cpp" / "examples" / "acquisition"

@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from microinfer.analysis.agreement import central_answers, zone_axis_deviation
-from microinfer.analysis.ambiguity import AmbiguitySettings, ceiling, count_alternatives
-from microinfer.analysis.correlation import kinematic_disks, random_at_distance, sparse_correlation
-from microinfer.analysis.errors import (
+from microinfer.crystals.errors import (
     INVALID_ERROR,
     axis_misalignment,
     density,
     density_mode,
     orientation_errors,
 )
-from microinfer.analysis.reliability import reliability
-from microinfer.peaks import BraggPeaks
-from microinfer.symmetry import misorientation, zone_axis_frames
-from microinfer.tokens import tokenize
+from microinfer.crystals.symmetry import misorientation, zone_axis_frames
+from microinfer.evaluation.agreement import central_answers, zone_axis_deviation
+from microinfer.evaluation.ambiguity import AmbiguitySettings, ceiling, count_alternatives
+from microinfer.evaluation.correlation import kinematic_disks, random_at_distance, sparse_correlation
+from microinfer.evaluation.reliability import reliability
+from microinfer.ops.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 CU = PHASES["Cu"]
 pytestmark = [  # py4DSTEM's own
@@ -138,7 +138,7 @@ def test_reliability_refuses_unlike_shapes():
 def test_sparse_correlation_is_py4dstems_but_for_the_norm_of_the_reference():
     from emdfile import PointList
 
-    from microinfer.simulation import load_structure
+    from microinfer.crystals.structure import load_structure
 
     crystal = load_structure("Cu").to_py4dstem()
     crystal.calculate_structure_factors(1.6)

@@ -14,11 +14,11 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 import microinfer as mi
-from microinfer.analysis import phase_rings, radial_histogram
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model, save_model
+from microinfer.peaks.radial import phase_rings, radial_histogram
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
 

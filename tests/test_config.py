@@ -5,17 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from microinfer.config import (
-    AugmentationConfig,
-    ModelConfig,
-    PhaseConfig,
-    SimulationConfig,
-    TrainingConfig,
-    load_config,
-    shipped_recipes,
-)
 from microinfer.evaluation.template_matching import TUNING_SEED
+from microinfer.models.settings import ModelConfig
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.testset import TEST_SEED
+from microinfer.training.config import AugmentationConfig, TrainingConfig, load_config, shipped_recipes
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from microinfer.crystal import CrystalPhase
-from microinfer.diffraction import diffracted_beams, electron_wavelength, excitation_errors, nearest_zone_axis
+from microinfer.crystals.diffraction import (
+    diffracted_beams,
+    electron_wavelength,
+    excitation_errors,
+    nearest_zone_axis,
+)
+from microinfer.crystals.phase import CrystalPhase
 
 
 @pytest.fixture(scope="module")

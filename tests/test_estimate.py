@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from microinfer.config import Config, ModelConfig, PhaseConfig, SimulationConfig, TrainingConfig
+from microinfer.models.settings import ModelConfig
 from microinfer.simulation import PatternSimulator, simulate_library
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.training import estimate, trainer
+from microinfer.training.config import Config, TrainingConfig
 
 # py4DSTEM and what it imports warn while they are imported
 pytestmark = [

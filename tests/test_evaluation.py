@@ -12,14 +12,16 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from microinfer.cli import app
-from microinfer.config import ModelConfig, PhaseConfig, SimulationConfig
+from microinfer.crystals.structure import load_structure
 from microinfer.evaluation import card_figures, evaluate, template_matching, write_report
 from microinfer.evaluation.answers import Answers, ensemble_answers, labelled_set
 from microinfer.evaluation.run import spread
 from microinfer.models import build_model, load_model, save_model
-from microinfer.simulation import load_library, load_structure, pattern_hash, simulate_test_sets
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.simulation import load_library, pattern_hash, simulate_test_sets
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.testset import add_noise
-from microinfer.tokens import TokenSpec
 
 pytestmark = [  # py4DSTEM's own
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

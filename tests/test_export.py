@@ -21,16 +21,17 @@ from test_tokens import SMALL, flat, scans
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import microinfer as mi
-from microinfer.config import ModelConfig
 from microinfer.export import export_model
 from microinfer.export.core import for_core
 from microinfer.export.program import Program
 from microinfer.export.tokenizer import pad_ragged, tokenize_padded
-from microinfer.losses import project_to_so3
 from microinfer.models import OrientationModel, ReferenceModel, save_model
 from microinfer.models.fused import core_form
-from microinfer.procrustes import nearest_rotation, operators_are_portable, portable_operators
-from microinfer.tokens import TokenSpec, tokenize_arrays
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.procrustes import nearest_rotation, operators_are_portable, portable_operators
+from microinfer.ops.rotations import project_to_so3
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import tokenize_arrays
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from microinfer.mapping.exports import export_frame
-from microinfer.mapping.result import ALTERNATIVES
+from microinfer.maps.frames_of_reference import export_frame
+from microinfer.maps.orientation_map import ALTERNATIVES
 
 SAME_FRAME = ["Cu", "Ti", "quartz", "P-31m", "forsterite", "triclinic"]
 

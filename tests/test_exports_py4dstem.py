@@ -12,8 +12,8 @@ from example_phases import PHASES, make_phase, turn
 from py4DSTEM.process.diffraction import Crystal
 from scipy.spatial.transform import Rotation
 
-from microinfer.mapping.result import ALTERNATIVES, OrientationMap
-from microinfer.symmetry import misorientation, zone_axis_frames
+from microinfer.crystals.symmetry import misorientation, zone_axis_frames
+from microinfer.maps.orientation_map import ALTERNATIVES, OrientationMap
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # py4DSTEM's own
 

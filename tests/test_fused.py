@@ -18,10 +18,9 @@ from torch._subclasses import FakeTensorMode
 
 import microinfer as mi
 from microinfer import _core
-from microinfer.config import ModelConfig
-from microinfer.device import multiplies_bfloat16, product_dtype
 from microinfer.mapping.inference import Inference
 from microinfer.models import PosteriorModel, ReferenceModel, inplane
+from microinfer.models.device import multiplies_bfloat16, product_dtype
 from microinfer.models.fused import FusedPosterior, FusedReference, core_form
 from microinfer.models.operations import matrix_operations
 from microinfer.models.rounding import (
@@ -34,8 +33,10 @@ from microinfer.models.rounding import (
     _weights,
     precise,
 )
-from microinfer.peaks import BraggPeaks
-from microinfer.tokens import Tokens, TokenSpec, tokenize
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens, tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 LENGTHS = [0, 1, 2, 3, 5, 8, 13, 16, 17, 29, 76, 4, 90, 6, 7, 9, 10, 11, 12, 31]
 
@@ -439,7 +440,7 @@ def test_bfloat16_is_refused_where_it_is_not_multiplied(small_model):
 @pytest.mark.parametrize(("multiplies", "gains"), [(False, False), (True, False), (True, True)])
 def test_auto_is_bfloat16_where_the_cpu_gains_by_it(multiplies, gains, monkeypatch):
     core = SimpleNamespace(multiplies_bfloat16=lambda: multiplies, gains_by_bfloat16=lambda: gains)
-    monkeypatch.setattr("microinfer.device._core", core)
+    monkeypatch.setattr("microinfer.models.device._core", core)
     cpu = [torch.device("cpu")]
     assert product_dtype(cpu, "auto") == (torch.bfloat16 if gains else torch.float32)
     assert product_dtype(cpu, "float32") == torch.float32

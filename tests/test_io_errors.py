@@ -14,8 +14,8 @@ import pytest
 from scans import CALIBRATION, PEAK, bragg_vectors, calibrated_vectors, random_points, save_vectors
 
 import microinfer as mi
-from microinfer.io.atomic import atomic_hdf5, atomic_output
-from microinfer.peaks import BraggPeaks
+from microinfer.files import atomic_hdf5, atomic_output
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 ROOT = "braggvectors_root"
 
@@ -272,8 +272,8 @@ def run(script: str) -> str:
 def test_read_only_folder_and_file() -> None:
     script = """
 import os, tempfile
-import microinfer.io
-from microinfer.peaks import BraggPeaks
+import microinfer.peaks.open
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 peaks = BraggPeaks([0, 1], [1.0], [1.0], [1.0], (1, 1))
 with tempfile.TemporaryDirectory() as folder:
@@ -310,9 +310,9 @@ def test_full_disk(tmp_path: Path) -> None:
     script = f"""
 import os, resource
 import numpy as np
-import microinfer.io
-from microinfer.io.atomic import atomic_hdf5
-from microinfer.peaks import BraggPeaks
+import microinfer.peaks.open
+from microinfer.files import atomic_hdf5
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 values = np.linspace(-1, 1, 20_000)
 peaks = BraggPeaks([0, 15_000, 20_000], values, -values, values + 2, (1, 2))
@@ -343,6 +343,6 @@ except OSError:
     pass
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 peaks.save(path)
-print(microinfer.io.read_peaks(path))
+print(microinfer.peaks.open.read_peaks(path))
 """
     assert run(script) == "BraggPeaks(1 x 2 scan positions, 20000 peaks)\n"

@@ -157,5 +157,5 @@ def test_other_objects_are_refused(scan: object, small_model: object) -> None:
 
 
 def test_py4dstem_is_not_imported() -> None:
-    code = "import sys, microinfer.mapping, microinfer.io.memory; sys.exit('py4DSTEM' in sys.modules)"
+    code = "import sys, microinfer.mapping, microinfer.peaks.memory; sys.exit('py4DSTEM' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from scans import calibrated_vectors, equal, peaks_of_scans, save_vectors
 
 import microinfer as mi
-from microinfer.io import convert_peaks, native
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks import convert_peaks, native
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_blocks_of_rows_equal_those_of_the_peaks(native_file: Path, scan: BraggP
 def test_whole_scan_is_joined_from_blocks(
     native_file: Path, scan: BraggPeaks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microinfer.io._BLOCK_POSITIONS", 20)  # two rows of 7 positions
+    monkeypatch.setattr("microinfer.peaks.open._BLOCK_POSITIONS", 20)  # two rows of 7 positions
     assert equal(mi.read_peaks(native_file), scan)
 
 
@@ -147,7 +147,7 @@ def test_a_converted_file_holds_the_same_peaks(
     tmp_path: Path, py4dstem_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "microinfer.io._BLOCK_POSITIONS", 8
+        "microinfer.peaks.open._BLOCK_POSITIONS", 8
     )  # two rows of 4 positions: the last block is shorter
     done: list[int] = []
     with mi.open_peaks(py4dstem_file, pixel_size=0.03) as reader:

@@ -25,8 +25,8 @@ from scans import (
 
 import microinfer as mi
 from microinfer._core import gather_records
-from microinfer.io import records
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks import records
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 SHAPE = (3, 5)
 REAL_DATA = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[2] / "shared" / "real"))

@@ -11,8 +11,8 @@ from devices import DEVICES
 from torch import Tensor
 
 from microinfer import _core
-from microinfer.losses import project_to_so3, symmetry_min_geodesic, symmetry_min_geodesic_index
-from microinfer.procrustes import MOST_SENSITIVE, is_determined, nearest_rotation
+from microinfer.ops.procrustes import MOST_SENSITIVE, is_determined, nearest_rotation
+from microinfer.ops.rotations import project_to_so3, symmetry_min_geodesic, symmetry_min_geodesic_index
 
 DTYPES = [torch.float32, torch.float64]
 

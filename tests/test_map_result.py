@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from microinfer.crystal import CrystalPhase
-from microinfer.mapping.mapfile import FORMAT_VERSION, MapWriter, load_map
-from microinfer.mapping.result import ALTERNATIVES, FIELDS, MapBlock, OrientationMap
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.maps.map_file import FORMAT_VERSION, MapWriter, load_map
+from microinfer.maps.orientation_map import ALTERNATIVES, FIELDS, MapBlock, OrientationMap
 
 CUBIC = Rotation.create_group("O").as_matrix()
 COPPER = CrystalPhase(
@@ -235,9 +235,9 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from microinfer.crystal import CrystalPhase
-from microinfer.mapping.mapfile import MapWriter
-from microinfer.mapping.result import MapBlock
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.maps.map_file import MapWriter
+from microinfer.maps.orientation_map import MapBlock
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

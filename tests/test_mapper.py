@@ -13,11 +13,12 @@ from devices import needs_bfloat16
 
 import microinfer as mi
 from microinfer import _core
-from microinfer.device import torch_device
-from microinfer.mapping import OrientationMap, map_to_file
+from microinfer.crystals.symmetry import misorientation
+from microinfer.mapping import map_to_file
 from microinfer.mapping.job import MapJob, RowBlock
+from microinfer.maps.orientation_map import OrientationMap
+from microinfer.models.device import torch_device
 from microinfer.models.fused import FusedPosterior
-from microinfer.symmetry import misorientation
 
 DIRECT_BEAM = 1  # peaks at every position of `scan` that are no disks
 
@@ -101,7 +102,7 @@ def test_several_devices_share_a_map(scan, small_model, whole, tmp_path, device)
 def test_several_devices_multiply_the_same_numbers(scan, small_model, monkeypatch):
     float32 = mi.map_orientations(scan, small_model, device="cpu", dtype="float32")
     one_of_two = itertools.cycle([True, False])
-    monkeypatch.setattr("microinfer.device.gains_by_bfloat16", lambda device: next(one_of_two))
+    monkeypatch.setattr("microinfer.models.device.gains_by_bfloat16", lambda device: next(one_of_two))
     shared = mi.map_orientations(scan, small_model, device="cpu,cpu", block_rows=1)
     assert shared.dtype == float32.dtype == "float32"
     assert_identical(shared, float32)

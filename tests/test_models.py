@@ -18,14 +18,15 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
-from microinfer.config import ModelConfig
+from microinfer.crystals.symmetry import misorientation, random_orientations, zone_axis_frames, zone_axis_grid
 from microinfer.models import ReferenceModel, load_model, save_model, shipped_models
 from microinfer.models.base import NO_CRYSTAL
 from microinfer.models.decode import TOP_CELLS, find_modes
 from microinfer.models.inplane import ORDERS, peaks, waves_of_angle
-from microinfer.peaks import BraggPeaks
-from microinfer.symmetry import misorientation, random_orientations, zone_axis_frames, zone_axis_grid
-from microinfer.tokens import Tokens, TokenSpec, tokenize
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens, tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 CUBIC = PHASES["Cu"].operators
 
@@ -397,8 +398,8 @@ for name in ("orix", "py4DSTEM", "matplotlib", "diffpy"):
     sys.modules[name] = None
 import numpy as np
 from microinfer.models import load_model
-from microinfer.peaks import BraggPeaks
-from microinfer.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.ops.tokens import tokenize
 peaks = BraggPeaks.from_patterns([np.array([[0.5, 0.1, 1.0], [0.2, -0.6, 0.5], [-0.5, -0.1, 0.9]])], (1, 1))
 print(load_model({str(path)!r}).predict(tokenize(peaks)).valid.tolist())
 """

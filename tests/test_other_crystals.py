@@ -5,20 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from microinfer.config import (
-    AugmentationConfig,
-    Config,
-    ModelConfig,
-    PhaseConfig,
-    SimulationConfig,
-    TrainingConfig,
-)
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import misorientation, random_orientations
 from microinfer.mapping import map_orientations
 from microinfer.models import load_model
-from microinfer.peaks import BraggPeaks
-from microinfer.simulation import PatternSimulator, load_structure
-from microinfer.symmetry import misorientation, random_orientations
+from microinfer.models.settings import ModelConfig
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.simulation import PatternSimulator
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.training import train
+from microinfer.training.config import AugmentationConfig, Config, TrainingConfig
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scans import equal, peaks_of_scans
 
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 
 def arguments(**changes: Any) -> dict[str, Any]:

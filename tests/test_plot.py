@@ -7,10 +7,10 @@ from example_phases import PHASES, turn
 from matplotlib.image import imread
 from scipy.spatial.transform import Rotation
 
-from microinfer.diffraction import diffracted_beams
-from microinfer.ipf import INVALID_GREY, ipf_colors
-from microinfer.mapping.result import OrientationMap
-from microinfer.peaks import BraggPeaks
+from microinfer.crystals.diffraction import diffracted_beams
+from microinfer.maps.ipf import INVALID_GREY, ipf_colors
+from microinfer.maps.orientation_map import OrientationMap
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 
 def grain_map(*names, shape=(12, 9), qr_calibrated=True, **kwargs):
@@ -203,7 +203,7 @@ def test_pattern_needs_the_same_scan_a_position_and_a_voltage():
 
 def test_import_needs_neither_matplotlib_nor_orix():
     code = (
-        "import sys, microinfer.plot, microinfer.diffraction, microinfer.mapping.mapfile;"
+        "import sys, microinfer.maps.figures, microinfer.crystals.diffraction, microinfer.maps.map_file;"
         "print([name for name in ('matplotlib', 'orix', 'scipy', 'diffpy') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

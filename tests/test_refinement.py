@@ -9,13 +9,14 @@ from scipy.spatial.transform import Rotation
 
 import microinfer as mi
 from microinfer import _core
-from microinfer.config import SimulationConfig
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import misorientation, random_orientations
 from microinfer.models import Candidates
-from microinfer.peaks import BraggPeaks
-from microinfer.refinement import Refinement, RefinementSettings
-from microinfer.simulation import PatternSimulator, load_structure
-from microinfer.symmetry import misorientation, random_orientations
-from microinfer.tokens import tokenize
+from microinfer.models.refinement import Refinement, RefinementSettings
+from microinfer.ops.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.simulation import PatternSimulator
+from microinfer.simulation.settings import SimulationConfig
 
 pytestmark = [  # py4DSTEM's own
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

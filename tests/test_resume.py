@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from microinfer import _core
+from microinfer import files as output_files
 from microinfer.cli import app
-from microinfer.io import atomic
-from microinfer.io.native import NativeReader
-from microinfer.mapping import map_to_file, mapfile
+from microinfer.mapping import map_to_file
+from microinfer.maps import map_file
 from microinfer.models import save_model
+from microinfer.peaks.native import NativeReader
 
 ROWS_DONE = 5
 OPTIONS = {"device": "cpu", "block_rows": 1}
@@ -121,7 +122,7 @@ map_to_file(StoppedScan(mi.read_peaks("scan.h5"), ROWS_DONE, wait), "small.safet
 
 ON_THE_COMMAND_LINE = """
 from microinfer.cli import app
-from microinfer.io.native import NativeReader
+from microinfer.peaks.native import NativeReader
 
 read_rows = NativeReader.read_rows
 NativeReader.read_rows = lambda reader, *rows: (rows[0] >= ROWS_DONE and wait(), read_rows(reader, *rows))[1]
@@ -162,11 +163,12 @@ def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
 FULL_DISK = """
 import os, resource, sys
 import microinfer as mi
-from microinfer.mapping import map_to_file, mapfile
+from microinfer.mapping import map_to_file
+from microinfer.maps import map_file
 sys.path.insert(0, sys.argv[1])
 from test_resume import OPTIONS, content
 
-mapfile.CHUNK_POSITIONS = 7  # the file grows with every row
+map_file.CHUNK_POSITIONS = 7  # the file grows with every row
 model = mi.load_model("small.safetensors")
 whole = content("whole.h5")
 map_to_file("scan.h5", model, "map.h5", **OPTIONS)
@@ -216,7 +218,7 @@ class Disk:
 
     def __init__(self, monkeypatch):
         self.writes, self.last = 0, None
-        remember = atomic._Sink._remember
+        remember = output_files._Sink._remember
 
         def write(sink, *arguments):
             self.writes += 1
@@ -224,13 +226,13 @@ class Disk:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             remember(sink, *arguments)
 
-        monkeypatch.setattr(atomic._Sink, "_remember", write)
+        monkeypatch.setattr(output_files._Sink, "_remember", write)
 
 
 @pytest.mark.parametrize("share", np.linspace(0.05, 1.0, 20))
 def test_no_write_that_fails_damages_what_was_finished(files, scan, share, monkeypatch):
     model, disk = mi.load_model("small.safetensors"), Disk(monkeypatch)
-    monkeypatch.setattr(mapfile, "CHUNK_POSITIONS", 7)
+    monkeypatch.setattr(map_file, "CHUNK_POSITIONS", 7)
     map_to_file(scan, model, "map.h5", **OPTIONS)
     disk.last, disk.writes = round(share * disk.writes), 0
     with pytest.raises(OSError, match=r"cannot write the file: No space left on device.*map\.h5"):

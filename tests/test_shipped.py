@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import microinfer as mi
-from microinfer.config import SimulationConfig
-from microinfer.peaks import BraggPeaks
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import misorientation, zone_axis_frames
+from microinfer.ops.tokens import tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.bloch import PatternSimulator
-from microinfer.simulation.structure import load_structure
-from microinfer.symmetry import misorientation, zone_axis_frames
-from microinfer.tokens import tokenize
+from microinfer.simulation.settings import SimulationConfig
 
 pytestmark = [  # py4DSTEM's own
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -7,15 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from microinfer.config import Config, PhaseConfig, SimulationConfig
-from microinfer.simulation import (
-    PatternLibrary,
-    PatternSimulator,
-    load_library,
-    load_structure,
-    simulate_library,
-)
-from microinfer.symmetry import in_fundamental_cell, random_orientations
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations
+from microinfer.simulation import PatternLibrary, PatternSimulator, load_library, simulate_library
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+from microinfer.training.config import Config
 
 # py4DSTEM and what it imports warn while they are imported
 pytestmark = [

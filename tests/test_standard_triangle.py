@@ -5,16 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from microinfer.config import Config, PhaseConfig, SimulationConfig
-from microinfer.simulation import PatternSimulator, load_library, load_structure, simulate_library
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import misorientation, zone_axis_frames
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.simulation import PatternSimulator, load_library, simulate_library
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.standard_triangle import (
     interpolated_zone_axes,
     projected_symmetry,
     zone_axis_patterns,
 )
-from microinfer.symmetry import misorientation, zone_axis_frames
-from microinfer.tokens import TokenSpec
 from microinfer.training.augmentation import turned
+from microinfer.training.config import Config
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import microinfer
-from microinfer.config import Config, default_config, load_config
-from microinfer.crystal import CrystalPhase
-from microinfer.simulation import load_structure
-from microinfer.symmetry import (
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import (
     fibonacci_sphere,
     in_fundamental_cell,
     misorientation,
@@ -25,6 +24,7 @@ from microinfer.symmetry import (
     zone_axis_frames,
     zone_axis_grid,
 )
+from microinfer.training.config import Config, default_config, load_config
 
 # py4DSTEM and what it imports warn while they are imported
 pytestmark = [

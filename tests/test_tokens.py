@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from microinfer import _core
-from microinfer.peaks import BraggPeaks
-from microinfer.tokens import Tokens, TokenSpec, tokenize, tokenize_arrays
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens, tokenize, tokenize_arrays
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 SPEC = TokenSpec()
 SMALL = TokenSpec(

@@ -12,22 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microinfer.config import (
-    AugmentationConfig,
-    Config,
-    ModelConfig,
-    PhaseConfig,
-    SimulationConfig,
-    TrainingConfig,
-)
 from microinfer.mapping import map_orientations
 from microinfer.models import load_model
 from microinfer.models.base import NO_CRYSTAL, log_odds
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens
 from microinfer.simulation import PatternLibrary, simulate_library
-from microinfer.tokens import Tokens, TokenSpec
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.training import train, trainer
 from microinfer.training.augmentation import CHUNK_BATCHES, augmented, training_batches, turned
 from microinfer.training.calibration import fit_log_odds
+from microinfer.training.config import AugmentationConfig, Config, TrainingConfig
 
 # py4DSTEM and what it imports warn while they are imported
 pytestmark = [

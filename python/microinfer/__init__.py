@@ -6,29 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microinfer.export import export_model
-    from microinfer.io import open_peaks, read_peaks, write_peaks
-    from microinfer.losses import symmetry_min_geodesic
-    from microinfer.mapping import OrientationMap, load_map, map_orientations
+    from microinfer.mapping import map_orientations
+    from microinfer.maps.map_file import load_map
+    from microinfer.maps.orientation_map import OrientationMap
     from microinfer.models import load_model
-    from microinfer.peaks import BraggPeaks
-    from microinfer.tokens import TokenSpec, tokenize
+    from microinfer.ops.rotations import symmetry_min_geodesic
+    from microinfer.ops.token_spec import TokenSpec
+    from microinfer.ops.tokens import tokenize
+    from microinfer.peaks import open_peaks, read_peaks, write_peaks
+    from microinfer.peaks.bragg_peaks import BraggPeaks
 
 __version__ = _version("microinfer")
 
 # Looked up when first used: reading a file of peaks need not wait for torch.
 _MODULES = {
     "BraggPeaks": "microinfer.peaks",
-    "OrientationMap": "microinfer.mapping",
-    "TokenSpec": "microinfer.tokens",
+    "OrientationMap": "microinfer.maps.orientation_map",
+    "TokenSpec": "microinfer.ops.token_spec",
     "export_model": "microinfer.export",
-    "load_map": "microinfer.mapping",
+    "load_map": "microinfer.maps.map_file",
     "load_model": "microinfer.models",
     "map_orientations": "microinfer.mapping",
-    "open_peaks": "microinfer.io",
-    "read_peaks": "microinfer.io",
-    "symmetry_min_geodesic": "microinfer.losses",
-    "tokenize": "microinfer.tokens",
-    "write_peaks": "microinfer.io",
+    "open_peaks": "microinfer.peaks",
+    "read_peaks": "microinfer.peaks",
+    "symmetry_min_geodesic": "microinfer.ops.rotations",
+    "tokenize": "microinfer.ops.tokens",
+    "write_peaks": "microinfer.peaks",
 }
 
 __all__ = [

@@ -8,10 +8,11 @@ import typer
 from microinfer.cli.show import console, warnings_as_lines
 
 if TYPE_CHECKING:
-    from microinfer.config import Config, PhaseConfig
     from microinfer.evaluation import LabelledSet
     from microinfer.evaluation.run import Matching
     from microinfer.models import OrientationModel
+    from microinfer.simulation.settings import PhaseConfig
+    from microinfer.training.config import Config
 
 
 def evaluate(
@@ -117,9 +118,9 @@ def _simulated(
 
 def _matching(model: "OrientationModel", cif: list[str] | None, count: int, tuning: int) -> "Matching":
     """Tune template matching, on as many clean as noisy patterns of a seed of their own."""
+    from microinfer.crystals.structure import load_structure
     from microinfer.evaluation.run import Matching
     from microinfer.evaluation.template_matching import MatchParameters, tune, tuning_set
-    from microinfer.simulation import load_structure
 
     recipe = _recipe(model, "--template-matching")
     phases = _phases(recipe, cif)
@@ -138,7 +139,7 @@ def _matching(model: "OrientationModel", cif: list[str] | None, count: int, tuni
 
 
 def _recipe(model: "OrientationModel", what: str) -> "Config":
-    from microinfer.config import Config
+    from microinfer.training.config import Config
 
     if "recipe" not in model.card:
         raise ValueError(
@@ -151,7 +152,7 @@ def _phases(recipe: "Config", cif: list[str] | None) -> "tuple[PhaseConfig, ...]
     """The recipe's phases, with other structures where they are given."""
     from dataclasses import replace
 
-    from microinfer.simulation import load_structure
+    from microinfer.crystals.structure import load_structure
 
     if cif is not None:
         if len(cif) != len(recipe.phases):

@@ -10,7 +10,7 @@ import typer
 from microinfer.cli.show import console, facts, warnings_as_lines
 
 if TYPE_CHECKING:
-    from microinfer.benchmark import Runs, Utilisation
+    from microinfer.evaluation.timing import Runs, Utilisation
 
 SEED = 8_128
 PATTERNS = 256  # drawn; the scan repeats them, turned in-plane
@@ -37,8 +37,8 @@ def benchmark(
     import numpy as np
 
     from microinfer import benchmark as bench
-    from microinfer.device import torch_device
     from microinfer.models import load_model
+    from microinfer.models.device import torch_device
 
     loaded, target = load_model(model), torch_device(device)
     if min(shape) < 1:

@@ -17,7 +17,7 @@ def convert(
     pixel_size: PixelSize = None,
 ) -> None:
     """Copy a scan's peaks to microinfer's own form: calibrated, compact, fast to read."""
-    from microinfer.io import convert_peaks, open_peaks
+    from microinfer.peaks import convert_peaks, open_peaks
     from microinfer.progress import ProgressBar
 
     with (

@@ -8,7 +8,7 @@ import typer
 from microinfer.cli.show import console, duration, facts, model_table, warnings_as_lines
 
 if TYPE_CHECKING:
-    from microinfer.config import Config
+    from microinfer.training.config import Config
 
 
 def train(
@@ -32,7 +32,7 @@ def train(
     **microinfer train --cif Cu.cif** simulates a pattern library and trains on it with the default
     settings. How long it will take is measured and said first.
     """
-    from microinfer.config import default_config, load_config
+    from microinfer.training.config import default_config, load_config
 
     if config is None and cif is None:
         raise typer.BadParameter("give a configuration, or --cif FILE, or both")
@@ -64,7 +64,7 @@ def simulate(
     out: Annotated[Path, typer.Option(metavar="LIB.h5", help="The pattern library to write.")],
 ) -> None:
     """Simulate a library of diffraction patterns for training."""
-    from microinfer.config import load_config
+    from microinfer.training.config import load_config
 
     settings = load_config(config)
     from microinfer.simulation import simulate_library

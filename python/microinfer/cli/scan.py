@@ -11,8 +11,8 @@ from microinfer.cli.show import console, errors, facts, histogram, map_summary, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from microinfer.crystal import CrystalPhase
-    from microinfer.mapping import OrientationMap
+    from microinfer.crystals.phase import CrystalPhase
+    from microinfer.maps.orientation_map import OrientationMap
 
 Scan = Annotated[
     Path, typer.Argument(metavar="SCAN", help="HDF5 file of Bragg peaks: py4DSTEM or microinfer.")
@@ -83,9 +83,10 @@ def map_scan(
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
     **--resume** goes on from there.
     """
-    from microinfer.io import open_peaks
-    from microinfer.io.atomic import partial_path
-    from microinfer.mapping import load_map, map_to_file
+    from microinfer.files import partial_path
+    from microinfer.mapping import map_to_file
+    from microinfer.maps.map_file import load_map
+    from microinfer.peaks import open_peaks
 
     selection = None if mask is None else _load_mask(mask)
     with (
@@ -141,8 +142,8 @@ def info(
     pixel_size: PixelSize = None,
 ) -> None:
     """Show a scan's shape, calibration and peaks, beside a phase's rings: a wrong pixel size is seen here."""
-    from microinfer.analysis import phase_rings, radial_histogram
-    from microinfer.io import open_peaks
+    from microinfer.peaks import open_peaks
+    from microinfer.peaks.radial import phase_rings, radial_histogram
 
     phases = _phases(phase, model, radius_max)
     with (
@@ -177,7 +178,8 @@ def demo(
     ),
 ) -> None:
     """Map a small simulated copper polycrystal and compare with its known orientations."""
-    from microinfer.mapping import load_map, map_to_file
+    from microinfer.mapping import map_to_file
+    from microinfer.maps.map_file import load_map
 
     data = Path(__file__).parents[1] / "data" / "demo"
     with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
@@ -210,7 +212,7 @@ def compare_with_truth(
     dict of str to str
         Rows to print. Inside grains an invalid answer counts as 45 degrees wrong.
     """
-    from microinfer.analysis.errors import RIGHT, orientation_errors
+    from microinfer.crystals.errors import RIGHT, orientation_errors
 
     vacuum = np.isnan(matrix).all(axis=(2, 3))
     inside = orientation_errors(
@@ -244,7 +246,7 @@ def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[C
     if phase is not None and model is not None:
         raise typer.BadParameter("give --phase or --model, not both")
     if phase is not None:
-        from microinfer.simulation import load_structure
+        from microinfer.crystals.structure import load_structure
 
         return (load_structure(phase).phase(radius_max),)
     if model is not None:

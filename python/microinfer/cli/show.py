@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from microinfer.analysis import RadialHistogram
-    from microinfer.analysis.radial import Ring
     from microinfer.mapping import MapReport
+    from microinfer.peaks.radial import RadialHistogram, Ring
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from microinfer.analysis.agreement import central_answers
-from microinfer.analysis.errors import (
+from microinfer.crystals.errors import (
     RIGHT,
     answered,
     axis_misalignment,
     density_mode,
     orientation_errors,
 )
-from microinfer.crystal import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.evaluation.agreement import central_answers
 from microinfer.mapping import map_orientations
 from microinfer.models import OrientationModel, build_model
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation import PatternLibrary, pattern_hash
 
 WITHIN = (1, 2, 3, 5)

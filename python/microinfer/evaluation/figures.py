@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.analysis.reliability import reliability
+from microinfer.evaluation.reliability import reliability
 from microinfer.evaluation.run import SetEvaluation
 from microinfer.evaluation.tables import DISK_GROUPS, SPREAD_LIMIT, thickness_groups
-from microinfer.io.atomic import atomic_output
+from microinfer.files import atomic_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

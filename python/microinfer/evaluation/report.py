@@ -21,7 +21,7 @@ from microinfer.evaluation.tables import (
     trust,
     trust_sentences,
 )
-from microinfer.io.atomic import atomic_output
+from microinfer.files import atomic_output
 
 
 def write_report(evaluation: Evaluation, path: str | Path) -> None:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.analysis.agreement import zone_axis_deviation
-from microinfer.analysis.ambiguity import count_alternatives
-from microinfer.analysis.correlation import kinematic_disks, random_at_distance, sparse_correlation
-from microinfer.config import SimulationConfig
+from microinfer.crystals.structure import Structure
+from microinfer.evaluation.agreement import zone_axis_deviation
+from microinfer.evaluation.ambiguity import count_alternatives
 from microinfer.evaluation.answers import (
     Answers,
     LabelledSet,
@@ -18,10 +17,11 @@ from microinfer.evaluation.answers import (
     model_answers,
     untrained,
 )
+from microinfer.evaluation.correlation import kinematic_disks, random_at_distance, sparse_correlation
 from microinfer.evaluation.template_matching import MatchParameters, TemplateMatcher
 from microinfer.models import OrientationModel
-from microinfer.simulation import Structure
-from microinfer.tokens import tokenize
+from microinfer.ops.tokens import tokenize
+from microinfer.simulation.settings import SimulationConfig
 
 HIGH_LOSS = 0.6
 """Radians above which an answer's loss is high (paper, Fig. S4)."""

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.analysis.ambiguity import ceiling
-from microinfer.analysis.errors import RIGHT
-from microinfer.analysis.reliability import reliability
+from microinfer.crystals.errors import RIGHT
+from microinfer.evaluation.ambiguity import ceiling
 from microinfer.evaluation.answers import WITHIN, Answers
+from microinfer.evaluation.reliability import reliability
 from microinfer.evaluation.run import SetEvaluation
 
 DISK_GROUPS: tuple[tuple[int, int | None], ...] = ((0, 1), (2, 4), (5, 8), (9, 13), (14, 21), (22, None))

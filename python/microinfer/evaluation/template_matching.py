@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.config import PhaseConfig, SimulationConfig
-from microinfer.crystal import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.structure import Structure
 from microinfer.evaluation.answers import Answers, LabelledSet, labelled_set
-from microinfer.peaks import BraggPeaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.progress import ProgressBar
-from microinfer.simulation import Structure, simulate_test_sets
+from microinfer.simulation import simulate_test_sets
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.simulate import CUBIC
 
 TUNING_SEED = 2_026_112_500

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from microinfer import __version__
-from microinfer.diffraction import electron_wavelength
+from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.export.seal import VERSION
 from microinfer.models import OrientationModel
-from microinfer.refinement import RefinementSettings
+from microinfer.models.refinement import RefinementSettings
 
 UNITS = {
     "qx": "1/Angstrom, along detector axis 0 (down the image), from the direct beam",

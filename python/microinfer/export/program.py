@@ -10,7 +10,7 @@ from torch.nn import functional
 from microinfer.export.tokenizer import pad_ragged, tokenize_padded
 from microinfer.models import OrientationModel
 from microinfer.models.rounding import RoundedProducts
-from microinfer.tokens import Tokens
+from microinfer.ops.tokens import Tokens
 
 
 class Answers(NamedTuple):

@@ -1,4 +1,4 @@
-"""Tokenization in torch's own operators: the rule of `microinfer.tokens`, for padded patterns."""
+"""Tokenization in torch's own operators: the rule of `microinfer.ops.tokens`, for padded patterns."""
 
 import math
 from typing import Any
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from microinfer.tokens import Tokens, TokenSpec
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens
 
 
 def tokenize_padded(peaks: Tensor, count: Tensor, spec: TokenSpec) -> Tokens:
     """Turn padded Bragg peaks into tokens.
 
-    Equal to `microinfer.tokens.tokenize_arrays`, the angle to rounding, but that a pattern without disks shows
+    Equal to `microinfer.ops.tokens.tokenize_arrays`, the angle to rounding, but that a pattern without disks shows
     the model one disk at radius 0, so that no answer becomes NaN on the way; its `count` stays 0.
 
     Parameters

@@ -18,9 +18,9 @@ from microinfer.export.core import add_arrays, for_core
 from microinfer.export.metadata import metadata
 from microinfer.export.program import Program
 from microinfer.export.seal import seal
-from microinfer.io.atomic import atomic_output
+from microinfer.files import atomic_output
 from microinfer.models import OrientationModel, load_model
-from microinfer.procrustes import portable_operators
+from microinfer.ops.procrustes import portable_operators
 
 ENTRIES = ("forward", "ragged", "candidates")
 """The methods of `Program` that a file offers."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from microinfer import __version__
-from microinfer.device import gains_by_bfloat16, torch_device
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource, RowBlock
 from microinfer.models import OrientationModel
+from microinfer.models.device import gains_by_bfloat16, torch_device
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from microinfer.device import product_dtype
-from microinfer.mapping.result import ALTERNATIVES, blank_arrays
+from microinfer.maps.orientation_map import ALTERNATIVES, blank_arrays
 from microinfer.models import Candidates, OrientationModel
+from microinfer.models.device import product_dtype
 from microinfer.models.fused import FusedModel, fused_model
+from microinfer.models.refinement import Refinement
 from microinfer.models.rounding import RoundedProducts
-from microinfer.refinement import Refinement
-from microinfer.tokens import Tokens
+from microinfer.ops.tokens import Tokens
 
 BATCH_ON_CPU, BATCH_ON_GPU = 1024, 4096
 
@@ -38,7 +38,7 @@ class Inference:
         Largest number of patterns that the model sees at once; None is `BATCH_ON_CPU` or `BATCH_ON_GPU`.
     dtype : str
         What the model's matrix products multiply: ``"auto"``, ``"float32"`` or ``"bfloat16"``, see
-        `microinfer.device.product_dtype`.
+        `microinfer.models.device.product_dtype`.
 
     Raises
     ------

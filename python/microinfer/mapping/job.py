@@ -15,11 +15,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
-from microinfer.device import product_dtype, torch_devices
 from microinfer.mapping.inference import Inference
 from microinfer.models import OrientationModel, load_model
-from microinfer.peaks import BraggPeaks
-from microinfer.tokens import Tokens, TokenSpec, tokenize
+from microinfer.models.device import product_dtype, torch_devices
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens, tokenize
+from microinfer.peaks.bragg_peaks import BraggPeaks
 
 BLOCK_POSITIONS = 16384  # scan positions read at a time, unless block_rows says otherwise
 K_MAX_EXCESS = 1.05  # disks beyond this many k_max were not in the model's library

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from microinfer.device import torch_device_names
-from microinfer.io import open_peaks
 from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource
 from microinfer.mapping.report import MapReport
-from microinfer.mapping.result import MapBlock, OrientationMap, blank_arrays, checked_arrays
 from microinfer.mapping.stream import Sink, relay, spread
 from microinfer.mapping.unfinished import UnfinishedMap
+from microinfer.maps.orientation_map import MapBlock, OrientationMap, blank_arrays, checked_arrays
 from microinfer.models import OrientationModel
-from microinfer.peaks import BraggPeaks
+from microinfer.models.device import torch_device_names
+from microinfer.peaks import open_peaks
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def map_orientations(
         Positions to map; the others are invalid.
     refine : str, optional
         ``"kinematic"`` polishes the model's candidates against the measured disks and ranks them again (see
-        `microinfer.refinement`); None gives the model's own answers.
+        `microinfer.models.refinement`); None gives the model's own answers.
     cluster : str, optional
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
         `microinfer.mapping.cluster`), each on the one device that `device` means to it.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from microinfer.crystal import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase
 
 STAGES = ("read", "tokenize", "infer", "write")
 

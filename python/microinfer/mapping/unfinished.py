@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.io.atomic import OutputFile, partial_path, resumable_hdf5
+from microinfer.files import OutputFile, partial_path, resumable_hdf5
 from microinfer.mapping.job import AnsweredBlock, MapJob, RowBlock, checksum_peaks
-from microinfer.mapping.mapfile import FORMAT, UNFINISHED_FORMAT, MapWriter
-from microinfer.mapping.result import MapBlock
+from microinfer.maps.map_file import FORMAT, UNFINISHED_FORMAT, MapWriter
+from microinfer.maps.orientation_map import MapBlock
 
 BLOCKS = "finished_blocks"  # dataset (n, 3): first row, row after the last, checksum of the peaks
 IDENTITY = "identity"  # attribute: JSON of MapJob.identity

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from microinfer.config import ModelConfig
-from microinfer.crystal import CrystalPhase
-from microinfer.tokens import Tokens, TokenSpec
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens
 
 NO_CRYSTAL = -1
 """Phase label of a pattern without a crystal."""

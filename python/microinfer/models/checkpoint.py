@@ -9,13 +9,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from microinfer.config import ModelConfig
-from microinfer.crystal import CrystalPhase
-from microinfer.io.atomic import atomic_output
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.files import atomic_output
 from microinfer.models.base import OrientationModel
 from microinfer.models.posterior import PosteriorModel
 from microinfer.models.reference import ReferenceModel
-from microinfer.tokens import TokenSpec
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
 
 FORMAT = "microinfer model"
 VERSION = 1

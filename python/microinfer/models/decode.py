@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from microinfer.losses import project_to_so3
 from microinfer.models import inplane
+from microinfer.ops.rotations import project_to_so3
 
 TOP_CELLS = 16
 """Cells that are looked at; the others hold next to no probability near a mode."""

@@ -16,7 +16,7 @@ from microinfer.models import decode, inplane
 from microinfer.models.base import Candidates, OrientationModel
 from microinfer.models.posterior import CANDIDATES, PosteriorModel, as_candidates
 from microinfer.models.reference import ReferenceModel
-from microinfer.tokens import Tokens
+from microinfer.ops.tokens import Tokens
 
 
 class FusedModel(Protocol):

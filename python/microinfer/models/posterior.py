@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microinfer.config import ModelConfig
-from microinfer.crystal import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.symmetry import zone_axis_frames, zone_axis_grid
 from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.decode import Modes, find_modes
 from microinfer.models.encoder import Block, initialise
 from microinfer.models.inplane import ANGLES, ORDERS, STEP, waves_of_angle
 from microinfer.models.rounding import precise
-from microinfer.symmetry import zone_axis_frames, zone_axis_grid
-from microinfer.tokens import Tokens, TokenSpec
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens
 
 CANDIDATES = 6
 """Modes that `PosteriorModel.candidates` gives."""

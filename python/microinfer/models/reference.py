@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microinfer.config import ModelConfig
-from microinfer.crystal import CrystalPhase
-from microinfer.losses import project_to_so3, symmetry_min_geodesic
+from microinfer.crystals.phase import CrystalPhase
 from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.encoder import Block, initialise
 from microinfer.models.rounding import precise
-from microinfer.procrustes import is_determined
-from microinfer.tokens import Tokens, TokenSpec
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.procrustes import is_determined
+from microinfer.ops.rotations import project_to_so3, symmetry_min_geodesic
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens
 
 ANGLE_HARMONICS = 15
 
@@ -34,7 +35,7 @@ class ReferenceModel(OrientationModel):
     """Transformer regression of the paper (Methods, "Model Architecture").
 
     It gives one orientation and no probability for it: its confidence is 0 everywhere. Where the 3 x 3 matrix that
-    its network regresses leaves open which rotation is nearest (`microinfer.procrustes.is_determined`), it gives no
+    its network regresses leaves open which rotation is nearest (`microinfer.ops.procrustes.is_determined`), it gives no
     answer.
     """
 

@@ -3,16 +3,13 @@
 from microinfer.simulation.bloch import PatternSimulator
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.simulate import simulate_library
-from microinfer.simulation.structure import Structure, load_structure
 from microinfer.simulation.testset import TestSets, pattern_hash, simulate_test_sets
 
 __all__ = [
     "PatternLibrary",
     "PatternSimulator",
-    "Structure",
     "TestSets",
     "load_library",
-    "load_structure",
     "pattern_hash",
     "simulate_library",
     "simulate_test_sets",

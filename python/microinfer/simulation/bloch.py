@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.config import SimulationConfig
-from microinfer.simulation.structure import Structure
+from microinfer.crystals.structure import Structure
+from microinfer.simulation.settings import SimulationConfig
 
 
 class PatternSimulator:

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.config import SimulationConfig
-from microinfer.crystal import CrystalPhase
-from microinfer.io.atomic import atomic_output
-from microinfer.peaks import BraggPeaks
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.files import atomic_output
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.simulation.settings import SimulationConfig
 
 _FORMAT = "microinfer pattern library"
 _LABELS = ("orientation", "phase", "zone", "thickness")

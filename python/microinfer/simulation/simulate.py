@@ -10,19 +10,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.config import Config, SimulationConfig
-from microinfer.io.atomic import require_writable
-from microinfer.peaks import BraggPeaks
+from microinfer.crystals.structure import Structure, load_structure
+from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations, zone_axis_frames
+from microinfer.files import require_writable
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.progress import track
 from microinfer.simulation.bloch import PatternSimulator
 from microinfer.simulation.library import PatternLibrary
+from microinfer.simulation.settings import LibrarySettings, SimulationConfig
 from microinfer.simulation.standard_triangle import (
     ZoneAxisPatterns,
     interpolated_zone_axes,
     zone_axis_patterns,
 )
-from microinfer.simulation.structure import Structure, load_structure
-from microinfer.symmetry import in_fundamental_cell, random_orientations, zone_axis_frames
 
 CUBIC = 24
 """Proper operators of the Laue class m-3m."""
@@ -30,7 +30,7 @@ BLOCK = 25  # zone axes in one parallel task
 
 
 def simulate_library(
-    config: Config,
+    config: LibrarySettings,
     path: str | Path | None = None,
     *,
     tasks: "list[SimulationTask] | None" = None,
@@ -43,7 +43,7 @@ def simulate_library(
 
     Parameters
     ----------
-    config : Config
+    config : LibrarySettings
         Phases and simulation.
     path : str or Path, optional
         Where to write the library.
@@ -114,7 +114,7 @@ class SimulationTask(NamedTuple):
         ]
 
 
-def library_tasks(config: Config) -> list[SimulationTask]:
+def library_tasks(config: LibrarySettings) -> list[SimulationTask]:
     """All zone axes of the library that a configuration describes, equally many for each phase."""
     return [
         task
@@ -136,7 +136,7 @@ def simulate_tasks(
     return track(blocks, "simulating", total=len(tasks), visible=progress)
 
 
-def _structures(config: Config) -> list[Structure]:
+def _structures(config: LibrarySettings) -> list[Structure]:
     return [load_structure(phase.structure, phase.name) for phase in config.phases]
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystals.symmetry import zone_axis_frames
 from microinfer.simulation.bloch import PatternSimulator
-from microinfer.symmetry import zone_axis_frames
 
 CORNERS = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
 """Corners of the standard triangle: [001], [011], [111]."""

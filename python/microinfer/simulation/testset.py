@@ -6,15 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.config import PhaseConfig, SimulationConfig
-from microinfer.peaks import BraggPeaks
+from microinfer.crystals.structure import load_structure
+from microinfer.crystals.symmetry import random_orientations
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.library import PatternLibrary
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.simulate import BLOCK, SimulationTask, simulate_tasks
-from microinfer.simulation.structure import load_structure
-from microinfer.symmetry import random_orientations
 
 TEST_SEED = 20_261_124
-"""Of the reported figures, plus the phase index; see `microinfer.config.TEST_SEEDS`."""
+"""Of the reported figures, plus the phase index; see `microinfer.simulation.settings.TEST_SEEDS`."""
 
 
 class TestSets(NamedTuple):
@@ -49,7 +49,8 @@ def simulate_test_sets(
     count : int
         Patterns in each set.
     seed : int
-        Seed of everything random, from `microinfer.config.TEST_SEEDS` on, so that no library was made with it.
+        Seed of everything random, from `microinfer.simulation.settings.TEST_SEEDS` on, so that no library was made
+        with it.
     processes : int, optional
         Worker processes; by default one for each core, 1 stays in this process.
     progress : bool

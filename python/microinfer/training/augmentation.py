@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from microinfer.config import AugmentationConfig
 from microinfer.models.base import NO_CRYSTAL
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ops.tokens import Tokens, tokenize_arrays
 from microinfer.simulation.library import PatternLibrary
-from microinfer.tokens import Tokens, TokenSpec, tokenize_arrays
+from microinfer.training.config import AugmentationConfig
 
 CHUNK_BATCHES = 64
 """Batches that are drawn together, so that patterns of nearly equal length can be put in one batch."""

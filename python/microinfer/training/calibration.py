@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from microinfer.analysis.errors import RIGHT, orientation_errors
+from microinfer.crystals.errors import RIGHT, orientation_errors
 from microinfer.models import OrientationModel
 from microinfer.models.base import log_odds
-from microinfer.refinement import Refinement
-from microinfer.tokens import Tokens
+from microinfer.models.refinement import Refinement
+from microinfer.ops.tokens import Tokens
 from microinfer.training.augmentation import Batch
 
 BATCH = 256

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from microinfer.config import Config
-from microinfer.device import torch_device
+from microinfer.models.device import torch_device
 from microinfer.simulation.library import PatternLibrary
 from microinfer.simulation.simulate import SimulationTask, default_processes, library_tasks, simulate_library
+from microinfer.training.config import Config
 from microinfer.training.trainer import (
     VALIDATION_PATTERNS,
     VALIDATIONS,

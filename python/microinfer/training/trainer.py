@@ -13,19 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from microinfer import __version__
-from microinfer.analysis.errors import RIGHT, orientation_errors
-from microinfer.config import Config, TrainingConfig
-from microinfer.device import multiplies_bfloat16, torch_device
-from microinfer.io.atomic import atomic_output
+from microinfer.crystals.errors import RIGHT, orientation_errors
+from microinfer.crystals.structure import load_structure
+from microinfer.files import atomic_output
 from microinfer.models import build_model, load_model, save_model
 from microinfer.models.base import NO_CRYSTAL
+from microinfer.models.device import multiplies_bfloat16, torch_device
+from microinfer.ops.tokens import Tokens
 from microinfer.progress import ProgressBar
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.simulate import simulate_library
-from microinfer.simulation.structure import load_structure
-from microinfer.tokens import Tokens
 from microinfer.training.augmentation import Batch, augmented, joined, training_batches, turned
 from microinfer.training.calibration import calibrate
+from microinfer.training.config import Config, TrainingConfig
 
 VALIDATION_PATTERNS = 2048
 VALIDATIONS = 20

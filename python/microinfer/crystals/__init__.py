@@ -1,0 +1,1 @@
+"""Crystal phases: lattice, symmetry, reflections, structures, and when an answer is right."""

@@ -1,0 +1,1 @@
+"""The orientation map: its arrays, files, exports and pictures."""

@@ -1,0 +1,115 @@
+"""Orientation maps as .ctf files (HKL, MTEX)."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microinfer.crystals.phase import CrystalPhase, lattice_basis
+from microinfer.files import atomic_output
+from microinfer.maps.euler import bunge_angles
+from microinfer.maps.frames_of_reference import ExportFrame, export_frame, orix_groups
+from microinfer.maps.orientation_map import OrientationMap
+from microinfer.maps.ranking import indexed_phase
+from microinfer.maps.to_orix import best_matrices, orix_coordinates, orix_order
+
+LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
+MICROMETRES = {"A": 1e-4, "Å": 1e-4, "Angstrom": 1e-4, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
+
+
+def to_ctf(omap: OrientationMap, path: str | Path) -> None:
+    """Write a .ctf file (HKL Channel text file).
+
+    Columns, tab separated: phase (from 1; 0 is not indexed), X (along Rx), Y (along Ry) in micrometres where
+    the scan has a unit of length, bands (0), error (0, or 3: no solution), Euler angles in degrees (passive
+    Bunge), mean angular deviation (0), band contrast (255 times the confidence), band slope (0). Phases have
+    one of the eleven Laue classes and no space group.
+
+    The Euler angles are in HKL's crystal frame, x along a* and z along c, which MTEX takes for .ctf files
+    too. For hexagonal and trigonal cells it is turned by 30 degrees about c from the frame with x along a.
+    orix 0.15 does not know of that: it reads the angles as they stand and takes x along a, so that its
+    orientations of a phase whose a* is not along a come out turned about c by the angle between them. For
+    orix, use `to_orix` or `to_ang`. orix cannot open a file with Laue class 10 (m-3) at all, since it looks
+    that class up as "m3".
+
+    Parameters
+    ----------
+    omap : OrientationMap
+        The map.
+    path : str or Path
+        The file; it appears once it is complete.
+
+    Raises
+    ------
+    ValueError
+        For a phase with operators of no Laue class.
+    OSError
+        If the file cannot be written.
+    """
+    frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
+    matrix = best_matrices(omap, [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames])
+    phase_id, indexed = orix_order(indexed_phase(omap)), orix_order(omap.valid)
+    x, y = orix_coordinates(omap)
+    euler = np.zeros((len(matrix), 3))
+    if indexed.any():
+        euler[indexed] = np.mod(np.degrees(bunge_angles(matrix[indexed])), 360.0)
+    scale = MICROMETRES.get(omap.scan_units, 1.0)
+    step = omap.scan_step * scale
+    zeros = np.zeros(len(matrix))
+    table = np.column_stack(
+        [
+            phase_id + 1,
+            x * scale,
+            y * scale,
+            zeros,
+            np.where(indexed, 0, 3),
+            euler,
+            zeros,
+            np.rint(255 * orix_order(omap.confidence)),
+            zeros,
+        ]
+    )
+    voltage = float(omap.model_card.get("voltage", 0.0))
+    lines = [
+        "Channel Text File",
+        f"Prj\t{Path(path).stem}",
+        f"Author\tmicroinfer {omap.version}",
+        "JobMode\tGrid",
+        f"XCells\t{omap.scan_shape[0]}",
+        f"YCells\t{omap.scan_shape[1]}",
+        f"XStep\t{step:.10g}",
+        f"YStep\t{step:.10g}",
+        "AcqE1\t0",
+        "AcqE2\t0",
+        "AcqE3\t0",
+        "Euler angles refer to Sample Coordinate system (CS0)!\tMag\t0\tCoverage\t100\tDevice\t0"
+        f"\tKV\t{voltage / 1e3:g}\tTiltAngle\t0\tTiltAxis\t0",
+        f"Phases\t{len(omap.phases)}",
+        *(_ctf_phase(phase, frame) for phase, frame in zip(omap.phases, frames, strict=True)),
+        "Phase\tX\tY\tBands\tError\tEuler1\tEuler2\tEuler3\tMAD\tBC\tBS",
+    ]
+    formats = ["%d", "%.10g", "%.10g", "%d", "%d", "%.5f", "%.5f", "%.5f", "%.4f", "%d", "%d"]
+    with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("\n".join(lines) + "\n")
+        np.savetxt(file, table, fmt=formats, delimiter="\t")
+
+
+def _laue_names(phase: CrystalPhase) -> list[str]:
+    own = orix_groups().get(phase.point_group)
+    return list(LAUE_CLASSES) if own is None else [own.laue.name, *LAUE_CLASSES]
+
+
+def _hkl_turn(lattice: tuple[float, ...]) -> NDArray[np.float64]:
+    """Rotation from the frame with a along x and c* along z to HKL's, a* along x and c along z."""
+    _, b, c = lattice_basis(lattice)
+    x = np.cross(b, c)
+    x /= np.linalg.norm(x)
+    z = c / np.linalg.norm(c)
+    return np.stack([x, np.cross(z, x), z])
+
+
+def _ctf_phase(phase: CrystalPhase, frame: ExportFrame) -> str:
+    lengths = ";".join(f"{value:.4f}" for value in frame.lattice[:3])
+    angles = ";".join(f"{value:.3f}" for value in frame.lattice[3:])
+    laue = LAUE_CLASSES.index(frame.symmetry.laue.name) + 1
+    return f"{lengths}\t{angles}\t{phase.name}\t{laue}\t0\t\t\t{phase.space_group}"

@@ -1,0 +1,141 @@
+"""Orientation maps as orix crystal maps."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microinfer.crystals.phase import CrystalPhase
+from microinfer.maps.frames_of_reference import ExportFrame, export_frame
+from microinfer.maps.orientation_map import OrientationMap
+from microinfer.maps.ranking import indexed_phase, rank_answers
+
+if TYPE_CHECKING:
+    from orix.crystal_map import CrystalMap, PhaseList
+
+# M of py4DSTEM's exporter is seen from a lab frame turned by 180 degrees about y
+PY4DSTEM_MIRROR = np.diag([1.0, -1.0, 1.0])
+
+
+def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalMap":
+    """Convert an orientation map to an orix CrystalMap.
+
+    The pixels are transposed, the orientations are not turned: orix x (columns) runs along the scan's Rx,
+    which is lab x in a QR-calibrated scan, orix y (rows) along Ry. A rotation is ``Rotation.from_matrix(T @
+    M)``, the lab to crystal (passive Bunge) convention that M has already; T is the identity unless the CIF's
+    setting differs from orix's (see `export_frame`). Phases keep their index as id.
+
+    Every point has several rotations, as after dictionary indexing with kikuchipy: the answer, then its
+    alternatives. ``orientations`` are those of the answers.
+
+    Parameters
+    ----------
+    omap : OrientationMap
+        The map.
+    py4dstem_compat : bool, default: False
+        Write ``T @ S @ M @ S`` with S = diag(1, -1, 1), as py4DSTEM 0.14.18's
+        ``orientation_map_to_orix_CrystalMap`` does, to compare with maps from there. It is the orientation
+        seen from a lab frame turned by 180 degrees about y, and right only for crystals with that two-fold
+        axis.
+
+    Returns
+    -------
+    orix.crystal_map.CrystalMap
+        With the properties ``confidence`` and ``score``, as in the map; ``scores``, the probability of each
+        rotation (the first is the confidence), by kikuchipy's name for what ranks them; ``rotation_phase_id``,
+        the phase of each rotation, since an alternative may be of another one than its point. Where there is no
+        answer or no alternative, the rotation is the identity, its phase -1 and its probability 0. Positions
+        without an answer are in the data, not indexed (phase id -1).
+    """
+    frames = [export_frame(phase) for phase in omap.phases]
+    ranking = rank_answers(omap)
+    matrix, phase = orix_order(ranking.matrix), orix_order(ranking.phase)
+    if py4dstem_compat:
+        matrix = PY4DSTEM_MIRROR @ matrix @ PY4DSTEM_MIRROR
+    properties = {
+        "confidence": orix_order(omap.confidence),
+        "score": orix_order(omap.score),
+        "scores": orix_order(ranking.probability),
+        "rotation_phase_id": phase.astype(np.int64),
+    }
+    turned = turn_phases(matrix, phase, [frame.rotation for frame in frames])
+    return crystal_map(omap, frames, turned, properties)
+
+
+def best_matrices(omap: OrientationMap, rotations: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The map's answers T @ M for the rotation T of each phase, the identity where invalid, in orix's order."""
+    phase = indexed_phase(omap)
+    matrix = omap.matrix.astype(np.float64)
+    matrix[phase < 0] = np.eye(3)
+    return turn_phases(orix_order(matrix), orix_order(phase), rotations)
+
+
+def orix_order(values: NDArray[Any] | None) -> NDArray[Any]:
+    """Values of scan positions, flat in orix's order: x = Rx runs fastest."""
+    assert values is not None
+    return np.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:])
+
+
+def orix_coordinates(omap: OrientationMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates x = Rx and y = Ry in the scan's units, flat in orix's order."""
+    rx, ry = np.indices(omap.scan_shape)
+    return rx.T.ravel() * omap.scan_step, ry.T.ravel() * omap.scan_step
+
+
+def turn_phases(
+    matrix: NDArray[np.float64], phase: NDArray[np.int16], rotations: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Turn the crystal frame of each phase: T @ M."""
+    turned = matrix.copy()
+    for index, rotation in enumerate(rotations):
+        turned[phase == index] = rotation @ matrix[phase == index]
+    return turned
+
+
+def crystal_map(
+    omap: OrientationMap,
+    frames: Sequence[ExportFrame],
+    matrix: NDArray[np.float64],
+    properties: dict[str, NDArray[Any]],
+) -> "CrystalMap":
+    """An orix map of matrices, (N, 3, 3) or (N, R, 3, 3), in orix's order and the frames of the exported cells."""
+    from orix.crystal_map import CrystalMap
+    from orix.quaternion import Rotation
+    from scipy.spatial.transform import Rotation as ScipyRotation
+
+    # equal to orix's Rotation.from_matrix, which loses signs of the axis at half turns
+    quaternion = ScipyRotation.from_matrix(matrix.reshape(-1, 3, 3)).as_quat(canonical=True)  # x, y, z, w
+    x, y = orix_coordinates(omap)
+    xmap = CrystalMap(
+        rotations=Rotation(quaternion[:, [3, 0, 1, 2]].reshape(*matrix.shape[:-2], 4)),
+        phase_id=orix_order(indexed_phase(omap)).astype(np.int64),
+        x=x,
+        y=y,
+        phase_list=_phase_list(omap.phases, frames),
+        prop=properties,
+        scan_unit="px" if omap.scan_units == "pixels" else omap.scan_units,
+    )
+    # orix drops phases that no position has; a map of nothing still knows its phases
+    phases = _phase_list(omap.phases, frames)
+    if not omap.valid.all():
+        phases.add_not_indexed()
+    xmap.phases = phases
+    return xmap
+
+
+def _phase_list(phases: Sequence[CrystalPhase], frames: Sequence[ExportFrame]) -> "PhaseList":
+    from diffpy.structure import Lattice, Structure
+    from orix.crystal_map import Phase, PhaseList
+
+    return PhaseList(
+        [
+            Phase(
+                name=phase.name,
+                point_group=frame.symmetry,
+                structure=Structure(title=phase.name, lattice=Lattice(*frame.lattice)),
+            )
+            for phase, frame in zip(phases, frames, strict=True)
+        ],
+        ids=list(range(len(phases))),
+    )

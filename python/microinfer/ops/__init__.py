@@ -1,0 +1,1 @@
+"""The core's functions as torch operators, and what they assume."""

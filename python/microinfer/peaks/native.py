@@ -1,0 +1,210 @@
+"""Bragg peaks in microinfer's own HDF5 form: calibrated, flat, chunked, with checksums."""
+
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from microinfer.files import atomic_hdf5
+from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks.reader import Block, PeakReader
+
+FORMAT = "microinfer-peaks"
+FORMAT_VERSION = 1
+CHUNK = 65536  # peaks: 256 KiB of float32
+
+_VALUES = ("qx", "qy", "intensity")
+
+
+class PeakWriter:
+    """Write Bragg peaks block by block to a native HDF5 file, in constant memory; a context manager.
+
+    The file appears under its name when the context ends well. The root carries the attributes ``format``,
+    ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``; the datasets are
+    `BraggPeaks`'s arrays by name, in 1/Angstrom.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; an existing one is replaced once the new one is complete.
+    scan_shape, scan_step, scan_units, qr_calibrated
+        As in `BraggPeaks`.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be written; nothing half-written stays.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        scan_shape: tuple[int, int],
+        scan_step: float = 1.0,
+        scan_units: str = "pixels",
+        qr_calibrated: bool = False,
+    ) -> None:
+        self.scan_shape = scan_shape
+        self._attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "scan_shape": scan_shape,
+            "scan_step": scan_step,
+            "scan_units": scan_units,
+            "qr_calibrated": qr_calibrated,
+        }
+        self._output = atomic_hdf5(path)
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._output.__enter__()
+        self._file.attrs.update(self._attributes)
+        for name in _VALUES:
+            # Positions and intensities hold noise: compression saves little and reading would wait for it.
+            self._create(name, np.float32)
+        self._file["qx"].attrs["units"] = self._file["qy"].attrs["units"] = "1/Angstrom"
+        self._create("offsets", np.int64, shuffle=True, compression="gzip", compression_opts=1)
+        self._append("offsets", np.zeros(1, np.int64))
+        return self
+
+    def _create(self, name: str, dtype: type, **filters: Any) -> None:
+        self._file.create_dataset(
+            name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), fletcher32=True, **filters
+        )
+
+    def _append(self, name: str, values: NDArray[Any]) -> None:
+        dataset = self._file[name]
+        dataset.resize(len(dataset) + len(values), axis=0)
+        dataset[len(dataset) - len(values) :] = values
+
+    def write_rows(self, peaks: BraggPeaks) -> None:
+        """Append the next scan rows.
+
+        Raises
+        ------
+        ValueError
+            Where the rows do not fit the scan.
+        """
+        rows, columns = peaks.scan_shape
+        if columns != self.scan_shape[1] or self._rows + rows > self.scan_shape[0]:
+            raise ValueError(
+                f"{rows} x {columns} positions after {self._rows} rows do not fit a scan of shape {self.scan_shape}"
+            )
+        self._append("offsets", peaks.offsets[1:] + len(self._file["qx"]))
+        for name in _VALUES:
+            self._append(name, getattr(peaks, name))
+        self._rows += rows
+        self._file.require_written()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._rows < self.scan_shape[0]:
+            missing = ValueError(f"only {self._rows} of {self.scan_shape[0]} scan rows were written")
+            self._output.__exit__(ValueError, missing, None)
+            raise missing
+        self._output.__exit__(kind, error, trace)
+
+
+def write_peaks(path: str | PathLike[str], peaks: BraggPeaks) -> None:
+    """Write Bragg peaks to a native HDF5 file, which `microinfer.read_peaks` opens.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; an existing one is replaced once the new one is complete.
+    peaks : BraggPeaks
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be written; nothing half-written stays.
+    """
+    with PeakWriter(path, peaks.scan_shape, peaks.scan_step, peaks.scan_units, peaks.qr_calibrated) as writer:
+        writer.write_rows(peaks)
+
+
+def is_native(file: h5py.File) -> bool:
+    """Whether the file says that it is in the native form."""
+    return bool(file.attrs.get("format") == FORMAT)
+
+
+class NativeReader(PeakReader):
+    """Reader of the native form.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading; closed with the reader.
+
+    Raises
+    ------
+    ValueError
+        Where the file is of a newer version, or its arrays and attributes contradict each other.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        super().__init__(file)
+        self.source = "/"
+        version = file.attrs.get("format_version")
+        if not isinstance(version, int | np.integer) or version < 1:
+            raise ValueError(f"{self.path}: format_version must be a whole number from 1 on, got {version}")
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"{self.path} is of version {version} of the format {FORMAT}; this microinfer reads up to "
+                f"version {FORMAT_VERSION}: install a newer one"
+            )
+        try:
+            shape = tuple(int(n) for n in file.attrs["scan_shape"])
+            self.scan_step = float(file.attrs["scan_step"])
+            self.scan_units = str(file.attrs["scan_units"])
+            self.qr_calibrated = bool(file.attrs["qr_calibrated"])
+            self._offsets = file["offsets"]
+            self._values = [file[name] for name in _VALUES]
+        except KeyError as error:
+            raise ValueError(f"{self.path}: incomplete {FORMAT} file: {error.args[0]}") from error
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"{self.path}: scan_shape must be two numbers of at least 1, got {shape}")
+        if not (np.isfinite(self.scan_step) and self.scan_step > 0):
+            raise ValueError(f"{self.path}: scan_step must be a positive number, got {self.scan_step}")
+        self.scan_shape = (shape[0], shape[1])
+        self._require_shapes()
+        self.description = {
+            "format": f"{FORMAT} {version}",
+            "found": {"units": "1/Angstrom", "qr_calibrated": str(self.qr_calibrated)},
+            "applied": [],
+        }
+
+    def _require_shapes(self) -> None:
+        positions = self.scan_shape[0] * self.scan_shape[1]
+        if self._offsets.shape != (positions + 1,) or self._offsets.dtype.kind not in "iu":
+            raise ValueError(
+                f"{self.path}: /offsets must be integers of the shape ({positions + 1},) for a scan of shape "
+                f"{self.scan_shape}, got {self._offsets.dtype} of {self._offsets.shape}"
+            )
+        first, last = int(self._offsets[0]), int(self._offsets[-1])
+        if first != 0:
+            raise ValueError(f"{self.path}: /offsets must begin with 0, got {first}")
+        for name, values in zip(_VALUES, self._values, strict=True):
+            if values.shape != (last,) or values.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"{self.path}: /{name} must be real numbers of the shape ({last},), where /offsets ends, "
+                    f"got {values.dtype} of {values.shape}"
+                )
+
+    def _read_block(self, start: int, stop: int) -> Block:
+        columns = self.scan_shape[1]
+        offsets: NDArray[np.int64] = self._offsets[start * columns : stop * columns + 1].astype(np.int64)
+        falls = np.flatnonzero(np.diff(offsets) < 0)
+        if len(falls) or offsets[0] < 0 or offsets[-1] > self._values[0].shape[0]:
+            n = int(falls[0]) if len(falls) else 0
+            rx, ry = divmod(n, columns)
+            raise ValueError(
+                f"/offsets must not decrease nor leave 0 to {self._values[0].shape[0]}, got {offsets[n]} "
+                f"before {offsets[n + 1]} at scan position ({start + rx}, {ry})"
+            )
+        qx, qy, intensity = (values[offsets[0] : offsets[-1]] for values in self._values)
+        return offsets - offsets[0], qx, qy, intensity

@@ -1,0 +1,192 @@
+"""Bragg peaks in files of py4DSTEM: BraggVectors of 0.14 (EMD 1.0) and 0.13, calibrated point lists of 0.13."""
+
+from typing import Any
+
+import h5py
+
+from microinfer.peaks.calibration import (
+    Calibration,
+    describe_items,
+    read_calibration,
+    read_items,
+    read_scan_step,
+)
+from microinfer.peaks.reader import Block, PeakReader
+from microinfer.peaks.records import read_columns, require_peaks
+
+_CLASS_ATTRIBUTES = ("python_class", "py4dstem_class")  # 0.14, 0.13
+
+
+def open_py4dstem(
+    file: h5py.File, name: str | None, calibrated: bool, pixel_size: float | None
+) -> PeakReader:
+    """Find the Bragg peaks in a file of py4DSTEM and open them; arguments and errors as in `open_peaks`."""
+    group = _find_peaks(file, name)
+    if _python_class(group) == "BraggVectors":
+        if calibrated:
+            raise ValueError(
+                f"{file.filename}: {group.name} holds BraggVectors, which are raw detector pixels: "
+                "calibrated=True does not fit them"
+            )
+        return BraggVectorsReader(file, group, pixel_size)
+    if not calibrated:
+        raise ValueError(
+            f"{file.filename}: {group.name} is a PointListArray (py4DSTEM 0.13), which says nothing of its "
+            "calibration. If its peaks are in 1/Angstrom, measured from the direct beam, say so with "
+            "calibrated=True (--calibrated)"
+        )
+    return PointListReader(file, group)
+
+
+class BraggVectorsReader(PeakReader):
+    """Reader of py4DSTEM's BraggVectors, calibrated as 0.14's ``bv.cal`` with all that the file has.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading; closed with the reader.
+    group : h5py.Group
+        The BraggVectors.
+    pixel_size : float or None
+        1/Angstrom per pixel, in place of the file's.
+
+    Raises
+    ------
+    ValueError
+        Where peaks or calibration are missing or malformed.
+    """
+
+    def __init__(self, file: h5py.File, group: h5py.Group, pixel_size: float | None) -> None:
+        super().__init__(file)
+        self.source = f"{group.name}/_v_uncal/data"
+        self._dataset = _peak_dataset(file, self.source)
+        self.scan_shape = self._dataset.shape
+        stored = _find_calibration(group)
+        if stored is None:
+            raise ValueError(
+                f"{self.path}: there is no calibration of {group.name}, neither at "
+                f"{_root(group)}/metadatabundle/calibration (py4DSTEM 0.14) nor beside or above the peaks (0.13): "
+                "calibrate them in py4DSTEM and save again"
+            )
+        items = read_items(stored)
+        try:
+            calibration = read_calibration(items, self.scan_shape, pixel_size)
+            self.scan_step, self.scan_units = read_scan_step(items)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {stored.name}: {error}") from error
+        self._calibration: Calibration = calibration.left_in(stored)
+        self.qr_calibrated = self._calibration.rotation is not None
+        self.description: dict[str, Any] = {
+            "format": f"py4DSTEM BraggVectors ({'EMD 1.0' if 'python_class' in group.attrs else 'version 0.13'})",
+            "found": describe_items(items),
+            "applied": self._calibration.steps(),
+        }
+
+    def _read_block(self, start: int, stop: int) -> Block:
+        offsets, (qx, qy, intensity) = read_columns(self._dataset, start, stop)
+        qx, qy = self._calibration.apply(qx, qy, offsets[1:] - offsets[:-1], start, stop)
+        return offsets, qx, qy, intensity
+
+
+class PointListReader(PeakReader):
+    """Reader of a PointListArray whose peaks are calibrated already, as py4DSTEM 0.13 wrote them.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading; closed with the reader.
+    group : h5py.Group
+        The PointListArray.
+
+    Raises
+    ------
+    ValueError
+        Where the peaks are malformed.
+    """
+
+    def __init__(self, file: h5py.File, group: h5py.Group) -> None:
+        super().__init__(file)
+        self.source = f"{group.name}/data"
+        self._dataset = _peak_dataset(file, self.source)
+        self.scan_shape = self._dataset.shape
+        self.scan_step, self.scan_units = 1.0, "pixels"
+        self.qr_calibrated = False
+        self.description: dict[str, Any] = {
+            "format": "py4DSTEM PointListArray",
+            "found": {},
+            "applied": ["none: calibrated=True was given"],
+        }
+
+    def _read_block(self, start: int, stop: int) -> Block:
+        offsets, (qx, qy, intensity) = read_columns(self._dataset, start, stop)
+        return offsets, qx, qy, intensity
+
+
+def _python_class(item: h5py.Group | h5py.Dataset) -> str | None:
+    for attribute in _CLASS_ATTRIBUTES:
+        value = item.attrs.get(attribute)
+        if value is not None:
+            return value.decode() if isinstance(value, bytes) else str(value)
+    return None
+
+
+def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
+    vectors: list[h5py.Group] = []
+    lists: list[h5py.Group] = []
+
+    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Group):
+            if _python_class(item) == "BraggVectors":
+                vectors.append(item)
+            elif _python_class(item) == "PointListArray" and _python_class(item.parent) != "BraggVectors":
+                lists.append(item)
+
+    file.visititems(visit)
+    candidates = [*vectors, *lists]
+    if not candidates:
+        raise ValueError(
+            f"{file.filename} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
+            f"py4DSTEM, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
+        )
+    paths = ", ".join(group.name for group in candidates)
+    if name is not None:
+        candidates = [group for group in candidates if name in (group.name.rsplit("/", 1)[1], group.name)]
+        if not candidates:
+            raise ValueError(
+                f"{file.filename} has no Bragg peaks named {name!r}; name must be one of: {paths}"
+            )
+    elif vectors:
+        candidates = vectors
+    if len(candidates) > 1:
+        raise ValueError(
+            f"{file.filename} has several sets of Bragg peaks; give name=... (--name), one of: {paths}"
+        )
+    return candidates[0]
+
+
+def _find_calibration(group: h5py.Group) -> h5py.Group | None:
+    """The calibration of BraggVectors: in py4DSTEM 0.14 that of the root, in 0.13 the nearest beside or above."""
+    item = group.file.get(f"{_root(group)}/metadatabundle/calibration")
+    if isinstance(item, h5py.Group):
+        return item
+    while group.name != "/":
+        for item in group.values():
+            if isinstance(item, h5py.Group) and _python_class(item) == "Calibration":
+                return item
+        group = group.parent
+    return None
+
+
+def _root(group: h5py.Group) -> str:
+    return f"/{group.name.split('/')[1]}"
+
+
+def _peak_dataset(file: h5py.File, source: str) -> h5py.Dataset:
+    dataset = file.get(source)
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{file.filename}: there is no dataset {source}")
+    try:
+        require_peaks(dataset)
+    except ValueError as error:
+        raise ValueError(f"{file.filename}: {source}: {error}") from error
+    return dataset

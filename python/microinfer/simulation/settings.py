@@ -1,0 +1,113 @@
+"""What is simulated: crystal phases, zone axes, thicknesses, the microscope."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from microinfer.ranges import POSITIVE, RISING_ABOVE_0, SPACING, at_least, one_of, require
+
+TEST_SEEDS = 20_000_000
+"""Seeds from here on are those of test sets, smaller ones those of libraries to train with.
+
+Libraries draw from generators of [seed, phase index], test sets from those of a seed alone, but that does not keep them
+apart: to NumPy a seed is its 32-bit words, and zeros at their end change nothing.
+"""
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """A crystal phase: a built-in name or a CIF file's path, and which symmetry counts."""
+
+    structure: str
+    name: str = ""
+    symmetry: str = "laue"
+
+    @property
+    def display_name(self) -> str:
+        """The name in maps: its own, or the built-in structure's, or the CIF file's without the ending."""
+        return self.name or Path(self.structure).stem
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """How the pattern library is simulated with py4DSTEM.
+
+    Attributes
+    ----------
+    sampling : str
+        ``"random"``: zone axes uniform over the fundamental cell. ``"standard_triangle"``: the paper's way
+        (Supplementary Text S2), for cubic crystals: zone axes zone_axis_step apart by spherical interpolation, of the
+        thicknesses those with the fewest and the most disks, one label for each distinguishable pattern.
+    zone_axis_step : float
+        In degrees (standard_triangle).
+    zone_axes : int
+        Random zone axes for each phase, over the proper fundamental cell (both mirror halves).
+    thicknesses : int
+        Thicknesses for each zone axis, drawn from thickness_range.
+    thickness_range : tuple of float
+        In lattice constants a.
+    thickness_sampling : str
+        ``"uniform"``, or ``"logarithmic"`` for as many thin crystals as thick ones.
+    method : str
+        ``"bloch"`` (dynamical) or ``"kinematic"`` (thickness without effect).
+    structure_factors : str
+        py4DSTEM's method for the dynamical structure factors, e.g. ``"WK-CP"``.
+    thermal_sigma : float
+        Root-mean-square thermal displacement in Angstrom.
+    voltage : float
+        Accelerating voltage in volts.
+    k_max : float
+        Largest scattering vector in 1/Angstrom.
+    excitation_error_sigma : float
+        In 1/Angstrom; beams up to three times this far from the Ewald sphere take part.
+    beam_intensity_min : float
+        Beams whose kinematic intensity (py4DSTEM's units) is lower are left out: a truncation that saves time.
+        Below zero: none is left out but those that the lattice centring forbids.
+    intensity_min : float
+        Disks weaker than this share of the strongest one are dropped.
+    seed : int
+        Seed of zone axes and thicknesses, below `TEST_SEEDS`.
+    """
+
+    sampling: str = "random"
+    zone_axis_step: float = 2.0
+    zone_axes: int = 12_000
+    thicknesses: int = 12
+    thickness_range: tuple[float, float] = (3.0, 900.0)
+    thickness_sampling: str = "uniform"
+    method: str = "bloch"
+    structure_factors: str = "WK-CP"
+    thermal_sigma: float = 0.08
+    voltage: float = 300e3
+    k_max: float = 2.0992
+    excitation_error_sigma: float = 0.04
+    beam_intensity_min: float = -1.0
+    intensity_min: float = 4e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self, "simulation", one_of("bloch", "kinematic"), "method")
+        require(self, "simulation", one_of("random", "standard_triangle"), "sampling")
+        require(self, "simulation", one_of("uniform", "logarithmic"), "thickness_sampling")
+        require(self, "simulation", SPACING, "zone_axis_step")
+        require(self, "simulation", at_least(2), "zone_axes")
+        require(self, "simulation", at_least(1), "thicknesses")
+        require(self, "simulation", RISING_ABOVE_0, "thickness_range")
+        require(self, "simulation", POSITIVE, "voltage", "k_max", "excitation_error_sigma")
+        if not 0 <= self.seed < TEST_SEEDS:
+            raise ValueError(
+                f"simulation.seed must lie between 0 and {TEST_SEEDS - 1}, got {self.seed}: larger seeds make test "
+                "sets, whose orientations no training may have seen"
+            )
+
+
+class LibrarySettings(Protocol):
+    """What a pattern library is simulated by; a training's configuration is one."""
+
+    @property
+    def phases(self) -> tuple[PhaseConfig, ...]:
+        """The crystal phases."""
+
+    @property
+    def simulation(self) -> SimulationConfig:
+        """How their patterns are simulated."""

@@ -1,0 +1,275 @@
+"""The one configuration of a model: its phases, their simulation, the network, its training."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from microinfer.models.settings import ModelConfig
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.ranges import (
+    INNER_SHARE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RISING,
+    SHARE,
+    at_least,
+    one_of,
+    require,
+)
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What experiments do to patterns, drawn afresh for every sample (after the paper's Supplementary Text S3).
+
+    Each pattern has its own share, between none and all, of the standard deviations.
+
+    Attributes
+    ----------
+    position_jitter : float
+        Standard deviation of a disk's position in 1/Angstrom.
+    radial_jitter, angular_jitter : float
+        Standard deviations of a disk's radius in 1/Angstrom and of its polar angle in degrees.
+    scale_error, ellipticity : float
+        Standard deviations of a pattern's relative scale and of its stretch along one axis.
+    centre_shift : float
+        Standard deviation of a pattern's centre in 1/Angstrom.
+    intensity_jitter : float
+        Standard deviation of the logarithm of a disk's intensity.
+    compress : float
+        Share of patterns whose intensities are raised to a power between 0.3 and 1.
+    flatten : float
+        Share of patterns whose intensities are all made equal.
+    lose_weak : float
+        Share of patterns that lose the disks below a random threshold of up to lose_weak_threshold.
+    lose_weak_threshold : float
+        In units of the strongest disk.
+    false_disks : float
+        Mean number of false disks in a pattern; each pattern draws its own mean, up to twice this.
+    cropped : float
+        Share of patterns that end at the edge of a square detector.
+    edge_range : tuple of float
+        Where that edge is, in 1/Angstrom; the other patterns keep k_max.
+    beam_stop : float
+        Share of patterns that lose the disks behind the bar of a beam stop.
+    no_crystal : float
+        Share of samples that are random false disks alone, labelled "no crystal" (posterior).
+    no_crystal_disks : tuple of float
+        Range of the mean number of disks in such a sample.
+    """
+
+    position_jitter: float = 0.012
+    radial_jitter: float = 0.003
+    angular_jitter: float = 0.3
+    scale_error: float = 0.008
+    ellipticity: float = 0.006
+    centre_shift: float = 0.004
+    intensity_jitter: float = 0.4
+    compress: float = 0.2
+    flatten: float = 0.03
+    lose_weak: float = 0.4
+    lose_weak_threshold: float = 0.1
+    false_disks: float = 0.6
+    cropped: float = 0.25
+    edge_range: tuple[float, float] = (1.0, 2.1)
+    beam_stop: float = 0.05
+    no_crystal: float = 0.03
+    no_crystal_disks: tuple[float, float] = (1.0, 10.0)
+
+    def __post_init__(self) -> None:
+        # fmt: off
+        shares = ("compress", "flatten", "lose_weak", "lose_weak_threshold", "cropped", "beam_stop", "no_crystal")
+        # fmt: on
+        ranges = ("edge_range", "no_crystal_disks")
+        amounts = {entry.name for entry in dataclasses.fields(self)} - {*shares, *ranges}
+        require(self, "augmentation", SHARE, *shares)
+        require(self, "augmentation", NOT_NEGATIVE, *sorted(amounts))
+        require(self, "augmentation", RISING, *ranges)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The course of the training.
+
+    Attributes
+    ----------
+    samples : int
+        Patterns seen in all.
+    batch_size : int
+        Patterns in a batch, all with the same number of disks.
+    learning_rate, weight_decay, clip_norm : float
+        Of AdamW; the rate rises linearly over warmup_steps and falls along a cosine to a hundredth.
+    warmup_steps : int
+        Steps of the rise.
+    validation_share : float
+        Share of the library kept for validation.
+    validation_split : str
+        Whether ``"zone_axes"`` are kept, so that validation sees other ones than training, or ``"patterns"``, as in
+        the paper.
+    seed : int
+        Seed of weights, order and augmentation.
+    """
+
+    samples: int = 400_000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    warmup_steps: int = 200
+    validation_share: float = 0.02
+    validation_split: str = "zone_axes"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self, "training", at_least(1), "samples", "warmup_steps")
+        require(self, "training", at_least(2), "batch_size")
+        require(self, "training", POSITIVE, "learning_rate", "clip_norm")
+        require(self, "training", NOT_NEGATIVE, "weight_decay", "seed")
+        require(self, "training", INNER_SHARE, "validation_share")
+        require(self, "training", one_of("zone_axes", "patterns"), "validation_split")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that makes a model; one TOML file holds it."""
+
+    name: str
+    phases: tuple[PhaseConfig, ...]
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    tokens: TokenSpec = field(default_factory=TokenSpec)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "config") -> "Config":
+        """Return the configuration that a dictionary (of a TOML or JSON file) describes.
+
+        Raises
+        ------
+        ValueError
+            For a missing, unknown or ill-typed entry; the message names it.
+        """
+        values = dict(values)
+        sections = {
+            "simulation": SimulationConfig,
+            "tokens": TokenSpec,
+            "model": ModelConfig,
+            "augmentation": AugmentationConfig,
+            "training": TrainingConfig,
+        }
+        try:
+            name, phases = values.pop("name"), values.pop("phases")
+        except KeyError as missing:
+            raise ValueError(f"{where}: the entry {missing} is missing") from None
+        parts: dict[str, Any] = {
+            key: _section(kind, values.pop(key, {}), f"{where}: [{key}]") for key, kind in sections.items()
+        }
+        if values:
+            raise ValueError(f"{where}: unknown entries {sorted(values)}")
+        if not isinstance(phases, list | tuple) or not phases:
+            raise ValueError(f"{where}: phases must be a list of at least one [[phases]] table")
+        return cls(
+            name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts
+        )
+
+    def for_structure(self, structure: str | Path) -> "Config":
+        """Return these settings for another crystal, a CIF file or a built-in name, in place of the only phase.
+
+        Configuration and phase are named after it.
+
+        Raises
+        ------
+        ValueError
+            If there are several phases.
+        """
+        if len(self.phases) != 1:
+            raise ValueError(
+                f"{self.name}: has {len(self.phases)} phases; a structure can take the place of one only"
+            )
+        phase = PhaseConfig(str(structure), symmetry=self.phases[0].symmetry)
+        return dataclasses.replace(self, name=_name_of(structure), phases=(phase,))
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a TOML configuration; CIF paths in it are relative to the file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the name of a shipped recipe.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither such a file nor such a recipe.
+    ValueError, OSError
+        If the file cannot be read or holds a wrong entry.
+    """
+    recipes = shipped_recipes()
+    path = recipes.get(str(path), Path(path))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: neither a configuration file nor a shipped recipe ({', '.join(recipes)})"
+        )
+    with path.open("rb") as file:
+        try:
+            values = tomllib.load(file)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: not a TOML file: {error}") from error
+    config = Config.from_dict(values, str(path))
+    phases = tuple(
+        dataclasses.replace(phase, structure=str(beside))
+        if (beside := path.parent / phase.structure).is_file()
+        else phase
+        for phase in config.phases
+    )
+    return dataclasses.replace(config, phases=phases)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Names and files of the configurations inside the package."""
+    folder = Path(__file__).parents[1] / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
+
+
+def default_config(structure: str | Path) -> Config:
+    """Sensible defaults for one crystal, given as a CIF file or a built-in name."""
+    return Config(_name_of(structure), (PhaseConfig(str(structure)),))
+
+
+def _name_of(structure: str | Path) -> str:
+    return Path(structure).stem.lower()
+
+
+_T = TypeVar("_T")
+
+
+def _section(kind: type[_T], values: Any, where: str) -> _T:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a table, got {values!r}")
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}: unknown entries {unknown}; known are {sorted(fields)}")
+    converted = {}
+    for name, value in values.items():
+        default = fields[name].default
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, list):
+            value = tuple(value)
+        if default is not dataclasses.MISSING and not isinstance(value, type(default)):
+            raise ValueError(f"{where}: {name} must be a {type(default).__name__}, got {value!r}")
+        converted[name] = value
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
