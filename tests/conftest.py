@@ -4,9 +4,9 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from example_phases import PHASES
 from hypothesis import settings
 
+from helpers.example_phases import PHASES
 from microinfer.models import PosteriorModel
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec

@@ -7,9 +7,9 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
-from devices import DEVICES
 from torch import Tensor
 
+from helpers.devices import DEVICES
 from microinfer import _core
 from microinfer.ops.procrustes import MOST_SENSITIVE, is_determined, nearest_rotation
 from microinfer.ops.rotations import project_to_so3, symmetry_min_geodesic, symmetry_min_geodesic_index

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from devices import needs_bfloat16
 
 import microinfer as mi
+from helpers.devices import needs_bfloat16
 from microinfer import _core
 from microinfer.crystals.symmetry import misorientation
 from microinfer.mapping import map_to_file

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::SyntaxWarning"),
 ]
 
-REAL = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[2] / "shared" / "real"))
+REAL = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[3] / "shared" / "real"))
 
 CIF = """data_test
 _cell_length_a {0}

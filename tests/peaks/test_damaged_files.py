@@ -11,9 +11,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from scans import CALIBRATION, PEAK, bragg_vectors, calibrated_vectors, random_points, save_vectors
 
 import microinfer as mi
+from helpers.scans import CALIBRATION, PEAK, bragg_vectors, calibrated_vectors, random_points, save_vectors
 from microinfer.files import atomic_hdf5, atomic_output
 from microinfer.peaks.bragg_peaks import BraggPeaks
 

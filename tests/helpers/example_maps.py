@@ -1,9 +1,9 @@
 """Orientation maps of the example phases, and what tests of their exports compare."""
 
 import numpy as np
-from example_phases import PHASES
 from scipy.spatial.transform import Rotation
 
+from helpers.example_phases import PHASES
 from microinfer.maps.orientation_map import ALTERNATIVES, OrientationMap
 
 

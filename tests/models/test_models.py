@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from example_phases import PHASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
+from helpers.example_phases import PHASES
 from microinfer.crystals.symmetry import misorientation, random_orientations, zone_axis_frames, zone_axis_grid
 from microinfer.models import ReferenceModel, load_model, save_model, shipped_models
 from microinfer.models.base import NO_CRYSTAL

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from devices import needs_bfloat16
-from example_phases import PHASES
-from exporting import awkward_patterns, check_answers, leave_some_open
 from safetensors.numpy import load, save
 
+from helpers.devices import needs_bfloat16
+from helpers.example_phases import PHASES
+from helpers.exporting import awkward_patterns, check_answers, leave_some_open
 from microinfer import _core
 from microinfer.export import export_model
 from microinfer.export.core import RECORD as ARRAYS
@@ -26,7 +26,7 @@ from microinfer.export.seal import seal
 from microinfer.models import OrientationModel, PosteriorModel, build_model
 from microinfer.models.settings import ModelConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "cpp" / "examples" / "acquisition"
 PHASE_NAMES = ["Cu", "Ti"]
 """Of the models of two phases; the small model's is the first."""

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from devices import needs_bfloat16
-from example_phases import PHASES
-from exporting import leave_some_open
 from torch._subclasses import FakeTensorMode
 
 import microinfer as mi
+from helpers.devices import needs_bfloat16
+from helpers.example_phases import PHASES
+from helpers.exporting import leave_some_open
 from microinfer import _core
 from microinfer.mapping.inference import Inference
 from microinfer.models import PosteriorModel, ReferenceModel, inplane

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from example_maps import angles_between, assert_same_disks, random_map
-from example_phases import PHASES, make_phase, turn
 from py4DSTEM.process.diffraction import Crystal
 from scipy.spatial.transform import Rotation
 
+from helpers.example_maps import angles_between, assert_same_disks, random_map
+from helpers.example_phases import PHASES, make_phase, turn
 from microinfer.crystals.symmetry import misorientation, zone_axis_frames
 from microinfer.maps.orientation_map import ALTERNATIVES, OrientationMap
 

@@ -9,11 +9,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from scans import bragg_vectors, random_points, save_vectors
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 import microinfer as mi
+from helpers.scans import bragg_vectors, random_points, save_vectors
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.cli.show import warnings_as_lines

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from example_phases import PHASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from helpers.example_phases import PHASES
 from microinfer.crystals.diffraction import (
     diffracted_beams,
     electron_wavelength,

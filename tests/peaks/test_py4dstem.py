@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scans import (
+
+import microinfer as mi
+from helpers.scans import (
     PEAK,
     bragg_vectors,
     calibrated_vectors,
@@ -22,14 +24,12 @@ from scans import (
     save_point_lists,
     save_vectors,
 )
-
-import microinfer as mi
 from microinfer._core import gather_records
 from microinfer.peaks import records
 from microinfer.peaks.bragg_peaks import BraggPeaks
 
 SHAPE = (3, 5)
-REAL_DATA = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[2] / "shared" / "real"))
+REAL_DATA = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[3] / "shared" / "real"))
 
 
 def assert_as_py4dstem(peaks: BraggPeaks, vectors: py4DSTEM.BraggVectors) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from devices import DEVICES
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from helpers.devices import DEVICES
 from microinfer import _core
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ops.tokens import Tokens, tokenize, tokenize_arrays

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scans import equal, peaks_of_scans
 
+from helpers.scans import equal, peaks_of_scans
 from microinfer.peaks.bragg_peaks import BraggPeaks
 
 

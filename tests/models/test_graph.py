@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from devices import needs_bfloat16
-from example_phases import PHASES
-from exporting import awkward_patterns, check_answers, leave_some_open, padded, ragged
 from hypothesis import given, settings
 from safetensors.numpy import load as load_arrays
 from test_tokens import SMALL, flat, scans
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import microinfer as mi
+from helpers.devices import needs_bfloat16
+from helpers.example_phases import PHASES
+from helpers.exporting import awkward_patterns, check_answers, leave_some_open, padded, ragged
 from microinfer.export import export_model
 from microinfer.export.core import for_core
 from microinfer.export.program import Program

@@ -12,10 +12,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from devices import needs_bfloat16
 from typer.testing import CliRunner
 
 import microinfer as mi
+from helpers.devices import needs_bfloat16
 from microinfer import _core
 from microinfer import files as output_files
 from microinfer.cli import app
@@ -132,7 +132,7 @@ app(["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu", "--blo
 
 def interrupt(script, stop):
     """Run a script and stop it once `ROWS_DONE` rows are written; its exit status and what it printed."""
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parents[1])
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED + script, here],
         stdout=subprocess.PIPE,
@@ -201,7 +201,7 @@ for limit in [0, 90, *range(2000, size, 1777), size - 1]:
 
 def test_what_was_finished_stays_on_a_full_disk(files):
     # the limit of a file's size stands for the end of the disk
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, here], capture_output=True, text=True, check=False, timeout=300
     )

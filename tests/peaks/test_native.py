@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from scans import calibrated_vectors, equal, peaks_of_scans, save_vectors
 
 import microinfer as mi
+from helpers.scans import calibrated_vectors, equal, peaks_of_scans, save_vectors
 from microinfer.peaks import convert_peaks, native
 from microinfer.peaks.bragg_peaks import BraggPeaks
 

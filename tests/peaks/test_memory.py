@@ -9,9 +9,9 @@ import py4DSTEM
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scans import bragg_vectors, calibrated_vectors, equal, random_points, save_vectors
 
 import microinfer as mi
+from helpers.scans import bragg_vectors, calibrated_vectors, equal, random_points, save_vectors
 from microinfer.mapping import map_to_file
 
 SHAPE = (3, 5)

@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from example_phases import PHASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from helpers.example_phases import PHASES
 from microinfer.crystals.errors import (
     INVALID_ERROR,
     axis_misalignment,

@@ -3,10 +3,10 @@ import sys
 
 import numpy as np
 import pytest
-from example_phases import PHASES, turn
 from matplotlib.image import imread
 from scipy.spatial.transform import Rotation
 
+from helpers.example_phases import PHASES, turn
 from microinfer.crystals.diffraction import diffracted_beams
 from microinfer.maps.ipf import INVALID_GREY, ipf_colors
 from microinfer.maps.orientation_map import OrientationMap

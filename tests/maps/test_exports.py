@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from example_maps import angles_between, assert_same_disks, disks, our_disks, random_map
-from example_phases import PHASES, turn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from helpers.example_maps import angles_between, assert_same_disks, disks, our_disks, random_map
+from helpers.example_phases import PHASES, turn
 from microinfer.maps.frames_of_reference import export_frame
 from microinfer.maps.orientation_map import ALTERNATIVES
 

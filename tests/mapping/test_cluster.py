@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from devices import needs_bfloat16
 
 import microinfer as mi
-from microinfer import _core, device
+from helpers.devices import needs_bfloat16
+from microinfer import _core
 from microinfer.mapping import map_to_file
-from microinfer.models import save_model
+from microinfer.models import device, save_model
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
