@@ -18,7 +18,7 @@ import numpy as np
 from paper_procedure import BATCH, MAX_DISKS, WIDTH, map_as_in_the_paper, paper_model
 from py4dstem_file import write_py4dstem
 
-from microinfer import benchmark as bench
+from microinfer.evaluation import timing as bench
 from microinfer.evaluation.timing import Runs
 from microinfer.mapping import map_to_file
 from microinfer.models import load_model
@@ -96,10 +96,11 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     rng = np.random.default_rng(SEED)
     model = load_model(arguments.model)
-    voltage, k_max = model.card["voltage"], model.card["k_max"]
+    voltage, k_max = model.voltage, model.k_max
     patterns = bench.random_patterns(model.phases, voltage, k_max, 256, rng)
     matcher = bench.template_matcher(arguments.structure, voltage, k_max)
-    reference = paper_model(model.phases).to(arguments.device)
+    reference = paper_model(model.phases)
+    network = reference.network(arguments.device)
 
     def draw(path: Path, shape: tuple[int, int]) -> None:
         write_py4dstem(path, bench.random_scan(patterns, shape, rng), shape, rng)
@@ -114,7 +115,7 @@ if __name__ == "__main__":
         return map_to_file(path, model, path.with_name("map.h5"), device=arguments.device).seconds
 
     def paper(path: Path) -> dict[str, float]:
-        return map_as_in_the_paper(path, reference, arguments.device)
+        return map_as_in_the_paper(path, network)
 
     def paper_in_microinfer(path: Path) -> dict[str, float]:
         to = path.with_name("map.h5")

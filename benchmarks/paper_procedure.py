@@ -2,7 +2,7 @@
 
 As its text and published code have it: py4DSTEM's reader, one scan position at a time; polar coordinates and bins
 position by position, every pattern padded to 76 tokens; the regression model on padded batches with a mask, float32;
-one object per scan position in the map. The model is `ReferenceModel` at the paper's size, with random weights: its
+one object per scan position in the map. The model is `ReferenceNetwork` at the paper's size, with random weights: its
 speed does not depend on them. The batch size of its inference is not stated; 512 is the assumption here.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.models import OrientationModel, build_model
+from microinfer.models import Model
+from microinfer.models.network import OrientationNetwork, build_network
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ops.tokens import Tokens
@@ -23,14 +24,14 @@ BATCH = 512
 WIDTH = 384
 
 
-def paper_model(phases: tuple[CrystalPhase, ...]) -> OrientationModel:
+def paper_model(phases: tuple[CrystalPhase, ...]) -> Model:
     """The paper's architecture with random weights."""
     config = ModelConfig(kind="reference", width=WIDTH, blocks=3, heads=8)
     torch.manual_seed(0)
-    return build_model(config, phases, TokenSpec(max_disks=MAX_DISKS)).eval()
+    return Model.of(build_network(config, phases, TokenSpec(max_disks=MAX_DISKS)))
 
 
-def map_as_in_the_paper(path: Path, model: OrientationModel, device: str = "cpu") -> dict[str, float]:
+def map_as_in_the_paper(path: Path, network: OrientationNetwork) -> dict[str, float]:
     """Map a file of py4DSTEM; seconds of the four steps of the paper's Fig. 3c."""
     import py4DSTEM
     from py4DSTEM.process.diffraction.utils import Orientation, OrientationMap
@@ -44,15 +45,15 @@ def map_as_in_the_paper(path: Path, model: OrientationModel, device: str = "cpu"
         patterns.append(np.stack([points.qx, points.qy, points.I], axis=-1))
     marks.append(time.perf_counter())
 
-    tokens = [polar_tokens(pattern, model.spec) for pattern in patterns]
+    tokens = [polar_tokens(pattern, network.spec) for pattern in patterns]
     stacked = [torch.from_numpy(np.stack(column)) for column in zip(*tokens, strict=True)]
     marks.append(time.perf_counter())
 
     matrices = []
     with torch.inference_mode():
         for first in range(0, len(patterns), BATCH):
-            batch = Tokens(*(column[first : first + BATCH].to(device) for column in stacked))
-            matrices.append(model.predict(batch).matrix.cpu().numpy())
+            batch = Tokens(*(column[first : first + BATCH].to(network.device) for column in stacked))
+            matrices.append(network.candidates(batch).matrix[:, 0].cpu().numpy())
     marks.append(time.perf_counter())
 
     result = OrientationMap(num_x=rows, num_y=columns, num_matches=1)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from microinfer import benchmark as bench
+from microinfer.evaluation import timing as bench
 from microinfer.mapping import map_to_file
 from microinfer.mapping.job import MapJob
 from microinfer.maps.map_file import MapWriter
-from microinfer.maps.orientation_map import MapBlock
-from microinfer.models import build_model, load_model
+from microinfer.models import Model, load_model
+from microinfer.models.network import build_network
 from microinfer.models.settings import ModelConfig
 from microinfer.peaks import open_peaks
 
@@ -30,14 +30,14 @@ SEED = 8_128
 
 def stages_alone(scan: Path, model, refine: str | None, folder: Path) -> dict[str, float]:
     """Seconds of each stage with nothing beside it."""
-    seconds = dict.fromkeys(("read", "tokenize", "infer", "write"), 0.0)
+    seconds = dict.fromkeys(("read", "infer", "write"), 0.0)
     with open_peaks(scan) as source:
         job = MapJob(source, model, device="cpu", refine=refine)
-        with MapWriter(folder / "alone.h5", source.scan_shape, **job.description) as writer:
+        with MapWriter(folder / "alone.h5", job.description, job.candidates) as writer:
             for rows in job.blocks(np.zeros(source.scan_shape[0], bool)):
-                block = job.infer(job.tokenize(job.read(rows)), lambda _: None)
+                block = job.infer(job.read(rows), lambda _: None)
                 with bench.timed() as writing:
-                    writer.write_rows(rows.start, MapBlock(**block.arrays))
+                    writer.write_rows(rows.start, block.arrays)
                 for stage, value in {**block.seconds, "write": writing.elapsed}.items():
                     seconds[stage] += value
     return seconds
@@ -45,8 +45,7 @@ def stages_alone(scan: Path, model, refine: str | None, folder: Path) -> dict[st
 
 def write_scan(path: Path, model: str, scan_shape: tuple[int, int]) -> None:
     loaded, rng = load_model(model), np.random.default_rng(SEED)
-    card = loaded.card
-    patterns = bench.random_patterns(loaded.phases, card["voltage"], card["k_max"], 256, rng)
+    patterns = bench.random_patterns(loaded.phases, loaded.voltage, loaded.k_max, 256, rng)
     bench.write_random_scan(path, patterns, scan_shape, rng)
 
 
@@ -62,7 +61,7 @@ if __name__ == "__main__":
     model = load_model(arguments.model)
     if arguments.width:
         config = ModelConfig(width=arguments.width, blocks=1, heads=2, zone_axis_spacing=20.0, channels=2)
-        model = build_model(config, model.phases, model.spec, model.card).eval()
+        model = Model.of(build_network(config, model.phases, model.spec), model.card)
     refine = None if arguments.no_refine else "kinematic"
     with tempfile.TemporaryDirectory(prefix="microinfer-") as name:
         folder = Path(name)

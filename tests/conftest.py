@@ -7,10 +7,11 @@ import torch
 from hypothesis import settings
 
 from helpers.example_phases import PHASES
-from microinfer.models import PosteriorModel
+from microinfer.models import Model
+from microinfer.models.posterior import PosteriorNetwork
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
-from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks import BraggPeaks, Scan
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # the tests' tensors are small: threads would wait for each other
@@ -18,7 +19,15 @@ settings.register_profile("microinfer", deadline=None)
 settings.load_profile("microinfer")
 
 
+SIMULATING = ("cli", "crystals", "evaluation", "models", "simulation", "training")
+"""Folders whose tests use py4DSTEM, which warns, as does what it imports."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in SIMULATING:
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore::SyntaxWarning"))
     if torch.cuda.is_available():
         return
     for item in items:
@@ -27,17 +36,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def small_model() -> PosteriorModel:
+def small_model() -> Model:
     """A posterior model with random weights for a cubic crystal: fast, and far from right."""
     config = ModelConfig(width=32, blocks=1, heads=4, zone_axis_spacing=8.0, channels=4)
-    card = {"name": "small", "voltage": 300e3, "k_max": 2.0}
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        model = PosteriorModel(config, (PHASES["Cu"],), TokenSpec(), card)
-        # random heads are nearly flat: sharpen them, so that the answers are not ties
-        for layer in (model.cell_head[-1], *model.cell_waves):
-            layer.weight.data *= 30.0
-    return model.eval()
+        network = PosteriorNetwork(config, (PHASES["Cu"],), TokenSpec())
+    # random heads are nearly flat: sharpen them, so that the answers are not ties
+    for layer in (network.cell_head[-1], *network.cell_waves):
+        layer.weight.data *= 30.0
+    return Model.of(network, {"name": "small", "voltage": 300e3, "k_max": 2.0})
 
 
 @pytest.fixture(scope="session")
@@ -51,4 +59,4 @@ def scan() -> BraggPeaks:
         angle = rng.uniform(-np.pi, np.pi, count + 1)
         intensity = np.concatenate([[50.0], rng.uniform(0.05, 1.0, count)])
         patterns.append(np.column_stack([radius * np.cos(angle), radius * np.sin(angle), intensity]))
-    return BraggPeaks.from_patterns(patterns, (13, 7), scan_step=2.5, scan_units="nm")
+    return BraggPeaks.from_patterns(patterns, Scan((13, 7), 2.5, "nm"))

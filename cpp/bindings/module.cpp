@@ -4,7 +4,7 @@ PYBIND11_MODULE(_core, module) {
     using namespace microinfer::bindings;
     module.doc() = "The C++ core of microinfer on NumPy arrays, and on device pointers for torch.";
     register_device(module);
-    register_networks(module);
+    register_model(module);
     register_records(module);
     register_refinement(module);
     register_rotations(module);

@@ -27,6 +27,8 @@ void check_length(std::int64_t length) {
     require(length >= 0, "length must be at least 0, got " + std::to_string(length));
 }
 
+}  // namespace
+
 RaggedPeaks checked_peaks(const py::array& qx, const py::array& qy, const py::array& intensity,
                           const py::array& offsets) {
     const RaggedPeaks peaks = {elements<float>(qx, "qx"),
@@ -42,20 +44,11 @@ RaggedPeaks checked_peaks(const py::array& qx, const py::array& qy, const py::ar
             "intensity" + as_qx + shape_text(intensity));
     require(offsets.ndim() == 1 && offsets.size() >= 1,
             "offsets must have shape (N + 1,), got " + shape_text(offsets));
-    require(peaks.offsets[0] == 0, "offsets must begin with 0, got " + std::to_string(peaks.offsets[0]));
-    for (std::int64_t i = 0; i < peaks.patterns; ++i) {
-        const std::int64_t begin = peaks.offsets[i];
-        const std::int64_t end = peaks.offsets[i + 1];
-        if (end < begin) {
-            throw py::value_error("offsets must never fall, got " + std::to_string(end) + " after " +
-                                  std::to_string(begin) + " at index " + std::to_string(i + 1));
-        }
-    }
-    const std::int64_t last = peaks.offsets[peaks.patterns];
-    require(last == peaks.peaks, "offsets must end with the number of peaks, " + std::to_string(peaks.peaks) +
-                                     ", got " + std::to_string(last));
+    require_sound(peaks);
     return peaks;
 }
+
+namespace {
 
 py::array_t<std::int32_t> count_disks_of(const py::array& qx, const py::array& qy, const py::array& intensity,
                                          const py::array& offsets, const TokenSpec& spec) {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <microinfer/cuda.hpp>
-#include <microinfer/padded_disks.hpp>
+#include <microinfer/disks.hpp>
+#include <microinfer/tokenizer.hpp>
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -16,7 +17,7 @@ namespace microinfer::bindings {
 namespace py = pybind11;
 
 void register_device(py::module_& module);
-void register_networks(py::module_& module);
+void register_model(py::module_& module);
 void register_records(py::module_& module);
 void register_refinement(py::module_& module);
 void register_rotations(py::module_& module);
@@ -52,32 +53,34 @@ const T* elements(const py::array& array, const char* name) {
     return static_cast<const T*>(array.data());
 }
 
-/// Tokens of N patterns, padded to one length: PaddedDisks of float, or BinnedDisks of std::int32_t. A
-/// ValueError names what does not fit.
-template <typename Disks, typename T>
-Disks padded_disks(const py::array& radius, const py::array& angle, const py::array& intensity,
-                   const py::array& count) {
-    const auto require = [](bool condition, const std::string& message) {
-        if (!condition) {
-            throw py::value_error(message);
-        }
-    };
-    const auto fits = [](const py::array& array, const std::vector<py::ssize_t>& shape) {
-        return std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) == shape;
-    };
-    const std::string misfit = " does not fit the other arguments, got shape ";
-    require(radius.ndim() == 2, "radius must have shape (N, L), got " + shape_text(radius));
+/// A ValueError names an array of another shape.
+inline void require_shape(const py::array& array, const char* name, const std::vector<py::ssize_t>& shape) {
+    if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape) {
+        throw py::value_error(std::string(name) + " does not fit the other arguments, got shape " +
+                              shape_text(array));
+    }
+}
+
+/// Tokens of N patterns, padded to one length, without their bins. A ValueError names what does not fit.
+inline PaddedDisks padded_disks(const py::array& radius, const py::array& angle, const py::array& intensity,
+                                const py::array& count) {
+    if (radius.ndim() != 2) {
+        throw py::value_error("radius must have shape (N, L), got " + shape_text(radius));
+    }
     const py::ssize_t patterns = radius.shape(0);
     const py::ssize_t length = radius.shape(1);
-    require(fits(angle, {patterns, length}), "angle" + misfit + shape_text(angle));
-    require(fits(intensity, {patterns, length}), "intensity" + misfit + shape_text(intensity));
-    require(fits(count, {patterns}), "count" + misfit + shape_text(count));
-    const Disks disks = {elements<T>(radius, "radius"),
-                         elements<T>(angle, "angle"),
-                         elements<T>(intensity, "intensity"),
-                         elements<std::int32_t>(count, "count"),
-                         patterns,
-                         length};
+    require_shape(angle, "angle", {patterns, length});
+    require_shape(intensity, "intensity", {patterns, length});
+    require_shape(count, "count", {patterns});
+    const PaddedDisks disks = {elements<float>(radius, "radius"),
+                               elements<float>(angle, "angle"),
+                               elements<float>(intensity, "intensity"),
+                               nullptr,
+                               nullptr,
+                               nullptr,
+                               elements<std::int32_t>(count, "count"),
+                               patterns,
+                               length};
     for (py::ssize_t i = 0; i < patterns; ++i) {
         if (disks.count[i] < 0 || disks.count[i] > length) {
             throw py::value_error("count must lie between 0 and the length " + std::to_string(length) +
@@ -86,6 +89,10 @@ Disks padded_disks(const py::array& radius, const py::array& angle, const py::ar
     }
     return disks;
 }
+
+/// Ragged peaks of N patterns. A ValueError names what does not fit.
+RaggedPeaks checked_peaks(const py::array& qx, const py::array& qy, const py::array& intensity,
+                          const py::array& offsets);
 
 /// A pointer that Python holds as an integer (torch.Tensor.data_ptr).
 template <typename T>

@@ -1,4 +1,4 @@
-#include "row_queue.hpp"
+#include "mapper/row_queue.hpp"
 #include "throws.hpp"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 #include <vector>
 
 using namespace microinfer;
-using microinfer::runtime::RowQueue;
+using microinfer::mapper::RowQueue;
 using microinfer::tests::expect_throws;
 
 namespace {
@@ -32,7 +32,7 @@ std::vector<Answer> peaks_of_each(const RaggedPeaks& peaks) {
     std::vector<Answer> answers;
     for (std::int64_t i = 0; i < peaks.patterns; ++i) {
         answers.push_back(
-            {{}, static_cast<std::int32_t>(peaks.offsets[i + 1] - peaks.offsets[i]), 1.0F, 1.0F, true});
+            {{}, static_cast<std::int32_t>(peaks.offsets[i + 1] - peaks.offsets[i]), 1.0F, 1.0F, true, {}});
     }
     return answers;
 }

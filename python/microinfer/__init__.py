@@ -5,16 +5,15 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from microinfer.export import export_model
     from microinfer.mapping import map_orientations
     from microinfer.maps.map_file import load_map
     from microinfer.maps.orientation_map import OrientationMap
-    from microinfer.models import load_model
+    from microinfer.models import Model, load_model
+    from microinfer.models.graph import export_model
     from microinfer.ops.rotations import symmetry_min_geodesic
     from microinfer.ops.token_spec import TokenSpec
     from microinfer.ops.tokens import tokenize
-    from microinfer.peaks import open_peaks, read_peaks, write_peaks
-    from microinfer.peaks.bragg_peaks import BraggPeaks
+    from microinfer.peaks import BraggPeaks, Scan, open_peaks, read_peaks, write_peaks
 
 __version__ = _version("microinfer")
 
@@ -22,9 +21,11 @@ __version__ = _version("microinfer")
 _MODULES = {
     "BraggPeaks": "microinfer.peaks",
     "OrientationMap": "microinfer.maps.orientation_map",
+    "Scan": "microinfer.peaks",
     "TokenSpec": "microinfer.ops.token_spec",
-    "export_model": "microinfer.export",
+    "export_model": "microinfer.models.graph",
     "load_map": "microinfer.maps.map_file",
+    "Model": "microinfer.models",
     "load_model": "microinfer.models",
     "map_orientations": "microinfer.mapping",
     "open_peaks": "microinfer.peaks",
@@ -36,7 +37,9 @@ _MODULES = {
 
 __all__ = [
     "BraggPeaks",
+    "Model",
     "OrientationMap",
+    "Scan",
     "TokenSpec",
     "__version__",
     "export_model",

@@ -4,8 +4,7 @@ Arrays are C-contiguous. A dtype that an argument never has raises TypeError, a 
 each names the argument.
 """
 
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,59 +29,71 @@ def set_num_threads(count: int) -> None: ...
 # --- device
 def cuda_is_built() -> bool: ...
 
-# --- networks
+# --- models
 def instruction_sets() -> list[str]: ...
 def multiplies_bfloat16() -> bool: ...
 def gains_by_bfloat16() -> bool: ...
 
-class PosteriorNetwork:
+class Model:
     def __init__(
         self,
-        arrays: dict[str, NDArray[np.float32] | NDArray[np.int64]],
+        header: str,
+        arrays: dict[str, NDArray[Any]],
         *,
-        heads: int,
-        orders: Sequence[int],
-        top_cells: int,
-        cells_edge: float,
-        negligible: float,
-        angles: int,
-        peaks: int,
-        window: int,
-        modes: int,
-        mode_radius: float,
-        leading: float,
-        confidence_radius: float,
-        confidence_edge: float,
         bfloat16: bool = False,
         instructions: str = "auto",
     ) -> None: ...
-    def find_modes(
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def can_refine(self) -> bool: ...
+    def answer(
+        self,
+        qx: NDArray[np.float32],
+        qy: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        offsets: NDArray[np.int64],
+        *,
+        selected: NDArray[np.bool_] | None = None,
+        min_disks: int = 0,
+        refine: bool = True,
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.int32]]: ...
+    def rank(
         self,
         radius: NDArray[np.float32],
         angle: NDArray[np.float32],
         intensity: NDArray[np.float32],
         count: NDArray[np.int32],
-    ) -> tuple[
-        tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]],
-        tuple[float, float],
-    ]: ...
+        matrix: NDArray[np.float32],
+        phase: NDArray[np.int64],
+        probability: NDArray[np.float32],
+        *,
+        refine: bool = True,
+    ) -> NDArray[Any]: ...
 
-class ReferenceNetwork:
+# --- refinement
+class Refinement:
     def __init__(
         self,
-        arrays: dict[str, NDArray[np.float32] | NDArray[np.int64]],
+        reflections: NDArray[np.float64],
+        offsets: NDArray[np.int64],
+        wavelength: float,
         *,
-        heads: int,
-        bfloat16: bool = False,
-        instructions: str = "auto",
+        tilt_error: float = ...,
     ) -> None: ...
-    def answer(
+    @property
+    def match_radius(self) -> float: ...
+    @property
+    def excitation_error(self) -> float: ...
+    def polish(
         self,
-        radius: NDArray[np.int32],
-        angle: NDArray[np.int32],
-        intensity: NDArray[np.int32],
+        radius: NDArray[np.float32],
+        angle: NDArray[np.float32],
+        intensity: NDArray[np.float32],
         count: NDArray[np.int32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]: ...
+        matrix: NDArray[np.float32],
+        phase: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 
 # --- records
 def gather_records(

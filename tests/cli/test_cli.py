@@ -13,11 +13,13 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 import microinfer as mi
+from helpers.cif import write_cif
+from helpers.optional import needs_py4dstem
 from helpers.scans import bragg_vectors, random_points, save_vectors
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.cli.show import warnings_as_lines
-from microinfer.models import load_model, save_model
+from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
@@ -28,7 +30,7 @@ def files(scan, small_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     mi.write_peaks("scan.h5", scan)
-    save_model("small.safetensors", small_model)
+    small_model.save("small.safetensors")
     return tmp_path
 
 
@@ -178,26 +180,8 @@ samples = 128
 batch_size = 32
 """
 
-NICKEL = """data_Ni
-_cell_length_a 3.524
-_cell_length_b 3.524
-_cell_length_c 3.524
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'F m -3 m'
-_symmetry_Int_Tables_number 225
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Ni 0 0 0
-"""
 
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # py4DSTEM's own
-@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+@needs_py4dstem
 def test_train_says_how_long_it_takes_and_writes_a_model(files):
     (files / "tiny.toml").write_text(TINY)
     result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
@@ -213,11 +197,10 @@ def test_train_says_how_long_it_takes_and_writes_a_model(files):
     assert "run: holds a training; --resume goes on with it" in result.stderr
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # py4DSTEM's own
-@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+@needs_py4dstem
 def test_a_model_for_another_crystal_is_named_after_it(files):
     (files / "tiny.toml").write_text(TINY)
-    (files / "Ni.cif").write_text(NICKEL)
+    write_cif(files, "Ni")
     result = call("train", "tiny.toml", "--cif", "Ni.cif", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert load_model("runs/ni/ni.safetensors").phases[0].name == "Ni"

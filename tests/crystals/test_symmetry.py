@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import microinfer
+from helpers.cif import write_cif
+from helpers.example_phases import PHASES
+from helpers.optional import needs_py4dstem
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import (
@@ -26,79 +28,18 @@ from microinfer.crystals.symmetry import (
 )
 from microinfer.training.config import Config, default_config, load_config
 
-# py4DSTEM and what it imports warn while they are imported
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
-
-REAL = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[3] / "shared" / "real"))
-
-CIF = """data_test
-_cell_length_a {0}
-_cell_length_b {1}
-_cell_length_c {2}
-_cell_angle_alpha {3}
-_cell_angle_beta {4}
-_cell_angle_gamma {5}
-_symmetry_space_group_name_H-M '{symbol}'
-_symmetry_Int_Tables_number {number}
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-"""
-CRYSTALS = {
-    # name: lattice, symbol, number, sites, order of the Laue class's proper group, atoms in the cell
-    "trigonal": (
-        (2.816, 2.816, 14.05, 90, 90, 120),
-        "R -3 m",
-        166,
-        ["Li1 Li 0 0 0.5 1.0", "Co1 Co 0 0 0 1.0", "O1 O 0 0 0.26 1.0"],
-        6,
-        12,
-    ),
-    "monoclinic": (
-        (4.937, 8.532, 5.03, 90, 109.46, 90),
-        "C 2/m",
-        12,
-        ["Mn1 Mn 0 0.167 0 1.0", "Li1 Li 0 0.5 0 0.5", "O1 O 0.219 0 0.227 1.0"],
-        2,
-        10,
-    ),
-    "zincblende": (
-        (5.653, 5.653, 5.653, 90, 90, 90),
-        "F -4 3 m",
-        216,
-        ["Ga1 Ga 0 0 0 1.0", "As1 As 0.25 0.25 0.25 1.0"],
-        24,
-        8,
-    ),
-}
+# order of the Laue class's proper group, atoms in the cell
+CRYSTALS = {"LiCoO2": (6, 12), "disordered": (2, 10), "GaAs": (24, 8)}
 
 
-def write_cif(folder: Path, name: str) -> Path:
-    lattice, symbol, number, sites, *_ = CRYSTALS[name]
-    path = folder / f"{name}.cif"
-    path.write_text(CIF.format(*lattice, symbol=symbol, number=number) + "\n".join(sites) + "\n")
-    return path
-
-
-def cubic_rotations() -> np.ndarray:
-    """The 24 signed permutation matrices of determinant 1."""
-    matrices = [
-        np.diag(signs)[list(order)].astype(float)
-        for order in permutations(range(3))
-        for signs in product((1, -1), repeat=3)
-    ]
-    return np.array([m for m in matrices if np.linalg.det(m) > 0])
+CUBIC = PHASES["Cu"].operators
 
 
 def as_set(operators: np.ndarray) -> set[tuple[float, ...]]:
     return {tuple(np.round(operator.ravel(), 5) + 0.0) for operator in operators}
+
+
+REAL = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[3] / "shared" / "real"))
 
 
 def is_group(operators: np.ndarray) -> bool:
@@ -110,14 +51,15 @@ def is_group(operators: np.ndarray) -> bool:
 def test_operators_of_a_cubic_crystal_are_those_of_432(name):
     operators = load_structure(name).operators()
     assert len(operators) == 24
-    assert as_set(operators) == as_set(cubic_rotations())
+    assert as_set(operators) == as_set(CUBIC)
     np.testing.assert_array_equal(operators[0], np.eye(3))
 
 
+@needs_py4dstem
 @pytest.mark.parametrize("name", CRYSTALS)
 def test_operators_keep_lattice_and_structure_factors(name, tmp_path):
     structure = load_structure(write_cif(tmp_path, name))
-    *_, order, atoms = CRYSTALS[name]
+    order, atoms = CRYSTALS[name]
     assert len(structure.numbers) == atoms
     phase = structure.phase(1.3)
     assert len(phase.operators) == order
@@ -133,9 +75,9 @@ def test_operators_keep_lattice_and_structure_factors(name, tmp_path):
 
 
 def test_unique_axes_lie_where_the_cartesian_frame_puts_them(tmp_path):
-    two_fold = load_structure(write_cif(tmp_path, "monoclinic")).operators()[1]
+    two_fold = load_structure(write_cif(tmp_path, "disordered")).operators()[1]
     np.testing.assert_allclose(two_fold, np.diag([-1.0, 1.0, -1.0]), atol=1e-6)
-    trigonal = load_structure(write_cif(tmp_path, "trigonal")).operators()
+    trigonal = load_structure(write_cif(tmp_path, "LiCoO2")).operators()
     three_fold = Rotation.from_euler("z", 120, degrees=True).as_matrix()
     assert np.isclose(trigonal, three_fold, atol=1e-6).all((1, 2)).any()
     # of the two-fold axes of 321 one lies along a, none along b* as 312 would have it
@@ -143,7 +85,7 @@ def test_unique_axes_lie_where_the_cartesian_frame_puts_them(tmp_path):
 
 
 def test_symmetry_of_the_point_group_alone(tmp_path):
-    structure = load_structure(write_cif(tmp_path, "zincblende"))
+    structure = load_structure(write_cif(tmp_path, "GaAs"))
     assert structure.point_group == "-43m"
     laue, crystal = structure.operators("laue"), structure.operators("point_group")
     assert (len(laue), len(crystal)) == (24, 12)
@@ -159,12 +101,7 @@ def test_operations_foreign_to_the_lattice_are_refused():
         proper_operators([swap], np.diag([3.0, 4.0, 5.0]))
 
 
-GROUPS = {
-    "432": cubic_rotations(),
-    "2": np.stack([np.eye(3), np.diag([-1.0, 1.0, -1.0])]),
-    "6": Rotation.from_euler("z", np.arange(6)[:, None] * 60, degrees=True).as_matrix(),
-    "1": np.eye(3)[None],
-}
+GROUPS = {name: PHASES[name].operators for name in ("Cu", "Li2MnO3", "quartz", "triclinic")}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -193,7 +130,7 @@ def test_zone_axis_grid_has_the_spacing(group, spacing):
 
 
 def test_grid_and_frames():
-    assert 550 < len(zone_axis_grid(cubic_rotations(), 1.8)) < 650
+    assert 550 < len(zone_axis_grid(CUBIC, 1.8)) < 650
     axes = fibonacci_sphere(100)
     frames = zone_axis_frames(axes)
     np.testing.assert_allclose(frames[:, :, 2], axes)
@@ -202,25 +139,25 @@ def test_grid_and_frames():
     )
     np.testing.assert_allclose(np.linalg.det(frames), 1.0)
     with pytest.raises(ValueError, match="spacing"):
-        zone_axis_grid(cubic_rotations(), 0.0)
+        zone_axis_grid(CUBIC, 0.0)
 
 
 @given(seed=st.integers(0, 2**32 - 1), angle=st.floats(0.1, 44.0))
 def test_misorientation_does_not_see_operators_on_the_left(seed, angle):
     rng = np.random.default_rng(seed)
-    operators = cubic_rotations()
     first = random_orientations(24, rng)
     axis = random_orientations(1, rng)[0, 0]
     second = Rotation.from_rotvec(np.radians(angle) * axis).as_matrix() @ first
-    plain = misorientation(first, second, operators)
+    plain = misorientation(first, second, CUBIC)
     assert np.all(plain <= np.radians(angle) + 1e-9)
-    np.testing.assert_allclose(misorientation(operators @ first, second, operators), plain, atol=1e-6)
-    np.testing.assert_allclose(misorientation(first, operators @ second, operators), plain, atol=1e-6)
+    np.testing.assert_allclose(misorientation(CUBIC @ first, second, CUBIC), plain, atol=1e-6)
+    np.testing.assert_allclose(misorientation(first, CUBIC @ second, CUBIC), plain, atol=1e-6)
     # on the right it is another orientation
     turned = first @ Rotation.from_euler("z", 20, degrees=True).as_matrix()
-    assert np.allclose(misorientation(first, turned, operators[:1]), np.radians(20))
+    assert np.allclose(misorientation(first, turned, CUBIC[:1]), np.radians(20))
 
 
+@needs_py4dstem
 @pytest.mark.parametrize(("name", "atoms"), [("Cu", [29] * 4), ("Cu2O", [29] * 4 + [8] * 2)])
 def test_built_in_structures(name, atoms):
     structure = load_structure(name)
@@ -235,20 +172,20 @@ def test_built_in_structures(name, atoms):
 
 
 def test_cif_gives_occupancy_symbol_and_centring(tmp_path):
-    structure = load_structure(write_cif(tmp_path, "monoclinic"))
+    structure = load_structure(write_cif(tmp_path, "disordered"))
     assert sorted(structure.occupancy.tolist()) == [0.5] * 2 + [1.0] * 8
     assert structure.space_group.replace(" ", "").startswith("C")
     assert structure.point_group == "2/m"
     np.testing.assert_allclose(structure.centring, [[0, 0, 0], [0.5, 0.5, 0]])
-    assert load_structure(write_cif(tmp_path, "trigonal")).space_group == "R-3m"
+    assert load_structure(write_cif(tmp_path, "LiCoO2")).space_group == "R-3m"
 
 
 def test_bad_structures_are_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nickel.*Cu, Cu2O"):
         load_structure("nickel")
-    path = write_cif(tmp_path, "monoclinic")
+    path = write_cif(tmp_path, "disordered")
     path.write_text(path.read_text().replace("0 0.5 0 0.5", "0 0.5 0 1.5"))
-    with pytest.raises(ValueError, match=r"monoclinic\.cif: occupancies"):
+    with pytest.raises(ValueError, match=r"disordered\.cif: occupancies"):
         load_structure(path)
     foreign = tmp_path / "notes.cif"
     foreign.write_text("These are notes, not a crystal.\n")
@@ -256,14 +193,13 @@ def test_bad_structures_are_refused_by_name(tmp_path):
         load_structure(foreign)
 
 
-@pytest.mark.parametrize("name", ["LCO", "Li2MnO3", "LiMn2O4"])
-def test_published_cif_files(name):
-    path = REAL / f"{name}.cif"
-    if not path.is_file():
-        pytest.skip(f"{path} is missing; set MICROINFER_REAL_DATA")
-    phase = load_structure(path).phase(1.0)
-    assert is_group(phase.operators)
-    assert len(phase.operators) == {"LCO": 6, "Li2MnO3": 2, "LiMn2O4": 24}[name]
+@needs_py4dstem
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real data's CIF files")
+@pytest.mark.parametrize(("name", "order"), [("LCO", 6), ("Li2MnO3", 2), ("LiMn2O4", 24)])
+def test_published_cif_files(name, order):
+    operators = load_structure(REAL / f"{name}.cif").phase(1.0).operators
+    assert is_group(operators)
+    assert len(operators) == order
 
 
 RECIPE = {"name": "test", "phases": [{"structure": "Cu"}]}
@@ -307,9 +243,9 @@ def test_recipe_and_files_beside_a_configuration(tmp_path):
     config = load_config(Path(microinfer.__file__).parent / "recipes" / "cu.toml")
     assert config.name == "cu"
     assert [phase.structure for phase in config.phases] == ["Cu"]
-    cif = write_cif(tmp_path, "trigonal")
+    cif = write_cif(tmp_path, "LiCoO2")
     toml = tmp_path / "own.toml"
-    toml.write_text('name = "own"\n[[phases]]\nstructure = "trigonal.cif"\n')
+    toml.write_text('name = "own"\n[[phases]]\nstructure = "LiCoO2.cif"\n')
     own = load_config(toml)
     assert own.phases[0].structure == str(cif)
     assert dataclasses.replace(own, phases=config.phases).model == config.model

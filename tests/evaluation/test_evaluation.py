@@ -11,22 +11,19 @@ import torch
 from typer.testing import CliRunner
 
 import microinfer as mi
+from helpers.optional import import_py4dstem, needs_py4dstem
 from microinfer.cli import app
 from microinfer.crystals.structure import load_structure
 from microinfer.evaluation import card_figures, evaluate, template_matching, write_report
 from microinfer.evaluation.answers import Answers, ensemble_answers, labelled_set
 from microinfer.evaluation.run import spread
-from microinfer.models import build_model, load_model, save_model
+from microinfer.models import Model, load_model
+from microinfer.models.network import build_network
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.simulation import load_library, pattern_hash, simulate_test_sets
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.testset import add_noise
-
-pytestmark = [  # py4DSTEM's own
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
 
 COUNT = 60
 CU, CU2O = PhaseConfig("Cu"), PhaseConfig("Cu2O")
@@ -34,6 +31,7 @@ CU, CU2O = PhaseConfig("Cu"), PhaseConfig("Cu2O")
 
 @pytest.fixture(scope="module")
 def sets():
+    import_py4dstem()
     return simulate_test_sets((CU,), SimulationConfig(), COUNT, processes=1)
 
 
@@ -49,8 +47,8 @@ def libraries(sets, tmp_path_factory):
 def folder(small_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    save_model("small.safetensors", small_model)
-    save_model("cu.safetensors", load_model("cu"))
+    small_model.save("small.safetensors")
+    load_model("cu").save("cu.safetensors")
     return tmp_path
 
 
@@ -64,6 +62,7 @@ def test_the_test_sets_are_those_of_the_reported_figures(sets):
     np.testing.assert_array_equal(sets.clean.orientation, sets.noisy.orientation)
 
 
+@needs_py4dstem
 def test_the_phases_of_a_test_set_take_turns():
     simulation = SimulationConfig(method="kinematic", k_max=1.2)
     clean, _ = simulate_test_sets((CU2O, CU), simulation, 7, processes=1)
@@ -98,6 +97,7 @@ def test_noise_is_as_described():
     assert np.hypot(*np.concatenate(false)[:, :2].T).max() <= 2.0
 
 
+@needs_py4dstem
 def test_template_matching_finds_the_phase_and_the_orientation():
     # dynamical patterns along low-index axes look alike in both crystals; these are kinematic and general
     simulation = SimulationConfig(method="kinematic", k_max=1.5)
@@ -172,7 +172,8 @@ def test_a_model_without_a_confidence(sets, tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         config = ModelConfig(kind="reference", width=32, blocks=1, heads=4)
-        model = build_model(config, phases, TokenSpec(), {"voltage": 300e3, "k_max": 2.0992}).eval()
+        network = build_network(config, phases, TokenSpec())
+    model = Model.of(network, {"voltage": 300e3, "k_max": 2.0992})
     tests = [
         labelled_set(name, sets.noisy, phases).first(20) for name in ("noisy", "very-noisy", "very noisy")
     ]
@@ -195,37 +196,26 @@ def test_a_model_without_a_confidence(sets, tmp_path):
 
 def test_models_shows_a_card_with_test_sets(monkeypatch, small_model, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
-    small_model.card["figures"] = {
-        "clean": {
-            "mean_error_deg": 6.4,
-            "median_error_deg": 0.01,
-            "within_3_deg": 0.844,
-            "calibration_error": 0.03,
-        }
-    }
-    save_model(tmp_path / "small.safetensors", small_model)
-    del small_model.card["figures"]
-    monkeypatch.setattr(
-        "microinfer.models.checkpoint.shipped_models", lambda: {"small": tmp_path / "small.safetensors"}
-    )
-    monkeypatch.setattr("microinfer.models.shipped_models", lambda: {"small": tmp_path / "small.safetensors"})
+    names = ("mean_error_deg", "median_error_deg", "within_3_deg", "calibration_error")
+    figures = {"clean": dict(zip(names, (6.4, 0.01, 0.844, 0.03), strict=True))}
+    path = tmp_path / "small.safetensors"
+    dataclasses.replace(small_model, card=small_model.card | {"figures": figures}).save(path)
+    for module in ("microinfer.models", "microinfer.models.checkpoint"):
+        monkeypatch.setattr(f"{module}.shipped_models", lambda: {"small": path})
     result = call("models")
     assert result.exit_code == 0, result.output
-    assert (
-        "clean: mean 6.40 deg, median 0.01 deg, within 3 deg 84.4%, calibration error 0.030" in result.output
-    )
+    line = "clean: mean 6.40 deg, median 0.01 deg, within 3 deg 84.4%, calibration error 0.030"
+    assert line in result.output
 
 
+@needs_py4dstem
 def test_without_a_test_set_two_are_simulated(folder):
     model = load_model("cu")
-    recipe = model.card["recipe"]
-    simulation = dataclasses.asdict(SimulationConfig(method="kinematic", k_max=1.2))
-    model.card["recipe"] = {
-        **recipe,
+    recipe = model.card["recipe"] | {
         "phases": [{"structure": "gone.cif", "name": "Cu"}],
-        "simulation": simulation,
+        "simulation": dataclasses.asdict(SimulationConfig(method="kinematic", k_max=1.2)),
     }
-    save_model("moved.safetensors", model)
+    dataclasses.replace(model, card=model.card | {"recipe": recipe}).save("moved.safetensors")
     result = call("evaluate", "moved.safetensors", "--out", "report.md", "--count", 6)
     assert result.exit_code == 1
     assert "gone.cif" in result.stderr

@@ -4,25 +4,24 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from helpers.example_phases import PHASES
-from microinfer.maps.orientation_map import ALTERNATIVES, OrientationMap
+from microinfer.maps.orientation_map import OrientationMap
+from microinfer.peaks import Scan
 
 
-def random_map(*names, shape=(5, 4), seed=0, invalid=0.3, **kwargs):
+def random_map(*names, shape=(5, 4), seed=0, invalid=0.3, candidates=3, **kwargs):
+    """A map of random answers, with gaps among positions and candidates."""
     rng = np.random.default_rng(seed)
-    ranks = (*shape, 1 + ALTERNATIVES)
-    matrix = Rotation.random(np.prod(ranks), random_state=seed).as_matrix().reshape(*ranks, 3, 3)
-    probability = np.sort(rng.random(ranks))[..., ::-1].round(5)
+    ranks = (*shape, candidates)
+    phase = rng.integers(-1, len(names), ranks)
+    phase[..., 0] = rng.integers(0, len(names), shape)
     return OrientationMap(
-        matrix=matrix[:, :, 0].astype(np.float32),
-        valid=rng.random(shape) >= invalid,
-        phase=rng.integers(0, len(names), shape),
-        confidence=probability[..., 0],
-        score=rng.random(shape),
-        alternative_matrix=matrix[:, :, 1:].astype(np.float32),
-        alternative_phase=rng.integers(-1, len(names), (*shape, ALTERNATIVES)),
-        alternative_probability=probability[..., 1:],
-        phases=tuple(PHASES[name] for name in names),
-        **{"scan_step": 0.5, "scan_units": "nm", "model_card": {"voltage": 300e3}} | kwargs,
+        Rotation.random(np.prod(ranks), random_state=seed).as_matrix().reshape(*ranks, 3, 3),
+        rng.random(shape) >= invalid,
+        phase,
+        np.sort(rng.random(ranks))[..., ::-1].round(5),
+        tuple(PHASES[name] for name in names),
+        score=rng.random(ranks),
+        **{"scan": Scan(shape, 0.5, "nm"), "model_card": {"voltage": 300e3}} | kwargs,
     )
 
 

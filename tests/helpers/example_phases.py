@@ -51,59 +51,25 @@ def _face_centred(*hkl):
 _RHOMB, _PRIM = lattice_basis(RHOMBOHEDRAL), lattice_basis(PRIMITIVE)
 _HEXAGONAL = (4.9, 4.9, 5.4, 90, 90, 120)
 
+_CUBIC = (turn([0, 0, 1], 4), turn([1, 1, 1], 3))
+
 PHASES = {
     phase.name: phase
     for phase in (
-        make_phase(
-            "Cu",
-            (3.61, 3.61, 3.61, 90, 90, 90),
-            "Fm-3m",
-            "m-3m",
-            turn([0, 0, 1], 4),
-            turn([1, 1, 1], 3),
-            centring=_face_centred,
-        ),
-        make_phase(
-            "Cu primitive",
-            PRIMITIVE,
-            "Fm-3m",
-            "m-3m",
-            turn(_PRIM.sum(0), 3),
-            turn(_PRIM[0] + _PRIM[1] - _PRIM[2], 4),
-        ),
-        make_phase(
-            "ZnS",
-            (5.41, 5.41, 5.41, 90, 90, 90),
-            "F-43m",
-            "-43m",
-            turn([0, 0, 1], 4),
-            turn([1, 1, 1], 3),
-            centring=_face_centred,
-        ),
-        make_phase(
-            "Ti", (2.95, 2.95, 4.68, 90, 90, 120), "P6_3/mmc", "6/mmm", turn([0, 0, 1], 6), turn([1, 0, 0], 2)
-        ),
+        make_phase("Cu", (3.61, 3.61, 3.61, 90, 90, 90), "Fm-3m", "m-3m", *_CUBIC, centring=_face_centred),
+        make_phase("Cu primitive", PRIMITIVE, "Fm-3m", "m-3m",
+                   turn(_PRIM.sum(0), 3), turn(_PRIM[0] + _PRIM[1] - _PRIM[2], 4)),
+        make_phase("ZnS", (5.41, 5.41, 5.41, 90, 90, 90), "F-43m", "-43m", *_CUBIC, centring=_face_centred),
+        make_phase("Ti", (2.95, 2.95, 4.68, 90, 90, 120), "P6_3/mmc", "6/mmm",
+                   turn([0, 0, 1], 6), turn([1, 0, 0], 2)),
         make_phase("quartz", _HEXAGONAL, "P3_121", "321", turn([0, 0, 1], 3), turn([1, 0, 0], 2)),
         make_phase("P-31m", _HEXAGONAL, "P-31m", "-3m", turn([0, 0, 1], 3), turn([0, 1, 0], 2)),
-        make_phase(
-            "calcite", RHOMBOHEDRAL, "R-3c", "-3m", turn(_RHOMB.sum(0), 3), turn(_RHOMB[0] - _RHOMB[1], 2)
-        ),
-        make_phase(
-            "Li2MnO3",
-            (4.93, 8.53, 5.03, 90, 109.2, 90),
-            "C2/m",
-            "2/m",
-            turn([0, 1, 0], 2),
-            centring=lambda *hkl: (hkl[0] + hkl[1]) % 2 == 0,
-        ),
-        make_phase(
-            "forsterite",
-            (4.76, 10.2, 5.98, 90, 90, 90),
-            "Pbnm",
-            "mmm",
-            turn([0, 0, 1], 2),
-            turn([1, 0, 0], 2),
-        ),
+        make_phase("calcite", RHOMBOHEDRAL, "R-3c", "-3m",
+                   turn(_RHOMB.sum(0), 3), turn(_RHOMB[0] - _RHOMB[1], 2)),
+        make_phase("Li2MnO3", (4.93, 8.53, 5.03, 90, 109.2, 90), "C2/m", "2/m", turn([0, 1, 0], 2),
+                   centring=lambda *hkl: (hkl[0] + hkl[1]) % 2 == 0),
+        make_phase("forsterite", (4.76, 10.2, 5.98, 90, 90, 90), "Pbnm", "mmm",
+                   turn([0, 0, 1], 2), turn([1, 0, 0], 2)),
         make_phase("triclinic", (4.1, 6.4, 3.6, 94, 117, 88), "C-1", "-1"),
     )
-}
+}  # fmt: skip

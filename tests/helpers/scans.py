@@ -1,15 +1,18 @@
 """Files of Bragg peaks for tests: py4DSTEM writes them, or h5py in py4DSTEM's layouts."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import py4DSTEM
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from microinfer.peaks.bragg_peaks import BraggPeaks
+from helpers.optional import import_py4dstem
+from microinfer.peaks import BraggPeaks, Scan
+
+if TYPE_CHECKING:
+    from py4DSTEM import BraggVectors
 
 PEAK = np.dtype([("qx", np.float64), ("qy", np.float64), ("intensity", np.float64)])
 CALIBRATION = "metadatabundle/calibration"
@@ -28,9 +31,9 @@ def random_points(rng: np.random.Generator, positions: int, most: int = 6) -> li
 
 def bragg_vectors(
     shape: tuple[int, int], points: list[np.ndarray], name: str = "braggvectors", **calibration: Any
-) -> py4DSTEM.BraggVectors:
+) -> "BraggVectors":
     """BraggVectors with the given raw points; `calibration` names setters of py4DSTEM's Calibration."""
-    vectors = py4DSTEM.BraggVectors(shape, (64, 64), name=name)
+    vectors = import_py4dstem().BraggVectors(shape, (64, 64), name=name)
     for n, peaks in enumerate(points):
         vectors._v_uncal[divmod(n, shape[1])].add(peaks)
     for key, value in calibration.items():
@@ -41,7 +44,7 @@ def bragg_vectors(
 
 def calibrated_vectors(
     shape: tuple[int, int] = (3, 4), seed: int = 0, name: str = "braggvectors"
-) -> py4DSTEM.BraggVectors:
+) -> "BraggVectors":
     rng = np.random.default_rng(seed)
     origin = rng.uniform(31, 33, (2, *shape))
     return bragg_vectors(
@@ -54,10 +57,10 @@ def calibrated_vectors(
     )
 
 
-def save_vectors(path: Path, *vectors: py4DSTEM.BraggVectors) -> Path:
+def save_vectors(path: Path, *vectors: "BraggVectors") -> Path:
     """Write with py4DSTEM, every one with a root of its own."""
     for n, item in enumerate(vectors):
-        py4DSTEM.save(str(path), item, mode="a" if n else "o")
+        import_py4dstem().save(str(path), item, mode="a" if n else "o")
     return path
 
 
@@ -107,14 +110,9 @@ def save_old_vectors(
 
 
 def equal(first: BraggPeaks, second: BraggPeaks) -> bool:
-    return all(
+    return first.scan == second.scan and all(
         np.array_equal(getattr(first, name), getattr(second, name))
         for name in ("offsets", "qx", "qy", "intensity")
-    ) and (first.scan_shape, first.scan_step, first.scan_units, first.qr_calibrated) == (
-        second.scan_shape,
-        second.scan_step,
-        second.scan_units,
-        second.qr_calibrated,
     )
 
 
@@ -126,7 +124,5 @@ def peaks_of_scans(draw: st.DrawFn, largest: int = 5) -> BraggPeaks:
     offsets = np.concatenate([[0], np.cumsum(counts)])
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
     table = draw(hnp.arrays(np.float32, (3, int(offsets[-1])), elements=finite))
-    step = draw(st.floats(1e-3, 1e3))
-    return BraggPeaks(
-        offsets, *table, shape, step, draw(st.sampled_from(["nm", "A", "pixels"])), draw(st.booleans())
-    )
+    scan = Scan(shape, draw(st.floats(1e-3, 1e3)), draw(st.sampled_from(["nm", "A"])), draw(st.booleans()))
+    return BraggPeaks(offsets, *table, scan)

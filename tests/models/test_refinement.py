@@ -1,34 +1,24 @@
 """Kinematic refinement, on patterns that py4DSTEM simulates with Bloch waves."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial.transform import Rotation
 
 import microinfer as mi
+from helpers.optional import import_py4dstem
+from helpers.patterns import scan_of
 from microinfer import _core
+from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import misorientation, random_orientations
-from microinfer.models import Candidates
-from microinfer.models.refinement import Refinement, RefinementSettings
-from microinfer.ops.tokens import tokenize
-from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation import PatternSimulator
 from microinfer.simulation.settings import SimulationConfig
 
-pytestmark = [  # py4DSTEM's own
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
-
 COUNT = 60
-
-
-@pytest.fixture(scope="module")
-def phase():
-    return load_structure("Cu").phase(SimulationConfig().k_max)
+import_py4dstem()
+PHASE = load_structure("Cu").phase(SimulationConfig().k_max)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +36,24 @@ def patterns():
     return found, np.array(truth)
 
 
-def tokens_of(patterns, noise=0.0):
+def refinement(**spec):
+    vectors = PHASE.reflections[:, :3] @ PHASE.reciprocal
+    reflections = np.column_stack([vectors, PHASE.reflections[:, 3]])
+    return _core.Refinement(reflections, np.array([0, len(reflections)]), electron_wavelength(300e3), **spec)
+
+
+def disks_of(patterns, noise=0.0):
+    """Radius, angle, intensity and number of the disks, their places disturbed."""
     rng = np.random.default_rng(5)
-    moved = [
-        np.column_stack([disks[:, :2] + noise * rng.standard_normal((len(disks), 2)), disks[:, 2]])
-        for disks in patterns
-    ]
-    return tokenize(BraggPeaks.from_patterns(moved, (len(moved), 1)))
+    moved = [disks + [noise, noise, 0.0] * rng.standard_normal(disks.shape) for disks in patterns]
+    tokens = mi.tokenize(scan_of(moved))
+    return [part.numpy() for part in (*tokens[:3], tokens.count)]
+
+
+def polish(refine, disks, *starts):
+    """Polish one candidate or several of every pattern: matrices, log-likelihoods, scores."""
+    matrix = np.ascontiguousarray(np.stack(starts, 1), np.float32)
+    return refine.polish(*disks, matrix, np.zeros(matrix.shape[:2], np.int64))
 
 
 def near(truth, degrees, seed=3):
@@ -62,127 +63,114 @@ def near(truth, degrees, seed=3):
     return truth @ Rotation.from_rotvec(np.deg2rad(degrees) * axis).as_matrix()
 
 
-def candidates_of(*matrices, probability=(1.0,)):
-    matrix = torch.from_numpy(np.stack(matrices, 1)).float()
-    size = matrix.shape[:2]
-    return Candidates(
-        matrix,
-        torch.zeros(size, dtype=torch.int64),
-        torch.tensor(probability).expand(size),
-        torch.ones(size[0], dtype=torch.bool),
-    )
+def errors(matrix, truth):
+    return np.degrees(misorientation(matrix, truth, PHASE.operators))
 
 
-def errors(candidates, truth, phase):
-    return np.degrees(misorientation(candidates.matrix[:, 0].numpy(), truth, phase.operators))
-
-
-def test_exact_disks_give_the_exact_orientation(phase, patterns):
+def test_exact_disks_give_the_exact_orientation(patterns):
     disks, truth = patterns
-    refine = Refinement((phase,), 300e3)
-    refined, score = refine(tokens_of(disks), candidates_of(near(truth, 1.0)))
-    error = errors(refined, truth, phase)
+    matrix, _, score = polish(refinement(), disks_of(disks), near(truth, 1.0))
+    error = errors(matrix[:, 0], truth)
     assert np.median(error) < 0.05
     assert np.quantile(error, 0.9) < 0.3
-    identity = refined.matrix.double() @ refined.matrix.double().mT
-    torch.testing.assert_close(identity, torch.eye(3).double().expand_as(identity), atol=1e-5, rtol=0)
+    identity = np.broadcast_to(np.eye(3), matrix.shape)
+    np.testing.assert_allclose(matrix @ matrix.swapaxes(-1, -2), identity, atol=1e-6)
     assert ((score >= 0) & (score <= 1)).all()
 
 
-def test_noisy_disks_pull_no_farther_than_they_may(phase, patterns):
+def test_noisy_disks_pull_no_farther_than_they_may(patterns):
     disks, truth = patterns
-    refine = Refinement((phase,), 300e3)
-    refined, _ = refine(tokens_of(disks, noise=0.008), candidates_of(near(truth, 1.0)))
-    error = errors(refined, truth, phase)
+    matrix, *_ = polish(refinement(), disks_of(disks, noise=0.008), near(truth, 1.0))
+    error = errors(matrix[:, 0], truth)
     assert error.mean() < 0.8
     assert error.max() < 3.0
 
 
-def test_disks_decide_between_candidates(phase, patterns):
+def test_a_smaller_tilt_error_holds_the_zone_axis(patterns):
     disks, truth = patterns
-    wrong = near(truth, 14.0)
-    refine = Refinement((phase,), 300e3)
-    refined, score = refine(
-        tokens_of(disks, noise=0.004), candidates_of(wrong, near(truth, 0.5), probability=(0.6, 0.3))
+    start = near(truth, 1.0)
+    matrix, *_ = polish(refinement(tilt_error=1e-6), disks_of(disks), start)
+    np.testing.assert_allclose(matrix[:, 0, :, 2], start[:, :, 2], atol=1e-4)
+
+
+def test_the_likelihood_tells_right_from_wrong(patterns):
+    disks, truth = patterns
+    matrix, likelihood, score = polish(
+        refinement(), disks_of(disks, noise=0.004), near(truth, 14.0), near(truth, 0.5)
     )
-    right = errors(refined, truth, phase) < 3.0
+    right = likelihood[:, 1] > likelihood[:, 0]
     assert right.mean() > 0.9
-    assert (score[right, 0] > score[right, 1]).float().mean() > 0.9
-    torch.testing.assert_close(refined.probability.sum(-1), torch.full((COUNT,), 0.9))
+    assert (errors(matrix[:, 1], truth)[right] < 3.0).all()
+    assert (score[right, 1] > score[right, 0]).mean() > 0.9
 
 
-def test_likelihoods_do_not_depend_on_the_order_of_candidates(phase, patterns):
+def test_candidates_do_not_disturb_each_other(patterns):
     rng = np.random.default_rng(8)
     # random ones explain anything from none to most of the disks
-    starts = candidates_of(*random_orientations(12 * COUNT, rng).reshape(12, COUNT, 3, 3))
-    order = rng.permutation(12)
-    refine, tokens = Refinement((phase,), 300e3), tokens_of(patterns[0], noise=0.008)
-    plain = refine.polish(tokens, starts)
-    moved = refine.polish(tokens, starts._replace(matrix=starts.matrix[:, order]))
-    np.testing.assert_allclose(moved.log_likelihood, plain.log_likelihood[:, order], rtol=1e-9, atol=1e-9)
+    starts = [*random_orientations(12 * COUNT, rng).reshape(12, COUNT, 3, 3)]
+    order, refine, disks = rng.permutation(12), refinement(), disks_of(patterns[0], noise=0.008)
+    plain, moved = polish(refine, disks, *starts), polish(refine, disks, *(starts[k] for k in order))
+    for one, two in zip(plain, moved, strict=True):
+        np.testing.assert_allclose(two, one[:, order], rtol=1e-9, atol=1e-9)
 
 
-def test_margin_keeps_the_first_of_two_equals(phase, patterns):
+def test_neither_other_patterns_nor_threads_change_a_bit(patterns):
     disks, truth = patterns
-    # the second is a symmetry equivalent of the first: the disks cannot tell them apart
-    same = phase.operators[7] @ truth
-    refined, _ = Refinement((phase,), 300e3)(
-        tokens_of(disks), candidates_of(truth, same, probability=(0.5, 0.5))
-    )
-    assert np.abs(refined.matrix[:, 0].numpy() - truth).max() < 0.05
-
-
-def test_an_answer_depends_on_its_own_pattern_alone(phase, patterns):
-    disks, truth = patterns
-    refine, start = Refinement((phase,), 300e3), near(truth, 1.0)
-    whole, score = refine(tokens_of(disks), candidates_of(start))
+    refine, start, before = refinement(), near(truth, 1.0), _core.num_threads()
+    whole = polish(refine, disks_of(disks), start)
     for index in (0, 17, COUNT - 1):
-        alone, one = refine(tokens_of(disks[index : index + 1]), candidates_of(start[index : index + 1]))
-        assert torch.equal(alone.matrix[0], whole.matrix[index])
-        assert torch.equal(one[0], score[index])
-
-
-def test_no_thread_count_changes_a_bit(phase, patterns):
-    disks, truth = patterns
-    refine, before, found = Refinement((phase,), 300e3), _core.num_threads(), []
+        alone = polish(refine, disks_of(disks[index : index + 1]), start[index : index + 1])
+        for one, two in zip(alone, whole, strict=True):
+            np.testing.assert_array_equal(one[0], two[index])
     try:
-        for threads in (1, 3):
-            _core.set_num_threads(threads)
-            found.append(refine(tokens_of(disks), candidates_of(near(truth, 1.0)))[0].matrix)
+        _core.set_num_threads(3)
+        for one, two in zip(polish(refine, disks_of(disks), start), whole, strict=True):
+            np.testing.assert_array_equal(one, two)
     finally:
         _core.set_num_threads(before)
-    assert torch.equal(*found)
 
 
-def test_a_pattern_without_disks_keeps_its_start(phase):
-    start = np.eye(3)[None]
-    refined, score = Refinement((phase,), 300e3)(tokens_of([np.zeros((0, 3))]), candidates_of(start))
-    np.testing.assert_allclose(refined.matrix[0, 0], start[0], atol=1e-7)
+def test_a_pattern_without_disks_keeps_its_start():
+    matrix, _, score = polish(refinement(), disks_of([np.zeros((0, 3), np.float32)]), np.eye(3)[None])
+    np.testing.assert_allclose(matrix[0, 0], np.eye(3), atol=1e-7)
     assert score.item() == 0.0
 
 
-def test_settings_reach_the_core(phase, patterns):
+def test_wrong_arrays_are_named(patterns):
+    refine, disks = refinement(), disks_of(patterns[0])
+    matrix, phase = patterns[1][:, None].astype(np.float32), np.zeros((COUNT, 1), np.int64)
+    with pytest.raises(ValueError, match=r"phase must lie in \[0, 1\)"):
+        refine.polish(*disks, matrix, phase + 1)
+    with pytest.raises(ValueError, match="matrix"):
+        refine.polish(*disks, matrix[1:], phase)
+    with pytest.raises(ValueError, match="tilt_error must be positive and finite, got 0"):
+        refinement(tilt_error=0.0)
+
+
+# in a map
+
+
+def test_refinement_makes_a_map_more_exact(patterns):
     disks, truth = patterns
-    start = near(truth, 1.0)
-    stiff = RefinementSettings(tilt_error=1e-6, in_plane_error=1e-6)
-    refined, _ = Refinement((phase,), 300e3, stiff)(tokens_of(disks), candidates_of(start))
-    np.testing.assert_allclose(refined.matrix[:, 0], start, atol=1e-5)
+    error = {}
+    for refine in (None, "kinematic"):
+        omap = mi.map_orientations(scan_of(disks), "cu", device="cpu", refine=refine)
+        valid = omap.valid[:, 0]
+        error[refine] = np.full(COUNT, 180.0)
+        error[refine][valid] = errors(omap.matrix[valid, 0], truth[valid])
+        if refine:
+            assert ((omap.score[valid] >= 0) & (omap.score[valid] <= 1)).all()
+        else:
+            assert np.isnan(omap.score).all()
+    assert np.median(error["kinematic"]) < 0.1 < np.median(error[None])
+    assert np.mean(error["kinematic"] < 3.0) >= np.mean(error[None] < 3.0) - 0.02
 
 
-def test_what_cannot_be_refined_is_refused(phase, patterns, scan, small_model):
-    bare = dataclasses.replace(phase, reflections=np.zeros((0, 4)))
-    with pytest.raises(ValueError, match=r"phase 'Cu' has no reflections"):
-        Refinement((bare,), 300e3)
-    with pytest.raises(ValueError, match=r"refine must be 'kinematic' or None, got 'dynamical'"):
+def test_what_cannot_be_refined_is_refused(scan, small_model):
+    with pytest.raises(ValueError, match="refine must be 'kinematic' or None, got 'dynamical'"):
         mi.map_orientations(scan, small_model, refine="dynamical")
-    with pytest.raises(ValueError, match=r"tilt_error must be positive and finite, got 0"):
-        Refinement((phase,), 300e3, RefinementSettings(tilt_error=0.0))(
-            tokens_of(patterns[0]), candidates_of(patterns[1])
-        )
-    refine = Refinement((phase,), 300e3)
-    for change, message in (
-        ({"phase": torch.ones(COUNT, 1, dtype=torch.int64)}, r"phase must lie in \[0, 1\)"),
-        ({"matrix": torch.eye(3).expand(COUNT - 1, 1, 3, 3)}, r"matrix does not fit"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            refine(tokens_of(patterns[0]), candidates_of(patterns[1])._replace(**change))
+    bare = replace(small_model.phases[0], reflections=np.zeros((0, 4)))
+    for model in (replace(small_model, phases=(bare,)), replace(small_model, card={"name": "small"})):
+        with pytest.raises(ValueError, match="needs a voltage and reflections, which the model 'small' does"):
+            mi.map_orientations(scan, model, device="cpu")
+        assert mi.map_orientations(scan, model, device="cpu", refine=None).valid.any()

@@ -3,7 +3,6 @@
 import math
 import pickle
 import secrets
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -35,13 +34,6 @@ def rng() -> np.random.Generator:
     seed = secrets.randbits(32)
     print("seed", seed)
     return np.random.default_rng(seed)
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = _core.num_threads()
-    yield
-    _core.set_num_threads(before)
 
 
 def flat(patterns: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
@@ -127,6 +119,7 @@ broken_patterns = st.lists(
 scans = st.lists(st.one_of(finite_patterns, finite_patterns, broken_patterns), max_size=6)
 
 
+@example([])
 @example([[(2.4e38, 2.4e38, 0.0)]])
 @given(scans)
 def test_any_scan_gives_what_the_rule_says(scan: list[list[tuple[float, float, float]]]) -> None:
@@ -145,19 +138,13 @@ def scan_of(rng: np.random.Generator, positions: int, mean: float) -> list[np.nd
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_random_scan_gives_what_the_rule_says(rng: np.random.Generator, device: str) -> None:
     patterns = [*scan_of(rng, 600, 13), *scan_of(rng, 3, 5000), np.zeros((0, 3), np.float32)]
-    patterns.insert(7, np.array([[1, 1, 1], [1, np.nan, 1]], np.float32))
+    for row, value in enumerate((np.nan, np.inf, -np.inf) * 3):  # spoils its pattern alone
+        bad = np.array([[1, 0, 1], [0, 1, 1], [0.01, 0, 1]], np.float32)
+        bad[2, row // 3] = value
+        patterns.insert(2 * row, bad)
     tokens = tokenize_arrays(*(a.to(device) for a in flat(patterns)))
     assert tokens.radius.device.type == device
     check(Tokens(*(t.cpu() for t in tokens)), patterns, SPEC)
-
-
-def test_thousands_of_disks_keep_the_strongest() -> None:
-    n = 4000
-    angle = np.arange(n) * 2 * np.pi / n
-    pattern = np.column_stack([np.cos(angle), np.sin(angle), 1 + np.arange(n) % 1999])
-    tokens = tokens_of(pattern.tolist())
-    assert tokens.count.tolist() == [SPEC.max_disks]
-    assert tokens.intensity[0, -1] == np.float32(1 + 1998 - 37) / np.float32(1999)
 
 
 @given(finite_patterns, st.randoms(use_true_random=False))
@@ -167,14 +154,16 @@ def test_the_order_of_peaks_does_not_matter(pattern, random) -> None:
         np.testing.assert_array_equal(a.numpy().view(np.uint8), b.numpy().view(np.uint8))
 
 
-@pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_does_not_matter(rng: np.random.Generator) -> None:
-    arrays = flat(scan_of(rng, 2000, 13))
-    _core.set_num_threads(1)
-    alone = tokenize_arrays(*arrays)
-    for threads in (2, 3, 7):
-        _core.set_num_threads(threads)
-        assert all(torch.equal(a, b) for a, b in zip(alone, tokenize_arrays(*arrays), strict=True))
+    arrays, before = flat(scan_of(rng, 2000, 13)), _core.num_threads()
+    try:
+        _core.set_num_threads(1)
+        alone = tokenize_arrays(*arrays)
+        for threads in (2, 7):
+            _core.set_num_threads(threads)
+            assert all(torch.equal(a, b) for a, b in zip(alone, tokenize_arrays(*arrays), strict=True))
+    finally:
+        _core.set_num_threads(before)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -228,40 +217,12 @@ class TestEdges:
         assert tokens.angle_bin.item() == angle_bin
         assert str(tokens.angle.item()) != "-0.0"
 
-    def test_min_disks(self, device: str) -> None:
-        one, two = [[1.0, 0.0, 1.0]], [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
-        tokens = tokens_of(one, two, [], device=device)
-        assert tokens.count.tolist() == [1, 2, 0]
-        assert tokens.valid.tolist() == [False, True, False]
-
-    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    @pytest.mark.parametrize("column", [0, 1, 2])
-    def test_a_value_that_is_not_finite_spoils_its_pattern_alone(
-        self, device: str, value: float, column: int
-    ) -> None:
-        good = [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.01, 0.0, 1.0]]
-        bad = [row[:] for row in good]
-        bad[2][column] = value
-        tokens = tokens_of(good, bad, good, device=device)
-        assert tokens.count.tolist() == [2, 0, 2]
-        assert tokens.valid.tolist() == [True, False, True]
-        assert not tokens.mask[1].any()
-
-    def test_a_shorter_length_keeps_the_strongest(self, device: str) -> None:
-        arrays = (a.to(device) for a in flat([np.array([[1, 0, 1], [0, 1, 3], [1, 1, 2]])]))
+    def test_a_length_keeps_the_strongest_and_pads(self, device: str) -> None:
+        arrays = [a.to(device) for a in flat([np.array([[1, 0, 1], [0, 1, 3], [1, 1, 2]])])]
         tokens = tokenize_arrays(*arrays, SPEC, length=2)
         assert tokens.count.tolist() == [2]
         torch.testing.assert_close(tokens.intensity.cpu(), torch.tensor([[1.0, 2 / 3]]))
-
-    def test_a_longer_length_pads(self, device: str) -> None:
-        tokens = tokenize_arrays(*(a.to(device) for a in flat([np.array([[1, 0, 1]])])), SPEC, length=3)
-        assert tokens.mask.tolist() == [[True, False, False]]
-        assert tokens.angle_bin.tolist() == [[180, 0, 0]]
-
-    def test_no_patterns(self, device: str) -> None:
-        tokens = tokenize_arrays(*(a.to(device) for a in flat([])))
-        assert tokens.radius.shape == (0, 0)
-        assert tokens.valid.shape == (0,)
+        assert tokenize_arrays(*arrays, SPEC, length=5).mask.tolist() == [[True] * 3 + [False] * 2]
 
 
 def test_a_scan_gives_what_its_arrays_give(rng: np.random.Generator) -> None:
@@ -271,78 +232,72 @@ def test_a_scan_gives_what_its_arrays_give(rng: np.random.Generator) -> None:
         assert torch.equal(a, b)
 
 
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("offsets", "message"),
-        [
-            ([1, 3], "offsets must begin with 0, got 1"),
-            ([0, 2, 1, 3], "offsets must never fall, got 1 after 2 at index 2"),
-            ([0, 2], "offsets must end with the number of peaks, 3, got 2"),
-            ([0, 4], "offsets must end with the number of peaks, 3, got 4"),
-            ([], r"offsets must have shape \(N \+ 1,\), got \(0,\)"),
-        ],
-    )
-    def test_offsets(self, offsets: list[int], message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            tokenize_arrays(*torch.ones(3, 3), torch.tensor(offsets, dtype=torch.int64))
+THREE = torch.ones(3)
 
-    def test_shapes(self) -> None:
-        offsets = torch.tensor([0, 3])
-        with pytest.raises(ValueError, match=r"qy must have the shape of qx, \(3,\), got \(2,\)"):
-            tokenize_arrays(torch.ones(3), torch.ones(2), torch.ones(3), offsets)
-        with pytest.raises(ValueError, match=r"qx must have shape \(P,\), got \(3, 1\)"):
-            tokenize_arrays(torch.ones(3, 1), torch.ones(3), torch.ones(3), offsets)
 
-    def test_dtypes(self) -> None:
-        with pytest.raises(TypeError, match="intensity must have dtype float32, got float64"):
-            tokenize_arrays(torch.ones(3), torch.ones(3), torch.ones(3).double(), torch.tensor([0, 3]))
-        with pytest.raises(TypeError, match="offsets must have dtype int64, got int32"):
-            tokenize_arrays(*torch.ones(3, 3), torch.tensor([0, 3], dtype=torch.int32))
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([1, 3], "offsets must begin with 0, got 1"),
+        ([0, 2, 1, 3], "offsets must never fall, got 1 after 2 at index 2"),
+        ([0, 2], "offsets must end with the number of peaks, 3, got 2"),
+        ([0, 4], "offsets must end with the number of peaks, 3, got 4"),
+        ([], r"offsets must have shape \(N \+ 1,\), got \(0,\)"),
+    ],
+)
+def test_wrong_offsets_are_named(offsets: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tokenize_arrays(THREE, THREE, THREE, torch.tensor(offsets, dtype=torch.int64))
 
-    def test_strided_array(self) -> None:
-        with pytest.raises(TypeError, match="qx must be C-contiguous"):
-            _core.count_disks(
-                np.ones(6, np.float32)[::2],
-                np.ones(3, np.float32),
-                np.ones(3, np.float32),
-                np.array([0, 3]),
-                SPEC.core,
-            )
 
-    def test_length(self) -> None:
-        with pytest.raises(ValueError, match="length must be at least 0, got -1"):
-            tokenize_arrays(*torch.ones(3, 3), torch.tensor([0, 3]), SPEC, length=-1)
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"qy": torch.ones(2)}, ValueError, r"qy must have the shape of qx, \(3,\), got \(2,\)"),
+        ({"qx": torch.ones(3, 1)}, ValueError, r"qx must have shape \(P,\), got \(3, 1\)"),
+        ({"intensity": THREE.double()}, TypeError, "intensity must have dtype float32, got float64"),
+        ({"offsets": torch.tensor([0, 3]).int()}, TypeError, "offsets must have dtype int64, got int32"),
+        ({"length": -1}, ValueError, "length must be at least 0, got -1"),
+    ],
+)
+def test_wrong_arrays_are_named(change, error, message: str) -> None:
+    right = {"qx": THREE, "qy": THREE, "intensity": THREE, "offsets": torch.tensor([0, 3])}
+    assert tokenize_arrays(**right).count.tolist() == [3]
+    with pytest.raises(error, match=message):
+        tokenize_arrays(**right | change)
 
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [
-            ("radius_max", 0.0),
-            ("radius_max", math.nan),
-            ("radius_bins", 0),
-            ("angle_bins", 0),
-            ("intensity_min", 1.0),
-            ("intensity_min", -0.1),
-            ("intensity_bins", 0),
-            ("direct_beam_radius", 2.99),
-            ("direct_beam_radius", math.nan),
-            ("max_disks", 0),
-            ("min_disks", 0),
-            ("min_disks", 77),
-        ],
-    )
-    def test_specification(self, name: str, value: float) -> None:
+
+def test_strided_arrays_are_refused() -> None:
+    three = THREE.numpy()
+    with pytest.raises(TypeError, match="qx must be C-contiguous"):
+        _core.count_disks(np.ones(6, np.float32)[::2], three, three, np.array([0, 3]), SPEC.core)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("radius_max", (0.0, math.nan)),
+        ("radius_bins", (0,)),
+        ("angle_bins", (0,)),
+        ("intensity_min", (1.0, -0.1)),
+        ("intensity_bins", (0,)),
+        ("direct_beam_radius", (2.99, math.nan)),
+        ("max_disks", (0,)),
+        ("min_disks", (0, 77)),
+    ],
+)
+def test_wrong_specifications_are_named(name: str, values: tuple[float, ...]) -> None:
+    for value in values:
         with pytest.raises(ValueError, match=name):
             TokenSpec(**{name: value})
 
-    def test_specification_can_be_copied(self) -> None:
-        assert pickle.loads(pickle.dumps(SMALL)) == SMALL
 
-    def test_specification_from_a_broken_dict(self) -> None:
-        values = SPEC.to_dict()
-        assert TokenSpec.from_dict(values) == SPEC
-        values["radius"] = values.pop("radius_max")
-        with pytest.raises(ValueError, match=r"missing \['radius_max'\], unknown \['radius'\]"):
-            TokenSpec.from_dict(values)
+def test_a_specification_travels() -> None:
+    values = SMALL.to_dict()
+    assert pickle.loads(pickle.dumps(SMALL)) == TokenSpec.from_dict(values) == SMALL
+    values["radius"] = values.pop("radius_max")
+    with pytest.raises(ValueError, match=r"missing \['radius_max'\], unknown \['radius'\]"):
+        TokenSpec.from_dict(values)
 
 
 class TestOperator:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.scans import equal, peaks_of_scans
-from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks import BraggPeaks, Scan
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def arguments(**changes: Any) -> dict[str, Any]:
         "qx": values,
         "qy": -values,
         "intensity": 10 * values,
-        "scan_shape": (2, 3),
+        "scan": (2, 3),
     } | changes
 
 
@@ -37,16 +37,14 @@ def test_arrays_take_their_dtypes_and_positions_their_peaks() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scan_shape": (2, 0)}, "scan_shape must be two numbers of at least 1"),
-        ({"scan_shape": (6,)}, "scan_shape must be two numbers"),
-        ({"scan_shape": (2, 4)}, r"offsets must have the shape \(9,\)"),
+        ({"scan": (2, 0)}, "shape must be two numbers of at least 1"),
+        ({"scan": (6,)}, "shape must be two numbers"),
+        ({"scan": (2, 4)}, r"offsets must have the shape \(9,\)"),
         ({"offsets": [1, 1, 2, 3, 3, 6, 6]}, "offsets must begin with 0, got 1"),
         ({"offsets": [0, 0, 3, 2, 3, 6, 6]}, "must not decrease, got 3 before 2 at index 2"),
         ({"offsets": [0, 0, 2, 3, 3, 6, 7]}, r"qx must have the shape \(7,\)"),
         ({"qy": np.zeros(5)}, r"qy must have the shape \(6,\), .* got \(5,\)"),
         ({"qx": np.zeros((6, 1))}, "qx must have the shape"),
-        ({"scan_step": 0.0}, "scan_step must be a positive number"),
-        ({"scan_step": np.nan}, "scan_step must be a positive number"),
         ({"qx": [0, 0, 0, np.nan, 0, np.inf]}, r"qx must be finite, got nan at scan position \(1, 1\)"),
         ({"qy": [0, np.inf, 0, 0, 0, 0]}, r"qy must be finite, got inf at scan position \(0, 1\)"),
         ({"intensity": [0, 0, 1e39, 0, 0, 0]}, r"intensity must be finite, got inf at .* \(0, 2\)"),
@@ -68,6 +66,12 @@ def test_malformed_peaks_are_refused(changes: dict[str, Any], message: str) -> N
 def test_other_kinds_of_values_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         BraggPeaks(**arguments(**changes))
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, np.nan, np.inf])
+def test_a_scan_has_a_positive_step(step: float) -> None:
+    with pytest.raises(ValueError, match="step must be a positive number"):
+        Scan((2, 3), step)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 1), (0, 3), (1, 1), (2, 1)])
@@ -103,5 +107,4 @@ def test_blocks_of_rows_join_to_the_whole(peaks: BraggPeaks, data: st.DataObject
         assert block.scan_shape == (stop - start, columns)
         assert np.shares_memory(block.qx, peaks.qx) or block.n_peaks == 0
         patterns += [block.pattern(rx, ry) for rx in range(stop - start) for ry in range(columns)]
-    metadata = peaks.scan_step, peaks.scan_units, peaks.qr_calibrated
-    assert equal(BraggPeaks.from_patterns(patterns, peaks.scan_shape, *metadata), peaks)
+    assert equal(BraggPeaks.from_patterns(patterns, peaks.scan), peaks)

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 import microinfer as mi
 from helpers.scans import calibrated_vectors, equal, peaks_of_scans, save_vectors
-from microinfer.peaks import convert_peaks, native
-from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks import BraggPeaks, PeakWriter, Scan, convert_peaks, native
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def scan() -> BraggPeaks:
     """Peaks of 5 x 7 positions: 0 to 5 each, 85 in all."""
     rng = np.random.default_rng(3)
     patterns = [rng.uniform(-1, 1, (n % 6, 3)) for n in range(35)]
-    return BraggPeaks.from_patterns(patterns, (5, 7), scan_step=2.5, scan_units="nm")
+    return BraggPeaks.from_patterns(patterns, Scan((5, 7), 2.5, "nm"))
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def test_what_is_written_is_read(tmp_path: Path, peaks: BraggPeaks) -> None:
 
 def test_blocks_of_rows_equal_those_of_the_peaks(native_file: Path, scan: BraggPeaks) -> None:
     with mi.open_peaks(native_file) as reader:
-        assert reader.scan_shape == scan.scan_shape
+        assert reader.scan == scan.scan
         for start, stop in ((0, 1), (1, 4), (4, 5), (0, 5)):
             assert equal(reader.read_rows(start, stop), scan.read_rows(start, stop))
 
@@ -46,7 +45,7 @@ def test_blocks_of_rows_equal_those_of_the_peaks(native_file: Path, scan: BraggP
 def test_whole_scan_is_joined_from_blocks(
     native_file: Path, scan: BraggPeaks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microinfer.peaks.open._BLOCK_POSITIONS", 20)  # two rows of 7 positions
+    monkeypatch.setattr("microinfer.peaks.scan.BLOCK_POSITIONS", 20)  # two rows of 7 positions
     assert equal(mi.read_peaks(native_file), scan)
 
 
@@ -96,8 +95,8 @@ def set_attribute(name: str, value: object) -> Callable[[h5py.File], None]:
         (set_attribute("format_version", 2), "version 2 of the format microinfer-peaks.*install a newer one"),
         (set_attribute("format_version", "one"), "format_version must be a whole number"),
         (set_attribute("scan_shape", (5, 8)), r"/offsets must be integers of the shape \(41,\)"),
-        (set_attribute("scan_shape", (5, 0)), "scan_shape must be two numbers of at least 1"),
-        (set_attribute("scan_step", -1.0), "scan_step must be a positive number"),
+        (set_attribute("scan_shape", (5, 0)), "shape must be two numbers of at least 1"),
+        (set_attribute("scan_step", -1.0), "step must be a positive number"),
         (lambda file: file.attrs.__delitem__("scan_units"), "incomplete microinfer-peaks file.*scan_units"),
         (lambda file: file.__delitem__("qy"), "incomplete microinfer-peaks file.*qy"),
         (replace("qx", np.zeros(7, np.float32)), r"/qx must be real numbers of the shape \(85,\)"),
@@ -147,7 +146,7 @@ def test_a_converted_file_holds_the_same_peaks(
     tmp_path: Path, py4dstem_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "microinfer.peaks.open._BLOCK_POSITIONS", 8
+        "microinfer.peaks.scan.BLOCK_POSITIONS", 8
     )  # two rows of 4 positions: the last block is shorter
     done: list[int] = []
     with mi.open_peaks(py4dstem_file, pixel_size=0.03) as reader:
@@ -165,7 +164,7 @@ def test_a_copy_never_replaces_its_original(native_file: Path) -> None:
 
 def test_blocks_must_make_up_the_scan(tmp_path: Path, scan: BraggPeaks) -> None:
     def write(*blocks: BraggPeaks) -> None:
-        with mi.io.PeakWriter(tmp_path / "peaks.h5", (5, 7)) as writer:
+        with PeakWriter(tmp_path / "peaks.h5", (5, 7)) as writer:
             for block in blocks:
                 writer.write_rows(block)
 

@@ -3,17 +3,18 @@
 import itertools
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 import psutil
-import py4DSTEM
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import microinfer as mi
+from helpers.optional import import_py4dstem
 from helpers.scans import (
     PEAK,
     bragg_vectors,
@@ -28,11 +29,14 @@ from microinfer._core import gather_records
 from microinfer.peaks import records
 from microinfer.peaks.bragg_peaks import BraggPeaks
 
+if TYPE_CHECKING:
+    from py4DSTEM import BraggVectors
+
 SHAPE = (3, 5)
 REAL_DATA = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[3] / "shared" / "real"))
 
 
-def assert_as_py4dstem(peaks: BraggPeaks, vectors: py4DSTEM.BraggVectors) -> None:
+def assert_as_py4dstem(peaks: BraggPeaks, vectors: "BraggVectors") -> None:
     for rx, ry in itertools.product(*map(range, vectors.Rshape)):
         theirs = vectors.cal[rx, ry]
         ours = peaks.pattern(rx, ry)
@@ -42,47 +46,42 @@ def assert_as_py4dstem(peaks: BraggPeaks, vectors: py4DSTEM.BraggVectors) -> Non
         np.testing.assert_allclose(ours[:, 2], theirs.I, rtol=1e-6)
 
 
-@pytest.mark.parametrize("rotation", [None, 0.4])
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("pixel_size", [1, 0.0217])
-@pytest.mark.parametrize("ellipse", [None, "number", "map"])
-@pytest.mark.parametrize("origin", ["number", "map", "mixed"])
-def test_calibration_equals_py4dstems(
-    tmp_path: Path, origin: str, ellipse: str | None, pixel_size: float, flip: bool, rotation: float | None
+@st.composite
+def calibrations(draw: st.DrawFn) -> dict[str, object]:
+    """Setters of py4DSTEM's Calibration, those that a scan needs always among them."""
+    numbers = st.floats(0.5, 40)
+    maps = st.integers(0, 2**16).map(lambda seed: np.random.default_rng(seed).uniform(0.5, 40.0, SHAPE))
+    values = draw(
+        st.fixed_dictionaries(
+            {
+                "origin": st.tuples(numbers | maps, numbers | maps),
+                "Q_pixel_size": st.sampled_from([1, 0.0217, np.float32(0.03)]),
+            },
+            optional={
+                "ellipse": st.tuples(numbers | maps, numbers | maps, numbers | maps),
+                "QR_rotation": st.floats(-4, 4),
+                "QR_flip": st.booleans(),
+                "R_pixel_size": st.floats(0.1, 10),
+            },
+        )
+    )
+    return {**values, "Q_pixel_units": "A^-1", "R_pixel_units": "nm"}
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calibration=calibrations(), seed=st.integers(0, 2**16))
+def test_any_calibration_is_applied_as_py4dstem_does(
+    tmp_path: Path, calibration: dict[str, object], seed: int
 ) -> None:
-    rng = np.random.default_rng()
-    maps = rng.uniform(30, 34, (2, *SHAPE))
-    calibration = {
-        "origin": {"number": (31.7, 32.9), "map": (maps[0], maps[1]), "mixed": (31.7, maps[1])}[origin],
-        "Q_pixel_size": pixel_size,
-        "Q_pixel_units": "A^-1",
-        "QR_flip": flip,
-        "R_pixel_size": 2.5,
-        "R_pixel_units": "nm",
-    }
-    if ellipse == "number":
-        calibration["ellipse"] = (1.05, 0.97, 0.6)
-    elif ellipse == "map":
-        calibration["ellipse"] = tuple(rng.uniform(0.9, 1.1, (3, *SHAPE)))
-    if rotation is not None:
-        calibration["QR_rotation"] = rotation
-    path = tmp_path / "scan.h5"
-    points = random_points(rng, SHAPE[0] * SHAPE[1])
-    save_vectors(path, bragg_vectors(SHAPE, points, **calibration))
-    vectors = py4DSTEM.read(str(path))
-    assert vectors.calstate == {
-        "center": True,
-        "ellipse": ellipse is not None,
-        "pixel": pixel_size != 1,
-        "rotate": rotation is not None,
-    }
-
+    points = random_points(np.random.default_rng(seed), SHAPE[0] * SHAPE[1])
+    vectors = bragg_vectors(SHAPE, points, **calibration)
+    path = save_vectors(tmp_path / "scan.h5", vectors)
     peaks = mi.read_peaks(path)
-
-    assert (peaks.scan_shape, peaks.scan_step, peaks.scan_units) == (SHAPE, 2.5, "nm")
-    assert peaks.qr_calibrated == (rotation is not None)
+    step = calibration.get("R_pixel_size", 1.0)
+    assert peaks.scan == mi.Scan(SHAPE, step, "nm", "QR_rotation" in calibration)
     assert np.count_nonzero(peaks.counts == 0) == 3
-    assert_as_py4dstem(peaks, vectors)
+    assert_as_py4dstem(peaks, import_py4dstem().read(str(path)))
+    assert equal(mi.BraggPeaks.from_py4dstem(vectors), peaks)
     with mi.open_peaks(path) as reader:
         for rx in range(SHAPE[0]):
             assert equal(reader.read_rows(rx, rx + 1), peaks.read_rows(rx, rx + 1))
@@ -152,25 +151,21 @@ def test_description_names_what_was_found_and_applied(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        PEAK,
-        [("intensity", ">f8"), ("h", "i4"), ("qy", "f4"), ("qx", "f4")],
-    ],
-)
-def test_raw_records_and_objects_give_the_same(tmp_path: Path, dtype: object) -> None:
-    shape = (6, 7)
+@pytest.mark.parametrize("dtype", [PEAK, [("intensity", ">f8"), ("h", "i4"), ("qy", "f4"), ("qx", "f4")]])
+def test_raw_records_and_objects_give_the_same(
+    tmp_path: Path, dtype: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     points = random_points(np.random.default_rng(1), 42)
     extra = [np.zeros(len(p), dtype) for p in points]
     for full, peaks in zip(extra, points, strict=True):
         for name in PEAK.names:
             full[name] = peaks[name]
-    path = save_point_lists(tmp_path / "lists.h5", shape, extra, dtype)
+    path = save_point_lists(tmp_path / "lists.h5", (6, 7), extra, dtype)
     with h5py.File(path) as file:
         dataset = file["4DSTEM/braggpeaks/data"]
-        raw = records._read_raw(records._library(), dataset, 1, 5)
         objects = records.read_columns_as_objects(dataset, 1, 5)
+        monkeypatch.setattr(records, "read_columns_as_objects", None)
+        raw = records.read_columns(dataset, 1, 5)
     for first, second in zip(raw, objects, strict=True):
         np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(np.diff(raw[0]), [len(p) for p in points[7:35]])
@@ -205,7 +200,6 @@ def test_memory_is_given_back(tmp_path: Path, raw: bool) -> None:
     points = [np.ones(2000, PEAK) for _ in range(64)]  # 3 MB
     path = save_point_lists(tmp_path / "lists.h5", (8, 8), points)
     read = records.read_columns if raw else records.read_columns_as_objects
-    assert records._library() is not None
     with h5py.File(path) as file:
         dataset = file["4DSTEM/braggpeaks/data"]
         for _ in range(5):
@@ -227,14 +221,6 @@ def test_thousands_of_disks_at_one_position(tmp_path: Path) -> None:
     np.testing.assert_array_equal(peaks.pattern(0, 1), np.tile([0.5, 0.5, 1.0], (5000, 1)))
 
 
-def test_a_scan_without_any_peak(tmp_path: Path) -> None:
-    points = [np.zeros(0, PEAK)] * 6
-    path = save_vectors(
-        tmp_path / "scan.h5", bragg_vectors((2, 3), points, origin=(0, 0), Q_pixel_units="A^-1")
-    )
-    np.testing.assert_array_equal(mi.read_peaks(path).counts, np.zeros(6))
-
-
 def test_point_lists_need_the_word_of_the_user(tmp_path: Path) -> None:
     points = random_points(np.random.default_rng(2), 15)
     path = save_point_lists(tmp_path / "lists.h5", SHAPE, points)
@@ -243,7 +229,7 @@ def test_point_lists_need_the_word_of_the_user(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"braggpeaks is a PointListArray.*calibrated=True"):
         mi.open_peaks(path, pixel_size=0.1)
     peaks = mi.read_peaks(path, calibrated=True)
-    assert (peaks.scan_step, peaks.scan_units, peaks.qr_calibrated) == (1.0, "pixels", False)
+    assert peaks.scan == mi.Scan(SHAPE)
     for n, expected in enumerate(points):
         np.testing.assert_array_equal(
             peaks.pattern(*divmod(n, 5)), np.stack([expected[k] for k in PEAK.names], 1).astype(np.float32)
@@ -271,7 +257,7 @@ def test_vectors_of_py4dstem_0_13(tmp_path: Path, in_datacube: bool, flip: bool 
     with mi.open_peaks(path) as reader:
         assert reader.description["format"] == "py4DSTEM BraggVectors (version 0.13)"
 
-    vectors = py4DSTEM.read(str(path), datapath=f"4DSTEM{'/datacube' * in_datacube}/braggvectors")
+    vectors = import_py4dstem().read(str(path), datapath=f"4DSTEM{'/datacube' * in_datacube}/braggvectors")
     assert equal(BraggPeaks.from_py4dstem(vectors), peaks)
     if flip:  # py4DSTEM 0.14 does not take over the rotation of 0.13
         vectors.calibration.set_QR_rotation(0.0)

@@ -7,17 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
+from helpers.optional import import_py4dstem, needs_py4dstem
 from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations
 from microinfer.simulation import PatternLibrary, PatternSimulator, load_library, simulate_library
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.training.config import Config
-
-# py4DSTEM and what it imports warn while they are imported
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
 
 TINY = SimulationConfig(zone_axes=8, thicknesses=2, k_max=1.0, thickness_range=(20.0, 200.0))
 ARRAYS = ("orientation", "phase", "zone", "thickness")
@@ -36,9 +31,11 @@ def equal(first: PatternLibrary, second: PatternLibrary) -> bool:
 
 @pytest.fixture(scope="module")
 def library() -> PatternLibrary:
+    import_py4dstem()
     return simulate_library(config(), processes=1)
 
 
+@needs_py4dstem
 @pytest.mark.parametrize(("name", "k_max"), [("Cu", 1.2), ("Cu2O", 0.9)])
 def test_patterns_are_those_of_py4dstem_with_every_beam(name, k_max):
     settings = dataclasses.replace(TINY, k_max=k_max, intensity_min=1e-6)
@@ -83,6 +80,7 @@ def test_patterns_are_those_of_py4dstem_with_every_beam(name, k_max):
             assert left_out.max(initial=0.0) < 1e-5 * strongest
 
 
+@needs_py4dstem
 def test_disks_are_the_projected_reflections_and_the_beam_is_left_out():
     structure = load_structure("Cu")
     simulator = PatternSimulator(structure, dataclasses.replace(TINY, method="kinematic"))
@@ -121,6 +119,7 @@ def test_labels_of_the_library(library):
     assert len(np.unique(library.thickness)) == 16
 
 
+@needs_py4dstem
 def test_second_phase_has_zone_axes_of_its_own():
     two = dataclasses.replace(
         config(zone_axes=2, method="kinematic"), phases=(PhaseConfig("Cu"), PhaseConfig("Cu2O"))

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from helpers.cif import write_cif
+from helpers.optional import import_py4dstem, needs_py4dstem
 from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import misorientation, zone_axis_frames
 from microinfer.ops.token_spec import TokenSpec
@@ -18,16 +20,12 @@ from microinfer.simulation.standard_triangle import (
 from microinfer.training.augmentation import turned
 from microinfer.training.config import Config
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
-
 SETTINGS = SimulationConfig(sampling="standard_triangle", thicknesses=10)
 
 
 @pytest.fixture(scope="module")
 def simulator() -> PatternSimulator:
+    import_py4dstem()
     return PatternSimulator(load_structure("Cu"), SETTINGS)
 
 
@@ -35,6 +33,7 @@ def unit(*axis: float) -> np.ndarray:
     return np.array(axis) / np.linalg.norm(axis)
 
 
+@needs_py4dstem
 def test_grid_is_that_of_the_paper_and_of_py4dstem():
     axes = interpolated_zone_axes(2.0)
     assert len(axes) == 406
@@ -87,6 +86,7 @@ def test_opposite_zone_axis_only_where_it_shows_other_patterns(simulator):
     assert only.in_plane_bound == pytest.approx(np.pi / 2)
 
 
+@needs_py4dstem
 def test_library_keeps_every_pattern_to_one_label(tmp_path):
     config = Config(
         "triangle", (PhaseConfig("Cu"),), dataclasses.replace(SETTINGS, zone_axis_step=14.0, thicknesses=4)
@@ -106,11 +106,6 @@ def test_library_keeps_every_pattern_to_one_label(tmp_path):
 
 
 def test_other_crystals_are_refused(tmp_path):
-    cif = tmp_path / "Tetragonal.cif"
-    cif.write_text(
-        "data_t\n_cell_length_a 3\n_cell_length_b 3\n_cell_length_c 4\n_cell_angle_alpha 90\n"
-        "_cell_angle_beta 90\n_cell_angle_gamma 90\n_symmetry_space_group_name_H-M 'P 4/m m m'\n"
-        "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nCu 0 0 0\n"
-    )
-    with pytest.raises(ValueError, match="m-3m; Tetragonal has 8 proper operators"):
+    cif = write_cif(tmp_path, "tetragonal")
+    with pytest.raises(ValueError, match="m-3m; tetragonal has 8 proper operators"):
         simulate_library(Config("t", (PhaseConfig(str(cif)),), SETTINGS), processes=1)

@@ -6,17 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from helpers.optional import needs_py4dstem
 from microinfer.models.settings import ModelConfig
 from microinfer.simulation import PatternSimulator, simulate_library
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.training import estimate, trainer
 from microinfer.training.config import Config, TrainingConfig
-
-# py4DSTEM and what it imports warn while they are imported
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
 
 CONFIG = Config(
     "tiny",
@@ -50,6 +45,7 @@ def work(monkeypatch):
     return done
 
 
+@needs_py4dstem
 @pytest.mark.parametrize("sampling", ["random", "standard_triangle"])
 @pytest.mark.parametrize("phases", [("Cu",), ("Cu", "Cu2O")])
 def test_the_library_takes_as_long_as_was_said(work, tmp_path, sampling, phases):
@@ -64,6 +60,7 @@ def test_the_library_takes_as_long_as_was_said(work, tmp_path, sampling, phases)
     assert not list(tmp_path.iterdir())
 
 
+@needs_py4dstem
 def test_a_library_that_is_there_takes_no_time(work, tmp_path):
     simulate_library(CONFIG, tmp_path / "library.h5", processes=1)
     work.zone_axes = 0

@@ -122,34 +122,6 @@ MICROINFER_HD Matrix3<T> nearest_rotation(const Matrix3<T>& m) {
     return multiply(u, transposed(v));
 }
 
-/// See is_determined(). A change by a share of 1.4e-6, more than float32's rounding was seen to make of a
-/// network's output, then turns the rotation by less than 1e-4 rad.
-constexpr double kMostSensitive = 50.0;
-
-/// Whether m determines r, the rotation nearest to it.
-///
-/// With the k of nearest_rotation_gradient(), whose eigenvalues add up to twice t = tr(r^T m), a small change
-/// of m, by a share e of t in the Frobenius norm, turns r by at most sqrt(2) e t^3 / det(k) to first order.
-/// Here t^3 / det(k), 27/8 where m is a rotation itself and infinite where several rotations are equally
-/// near, must be below kMostSensitive. False where an element is not finite.
-template <typename T>
-MICROINFER_HD bool is_determined(const Matrix3<T>& m, const Matrix3<T>& r) {
-    Matrix3<double> a;
-    double t = 0.0;
-    double square = 0.0;
-    for (int i = 0; i < 3; ++i) {
-        for (int j = 0; j < 3; ++j) {
-            a.m[i][j] = m.m[i][j];
-            t += r.m[i][j] * a.m[i][j];
-            square += a.m[i][j] * a.m[i][j];
-        }
-    }
-    // det(k) from the invariants of h = r^T m, which is symmetric: k = t I - h
-    const double second = 0.5 * (t * t - square);
-    const double third = dot(column(a, 0), cross(column(a, 1), column(a, 2)));
-    return t * t * t < kMostSensitive * (t * second - third);
-}
-
 /// Gradient with respect to m of the rotation r nearest to it, for the upstream gradient with respect to r.
 ///
 /// With the symmetric factor H = r^T m, a change dm turns r by dr = r [w]x, (tr(H) I - H) w = vee(r^T dm -

@@ -36,6 +36,9 @@ struct RaggedPeaks {
     std::int64_t peaks;
 };
 
+/// Checks that offsets rise from 0 to the number of peaks. Throws std::invalid_argument otherwise.
+void require_sound(const RaggedPeaks& peaks);
+
 /// Where the tokens go: row-major (patterns, length) but for `count` and `valid`. Not owning. Every element
 /// is written; those past a pattern's last disk become zero.
 struct TokenArrays {

@@ -1,5 +1,6 @@
 """The command that says how good a model is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from microinfer.cli.show import console, warnings_as_lines
 if TYPE_CHECKING:
     from microinfer.evaluation import LabelledSet
     from microinfer.evaluation.run import Matching
-    from microinfer.models import OrientationModel
+    from microinfer.models import Model
     from microinfer.simulation.settings import PhaseConfig
     from microinfer.training.config import Config
 
@@ -61,7 +62,7 @@ def evaluate(
     """
     from microinfer.evaluation import card_figures, labelled_set, write_report
     from microinfer.evaluation import evaluate as run
-    from microinfer.models import load_model, model_path, save_model
+    from microinfer.models import load_model, model_path
     from microinfer.simulation import load_library
 
     if not out.parent.is_dir():
@@ -92,15 +93,12 @@ def evaluate(
             soft_wrap=True,
         )
     if write_card:
-        loaded.card["figures"] = card_figures(evaluation)
-        save_model(model_path(model), loaded)
+        replace(loaded, card=loaded.card | {"figures": card_figures(evaluation)}).save(model_path(model))
         console.print(f"Figures written to the card of {model_path(model)}", soft_wrap=True)
     console.print(f"Report written to {out}", soft_wrap=True)
 
 
-def _simulated(
-    model: "OrientationModel", cif: list[str] | None, count: int, out: Path
-) -> "list[LabelledSet]":
+def _simulated(model: "Model", cif: list[str] | None, count: int, out: Path) -> "list[LabelledSet]":
     """Simulate the test sets for a model's recipe and write them beside the report."""
     from microinfer.evaluation import labelled_set
     from microinfer.simulation import simulate_test_sets
@@ -116,7 +114,7 @@ def _simulated(
     return tests
 
 
-def _matching(model: "OrientationModel", cif: list[str] | None, count: int, tuning: int) -> "Matching":
+def _matching(model: "Model", cif: list[str] | None, count: int, tuning: int) -> "Matching":
     """Tune template matching, on as many clean as noisy patterns of a seed of their own."""
     from microinfer.crystals.structure import load_structure
     from microinfer.evaluation.run import Matching
@@ -138,7 +136,7 @@ def _matching(model: "OrientationModel", cif: list[str] | None, count: int, tuni
     return Matching(structures, recipe.simulation, parameters, count)
 
 
-def _recipe(model: "OrientationModel", what: str) -> "Config":
+def _recipe(model: "Model", what: str) -> "Config":
     from microinfer.training.config import Config
 
     if "recipe" not in model.card:

@@ -1,7 +1,6 @@
 """The command that times mapping on this machine: benchmark."""
 
 import tempfile
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 from microinfer.cli.show import console, facts, warnings_as_lines
 
 if TYPE_CHECKING:
-    from microinfer.evaluation.timing import Runs, Utilisation
+    from microinfer.evaluation.timing import Runs
 
 SEED = 8_128
 PATTERNS = 256  # drawn; the scan repeats them, turned in-plane
@@ -36,41 +35,38 @@ def benchmark(
     """Time the stages of mapping on this machine, on a synthetic scan of the model's own phases."""
     import numpy as np
 
-    from microinfer import benchmark as bench
+    from microinfer.evaluation import timing as bench
     from microinfer.models import load_model
-    from microinfer.models.device import torch_device
 
-    loaded, target = load_model(model), torch_device(device)
+    loaded = load_model(model)
     if min(shape) < 1:
         raise ValueError(f"--shape must be two positive numbers, got {shape}")
     missing = [phase.name for phase in loaded.phases if not len(phase.reflections)]
-    if missing or "voltage" not in loaded.card:
+    if missing or loaded.voltage is None:
         raise ValueError(
             f"{model}: the model does not state its voltage and reflections, which patterns need"
         )
     rng = np.random.default_rng(SEED)
-    voltage, k_max = float(loaded.card["voltage"]), float(loaded.card.get("k_max", loaded.spec.radius_max))
+    voltage, k_max = loaded.voltage, loaded.k_max
     patterns = bench.random_patterns(loaded.phases, voltage, k_max, PATTERNS, rng)
     positions = shape[0] * shape[1]
     with tempfile.TemporaryDirectory(prefix="microinfer-") as folder, warnings_as_lines():
         scan = Path(folder) / "scan.h5"
         bench.write_random_scan(scan, patterns, shape, rng)
         ours, report = bench.time_mapping(
-            scan, loaded, positions, repeats, device=target, refine="kinematic" if refine else None
+            scan, loaded, positions, repeats, device=device, refine="kinematic" if refine else None
         )
-    products = bench.utilisation(loaded, next(bench.random_scan(patterns, (64, 64), rng)))
     table("mapping", ours, list(report.seconds))
     facts(
         "",
         {
             "Machine": bench.machine(),
-            "Model": f"{model}: {sum(p.numel() for p in loaded.parameters()):,} weights, width "
+            "Model": f"{model}: {sum(values.size for values in loaded.weights.values()):,} weights, width "
             f"{loaded.config.width}, {', '.join(phase.name for phase in loaded.phases)}, "
             f"{'with' if refine else 'without'} refinement",
             "Scan": f"{shape[0]} x {shape[1]} positions, {np.mean([len(p) - 1 for p in patterns]):.1f} disks each",
             "Bottleneck": report.bottleneck,
             "Rate": f"{positions / ours.times('elapsed').mean():,.0f} positions per second",
-            "Matrix products": describe(products),
         },
     )
     if structure is not None:
@@ -86,18 +82,6 @@ def benchmark(
             f"microinfer is {ratio:,.0f} times as fast",
             soft_wrap=True,
         )
-
-
-def describe(products: "Utilisation") -> str:
-    """Say how near a model comes to the machine's rate of matrix products."""
-    decoding = (
-        "" if isnan(products.decoding) else f" ({products.decoding:.0%} of the time goes into decoding)"
-    )
-    return (
-        f"{products.operations / 1e6:.1f} million operations each, {1e6 * products.seconds:.1f} us on one core or GPU: "
-        f"{products.share:.0%} of the {products.machine_rate / 1e9:,.0f} GFLOP/s of a large product, "
-        f"{str(products.dtype).removeprefix('torch.')}{decoding}"
-    )
 
 
 def table(name: str, runs: "Runs", stages: list[str]) -> None:

@@ -82,24 +82,16 @@ def export(
         str, typer.Argument(metavar="MODEL", help="A shipped model's name, or a checkpoint's path.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
-    file_format: Annotated[str, typer.Option("--format", help="torchscript, pt2 or aoti.")] = "torchscript",
-    dtype: Annotated[
-        str, typer.Option(help="float32 or bfloat16: of the network's matrix products.")
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="Where the file will run: cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where it is traced: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Write a model as one file that other programs load, C++ acquisition tools among them.
+    """Write a model as a TorchScript file, for whatever runs torch without microinfer.
 
-    The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity. microinfer's C++ runtime
-    takes every format. Without it, **torchscript** files run in whatever loads TorchScript, **pt2** files
-    are for torch.export.load, and **aoti** files are compiled for this machine, which takes minutes and a C++
-    compiler.
+    The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity, unrefined. microinfer's
+    C++ library reads checkpoints themselves.
     """
-    from microinfer.export import export_model
+    from microinfer.models.graph import export_model
 
-    if file_format == "aoti":
-        console.print("Compiling for this machine's kind of processor takes minutes")
-    export_model(model, out, format=file_format, dtype=dtype, device=device)
+    export_model(model, out, device=device)
     console.print(f"Wrote {out}", soft_wrap=True)
 
 

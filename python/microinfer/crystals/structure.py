@@ -57,7 +57,9 @@ class Structure:
         try:
             from py4DSTEM.process.diffraction import Crystal
         except ImportError as error:
-            raise ImportError("simulation needs py4DSTEM: pip install 'microinfer[sim]'") from error
+            raise ImportError(
+                "simulation needs py4DSTEM: pip install 'microinfer[sim]' (Python 3.11 or 3.12)"
+            ) from error
         return Crystal(self.positions, self.numbers, self.lattice, occupancy=self.occupancy)
 
     def phase(self, k_max: float, symmetry: str = "laue") -> CrystalPhase:

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from microinfer import _core
 from microinfer.crystals.diffraction import electron_wavelength, excitation_errors
 from microinfer.crystals.errors import RIGHT
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.crystals.symmetry import misorientation, zone_axis_frames, zone_axis_grid
-from microinfer.models import Candidates
-from microinfer.models.refinement import Refinement, RefinementSettings
-from microinfer.ops.tokens import Tokens
+from microinfer.ops.token_spec import TokenSpec
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.progress import track
 
 _HOPELESS = 10.0
@@ -53,7 +52,8 @@ class _Reflections(NamedTuple):
 
 
 def count_alternatives(
-    tokens: Tokens,
+    peaks: BraggPeaks,
+    spec: TokenSpec,
     label: NDArray[np.floating[Any]],
     label_phase: NDArray[np.integer[Any]],
     phases: tuple[CrystalPhase, ...],
@@ -65,7 +65,7 @@ def count_alternatives(
     """Count the orientations that explain each pattern as well as the true one, by simulation.
 
     Zone axes of a grid over each phase's symmetry cell are turned in the plane until one of their reflections
-    lies on the pattern's strongest disk, polished as `Refinement` does, and compared with the true orientation,
+    lies on the pattern's strongest disk, polished as a map's refinement does, and compared with the true orientation,
     polished alike: by the likelihood of the disks' positions and excitation errors, and by the match score.
     Those farther than 3 degrees from it, or of another phase, are alternatives; of those within 3 degrees of
     each other one counts.
@@ -77,8 +77,10 @@ def count_alternatives(
 
     Parameters
     ----------
-    tokens : Tokens
+    peaks : BraggPeaks
         N patterns.
+    spec : TokenSpec
+        How their disks are chosen.
     label : ndarray, shape (N, 3, 3)
         True orientations.
     label_phase : ndarray of int, shape (N,)
@@ -97,32 +99,35 @@ def count_alternatives(
     ndarray of int64, shape (N,)
         Alternatives beside the true orientation; -1 for patterns with too few disks for any answer.
     """
-    wide = RefinementSettings(tilt_error=0.6 * settings.spacing)
-    refine, again = Refinement(phases, voltage, wide), Refinement(phases, voltage)
+    wide = _refinement(phases, voltage, tilt_error=0.6 * settings.spacing)
+    again = _refinement(phases, voltage)
     frames = [zone_axis_frames(zone_axis_grid(phase.operators, settings.spacing)) for phase in phases]
     grids = [
         _reflections(phase, frame, voltage, wide, settings.spacing)
         for phase, frame in zip(phases, frames, strict=True)
     ]
+    radius, angle, intensity, *_, count, valid = _core.tokenize(
+        peaks.qx, peaks.qy, peaks.intensity, peaks.offsets, spec.core, spec.max_disks
+    )
     found = np.full(len(label), -1, np.int64)
-    rows = np.flatnonzero(tokens.valid.numpy())
+    rows = np.flatnonzero(valid)
     for row in track(rows, "counting alternatives", total=len(rows), visible=progress):
-        pattern = Tokens(*(values[row : row + 1] for values in tokens))
+        one = slice(row, row + 1)
+        disks = radius[one], angle[one], intensity[one], count[one]
         truth, phase = np.asarray(label[row], np.float64), int(label_phase[row])
         starts, of_phase = [truth[None]], [np.array([phase])]
-        strongest = int(pattern.intensity[0].argmax())
-        at = float(pattern.radius[0, strongest]), float(pattern.angle[0, strongest])
+        strongest = int(intensity[row].argmax())
+        at = float(radius[row, strongest]), float(angle[row, strongest])
         for index, (grid, frame) in enumerate(zip(grids, frames, strict=True)):
             turned = _turned_to(at, grid, frame, wide.match_radius)
             starts.append(turned)
             of_phase.append(np.full(len(turned), index))
         # the second time from where the first ended, so that no answer pays for its distance from the grid
         which = np.concatenate(of_phase)
-        first = refine.polish(pattern, _candidates(np.concatenate(starts), which))
-        hopeful = np.flatnonzero(first.log_likelihood[0] >= first.log_likelihood[0, 0] - _HOPELESS)
+        matrix, likelihood, _ = wide.polish(*disks, *_starts(np.concatenate(starts), which))
+        hopeful = np.flatnonzero(likelihood[0] >= likelihood[0, 0] - _HOPELESS)
         which = which[hopeful]
-        last = again.polish(pattern, _candidates(first.matrix[0, hopeful], which))
-        likelihood, score = last.log_likelihood[0], last.score[0]
+        (matrix,), (likelihood,), (score,) = again.polish(*disks, *_starts(matrix[0, hopeful], which))
         equal = (likelihood >= likelihood[0] - settings.log_likelihood_margin) & (
             score >= score[0] - settings.score_margin
         )
@@ -131,7 +136,7 @@ def count_alternatives(
         for index, crystal in enumerate(phases):
             same = equal & (which == index)
             centre = truth if index == phase else None
-            found[row] += _clusters(last.matrix[0, same], likelihood[same], centre, crystal.operators)
+            found[row] += _clusters(matrix[same], likelihood[same], centre, crystal.operators)
     return found
 
 
@@ -155,14 +160,14 @@ def _reflections(
     phase: CrystalPhase,
     frames: NDArray[np.float64],
     voltage: float,
-    settings: RefinementSettings,
+    refinement: _core.Refinement,
     spacing: float,
 ) -> _Reflections:
     wavelength = electron_wavelength(voltage)
     vectors = phase.reflections[:, :3] @ phase.reciprocal
     length = np.linalg.norm(vectors, axis=1)
     # within reach once the zone axis has been tilted by as much as the grid leaves open
-    reach = 3.0 * settings.excitation_error + length * math.radians(0.6 * spacing)
+    reach = 3.0 * refinement.excitation_error + length * math.radians(0.6 * spacing)
     radius, angle, frame = [], [], []
     for index, matrix in enumerate(frames):
         lab = vectors @ matrix
@@ -187,12 +192,20 @@ def _turned_to(
     return np.asarray(frames[grid.frame[inside]] @ np.moveaxis(transposed, -1, 0))
 
 
-def _candidates(matrix: NDArray[np.float64], phase: NDArray[np.int64]) -> Candidates:
-    """Candidates of one pattern."""
-    which = torch.from_numpy(phase)[None]
-    return Candidates(
-        torch.from_numpy(matrix)[None], which, torch.zeros(which.shape), torch.ones(1, dtype=torch.bool)
-    )
+def _refinement(phases: tuple[CrystalPhase, ...], voltage: float, **spec: float) -> _core.Refinement:
+    reflections = [
+        np.column_stack([phase.reflections[:, :3] @ phase.reciprocal, phase.reflections[:, 3]])
+        for phase in phases
+    ]
+    offsets = np.cumsum([0, *(len(part) for part in reflections)])
+    return _core.Refinement(np.concatenate(reflections), offsets, electron_wavelength(voltage), **spec)
+
+
+def _starts(
+    matrix: NDArray[np.float64], phase: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Candidates of one pattern, as `_core.Refinement.polish` takes them."""
+    return matrix.astype(np.float32)[None], phase[None]
 
 
 def _clusters(

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from microinfer.crystals.errors import (
@@ -19,7 +18,7 @@ from microinfer.crystals.errors import (
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.evaluation.agreement import central_answers
 from microinfer.mapping import map_orientations
-from microinfer.models import OrientationModel, build_model
+from microinfer.models import Model
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation import PatternLibrary, pattern_hash
 
@@ -184,7 +183,7 @@ class Answers:
 
 
 def model_answers(
-    method: str, model: OrientationModel, test: LabelledSet, *, refine: str | None, device: str
+    method: str, model: Model, test: LabelledSet, *, refine: str | None, device: str
 ) -> Answers:
     """Map a test set as a scan; the time is that of mapping it from memory, once warm."""
     map_orientations(test.first(_WARM_UP).peaks, model, device=device, refine=refine)
@@ -195,11 +194,15 @@ def model_answers(
     return Answers(method, test, omap.matrix[:, 0], omap.phase[:, 0], confidence, seconds)
 
 
-def untrained(model: OrientationModel, seed: int = 0) -> OrientationModel:
+def untrained(model: Model, seed: int = 0) -> Model:
     """Return a model of the same architecture with random weights: the paper's baseline."""
+    import torch
+
+    from microinfer.models.network import build_network
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return build_model(model.config, model.phases, model.spec, model.card).eval()
+        return Model.of(build_network(model.config, model.phases, model.spec), model.card)
 
 
 def ensemble_answers(members: list[Answers]) -> Answers:

@@ -19,8 +19,7 @@ from microinfer.evaluation.answers import (
 )
 from microinfer.evaluation.correlation import kinematic_disks, random_at_distance, sparse_correlation
 from microinfer.evaluation.template_matching import MatchParameters, TemplateMatcher
-from microinfer.models import OrientationModel
-from microinfer.ops.tokens import tokenize
+from microinfer.models import Model
 from microinfer.simulation.settings import SimulationConfig
 
 HIGH_LOSS = 0.6
@@ -87,13 +86,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: OrientationModel,
+    model: Model,
     tests: Sequence[LabelledSet],
     *,
     name: str,
     device: str = "auto",
     matching: Matching | None = None,
-    ensemble: Sequence[OrientationModel] = (),
+    ensemble: Sequence[Model] = (),
     ambiguity_patterns: int = 500,
     progress: bool = False,
 ) -> Evaluation:
@@ -101,7 +100,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : OrientationModel
+    model : Model
         The model.
     tests : sequence of LabelledSet
         Test sets, see `labelled_set`.
@@ -111,7 +110,7 @@ def evaluate(
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     matching : Matching, optional
         Template matching to compare with.
-    ensemble : sequence of OrientationModel
+    ensemble : sequence of Model
         Independently trained models of the same phases, which form an ensemble together with `model`.
     ambiguity_patterns : int
         First patterns of each test set for which equally good orientations are counted.
@@ -146,17 +145,19 @@ def evaluate(
 
 def _evaluate_on(
     test: LabelledSet,
-    model: OrientationModel,
+    model: Model,
     name: str,
     device: str,
-    ensemble: Sequence[OrientationModel],
+    ensemble: Sequence[Model],
     ambiguity_patterns: int,
     progress: bool,
 ) -> SetEvaluation:
     default = model_answers(name, model, test, refine="kinematic", device=device)
     plain = model_answers(f"{name}, without refinement", model, test, refine=None, device=device)
     baseline = model_answers("untrained", untrained(model), test, refine=None, device=device)
-    voltage = float(model.card["voltage"])
+    voltage = model.voltage
+    if voltage is None:
+        raise ValueError(f"the model {name!r} does not state its voltage")
     sample = test.first(ambiguity_patterns)
     result = SetEvaluation(
         test,
@@ -164,14 +165,15 @@ def _evaluate_on(
         plain,
         baseline,
         count_alternatives(
-            tokenize(sample.peaks, model.spec),
+            sample.peaks,
+            model.spec,
             sample.orientation,
             sample.phase,
             model.phases,
             voltage,
             progress=progress,
         ),
-        high_loss(default, voltage, float(model.card.get("k_max", model.spec.radius_max))),
+        high_loss(default, voltage, model.k_max),
     )
     if ensemble:
         result.members = [

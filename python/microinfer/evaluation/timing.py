@@ -9,27 +9,20 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from microinfer import _core
 from microinfer.crystals.diffraction import diffracted_beams
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.crystals.symmetry import random_orientations
 from microinfer.mapping import MapReport, map_to_file
-from microinfer.mapping.inference import Inference
-from microinfer.models import OrientationModel
-from microinfer.models.fused import FusedPosterior
-from microinfer.models.operations import matrix_operations
-from microinfer.ops.tokens import Tokens, tokenize
-from microinfer.peaks import PeakWriter
+from microinfer.models import Model
+from microinfer.peaks import PeakWriter, Scan
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
-BLOCK_POSITIONS = 16384  # scan positions drawn at a time
 INTENSITY_MIN = 0.1  # of the strongest: leaves about as many disks as Bloch waves give over all thicknesses
 
 
@@ -145,8 +138,7 @@ def random_scan(
     patterns: Sequence[NDArray[np.float32]], scan_shape: tuple[int, int], rng: np.random.Generator
 ) -> Iterator[BraggPeaks]:
     """Draw a scan from patterns, each turned in the detector's plane at random, block by block of its rows."""
-    rows, columns = scan_shape
-    step = max(1, BLOCK_POSITIONS // columns)
+    (rows, columns), step = scan_shape, Scan(scan_shape).block_rows
     counts = np.array([len(pattern) for pattern in patterns])
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     table = np.concatenate(patterns)
@@ -174,7 +166,7 @@ def write_random_scan(
 
 
 def time_mapping(
-    scan: Path, model: OrientationModel, positions: int, repeats: int, **options: Any
+    scan: Path, model: Model, positions: int, repeats: int, **options: Any
 ) -> tuple[Runs, MapReport]:
     """Time `microinfer.mapping.map_to_file` on a file, stages apart, and return the last report too."""
     reports = []
@@ -185,99 +177,6 @@ def time_mapping(
             return reports[-1].seconds
 
         return repeat(run, positions, positions, repeats), reports[-1]
-
-
-class Utilisation(NamedTuple):
-    """How near a model comes to the rate at which the machine multiplies matrices, on one core or on the GPU."""
-
-    dtype: torch.dtype
-    """What the matrix products multiply."""
-    operations: float
-    """Floating-point operations of the matrix products for each pattern."""
-    seconds: float
-    """That inference takes for each pattern, without refinement."""
-    decoding: float
-    """Share of them that a posterior model on the CPU spends on decoding; NaN for other models."""
-    machine_rate: float
-    """Operations per second of a large matrix product."""
-
-    @property
-    def share(self) -> float:
-        """Model FLOP utilisation: the matrix products' rate over that of the machine."""
-        return self.operations / self.seconds / self.machine_rate
-
-
-def utilisation(model: OrientationModel, peaks: BraggPeaks, *, repeats: int = 5) -> Utilisation:
-    """Measure how near a model comes to the machine's rate of matrix products, both in this run.
-
-    Parameters
-    ----------
-    model : OrientationModel
-        On its device. On a CPU one thread is measured, by its processor time.
-    peaks : BraggPeaks
-        Some thousand patterns.
-    repeats : int
-        The least time of so many repeats counts.
-
-    Returns
-    -------
-    Utilisation
-    """
-    tokens = tokenize(peaks, model.spec)
-    every = np.ones(peaks.scan_shape, np.bool_)
-    infer = Inference(model, None, len(peaks))
-    with one_thread():
-        seconds = least(lambda: infer(tokens, every, lambda _: None), infer.device, repeats)
-        decoding = _decoding_share(infer, tokens)
-        rate = product_rate(infer.dtype, infer.device, 3 * repeats)
-    used = tokens.count.numpy()[tokens.valid.numpy()]
-    operations = matrix_operations(model, used) / len(peaks)
-    return Utilisation(infer.dtype, operations, seconds / len(peaks), decoding, rate)
-
-
-def product_rate(dtype: torch.dtype, device: torch.device, repeats: int) -> float:
-    """Floating-point operations per second of a large matrix product."""
-    size = 1024 if device.type == "cpu" else 8192
-    a, b = torch.randn(2, size, size, device=device).to(dtype)
-    return 2.0 * size**3 / least(lambda: a @ b, device, repeats)
-
-
-@contextmanager
-def one_thread() -> Generator[None, None, None]:
-    """Keep torch and the core to one thread."""
-    before = torch.get_num_threads(), _core.num_threads()
-    torch.set_num_threads(1)
-    _core.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        _core.set_num_threads(before[1])
-
-
-def least(call: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of the fastest of some calls: processor time, on a GPU time."""
-
-    def now() -> float:
-        if device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    call()
-    times = []
-    for _ in range(repeats):
-        began = now()
-        call()
-        times.append(now() - began)
-    return min(times)
-
-
-def _decoding_share(infer: Inference, tokens: Tokens) -> float:
-    if not isinstance(infer.fused, FusedPosterior):
-        return float("nan")
-    network, decoding = infer.fused.seconds(tokens)
-    return decoding / (network + decoding)
 
 
 def template_matcher(structure: str, voltage: float, k_max: float) -> Callable[[BraggPeaks], int]:
@@ -326,12 +225,11 @@ def time_template_matching(
 
 
 def machine() -> str:
-    """Name the processor, its usable cores and the GPU."""
+    """Name the processor and its usable cores."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].split(":", 1)[1].strip() if lines else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {cores} cores{gpu}"
+    return f"{name}, {cores} cores"

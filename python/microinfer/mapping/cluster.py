@@ -1,4 +1,4 @@
-"""Mapping on a Dask cluster: its workers read, tokenize and answer blocks of rows, the caller writes them.
+"""Mapping on a Dask cluster: its workers read and answer blocks of rows, the caller writes them.
 
 Every worker opens the scan itself: a file must be found under the same path on all of them. A lost worker's blocks
 are given to others; a block that takes down four workers ends the mapping. What the models multiply is settled at the
@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from microinfer import __version__
-from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource, RowBlock
-from microinfer.models import OrientationModel
-from microinfer.models.device import gains_by_bfloat16, torch_device
+from microinfer.mapping.job import AnsweredBlock, MapJob, RowBlock
+from microinfer.models import Model
+from microinfer.models.device import first_device, gains_by_bfloat16
+from microinfer.peaks.scan import PeakSource
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 BLOCKS_PER_THREAD = 2  # given out at a time, so that finished blocks do not pile up
 
-_model_lock = threading.Lock()  # torch spreads one block over a worker's cores: one at a time
+_model_lock = threading.Lock()  # one block is spread over a worker's cores: one at a time
 
 
 def map_on_cluster(
@@ -88,7 +87,7 @@ def map_on_cluster(
             ) from error
 
 
-def workers_dtype(address: str, device: str | torch.device, dtype: str) -> str:
+def workers_dtype(address: str, device: str, dtype: str) -> str:
     """Return what the models on all workers multiply.
 
     Parameters
@@ -152,8 +151,8 @@ def _version() -> str:
     return __version__
 
 
-def _gains_by_bfloat16(device: str | torch.device) -> bool:
-    return gains_by_bfloat16(torch_device(device))
+def _gains_by_bfloat16(device: str) -> bool:
+    return gains_by_bfloat16(first_device(device))
 
 
 class _RemoteJob:
@@ -172,9 +171,9 @@ class _RemoteJob:
         with self._lock:
             if self._job is None:
                 source: PeakSource
-                model: OrientationModel
+                model: Model
                 source, model, options = pickle.loads(self._payload)
-                device = torch_device(options.get("device", "auto"))
+                device = first_device(options.get("device", "auto"))
                 self._job = MapJob(source, model, **{**options, "device": device})
             return self._job
 
@@ -184,6 +183,6 @@ class _RemoteJob:
 
 def _answer(remote: _RemoteJob, rows: RowBlock) -> AnsweredBlock:
     job = remote.open()
-    tokens = job.tokenize(job.read(rows))
+    block = job.read(rows)
     with _model_lock:
-        return job.infer(tokens, lambda _: None)
+        return job.infer(block, lambda _: None)

@@ -1,170 +1,162 @@
-"""Inference on a block of scan positions: the model, then the refinement of its candidates.
+"""Inference on a block of scan positions, on one device.
 
-On a CPU models run in the C++ core, which takes patterns of any lengths together. Elsewhere the patterns of a block are
-sorted by their number of disks, so that a batch needs little padding. Either way an answer depends neither on the other
-patterns nor on their order, but for rounding.
+On a CPU the C++ core goes the whole way from Bragg peaks to ranked answers. Elsewhere torch runs the network, on
+patterns that are sorted by their number of disks so that a batch needs little padding, and the core refines and ranks.
+Either way an answer depends neither on the other patterns nor on their order, but for rounding.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from microinfer.maps.orientation_map import ALTERNATIVES, blank_arrays
-from microinfer.models import Candidates, OrientationModel
-from microinfer.models.device import product_dtype
-from microinfer.models.fused import FusedModel, fused_model
-from microinfer.models.refinement import Refinement
-from microinfer.models.rounding import RoundedProducts
-from microinfer.ops.tokens import Tokens
+from microinfer.maps.arrays import CANDIDATE_FIELDS, blank_arrays
+from microinfer.models.checkpoint import Model
+from microinfer.peaks.bragg_peaks import BraggPeaks
+
+if TYPE_CHECKING:
+    from microinfer.ops.tokens import Tokens
 
 BATCH_ON_CPU, BATCH_ON_GPU = 1024, 4096
 
 
+class Answered(NamedTuple):
+    """The answers for a block of scan positions."""
+
+    arrays: dict[str, Any]
+    """The arrays of a map, for N positions."""
+    disks: NDArray[np.int32]
+    """Disks that were looked at, (N,)."""
+
+
 class Inference:
-    """Answers blocks of tokenized patterns.
+    """Answers blocks of Bragg peaks.
 
     Parameters
     ----------
-    model : OrientationModel
-        On its device, in evaluation mode.
+    model : Model
+        The model.
+    device : str
+        ``"cpu"``, or a GPU's name in torch.
     refine : str or None
         ``"kinematic"`` or None.
+    min_disks : int
+        Positions with fewer disks have no answer.
     batch_size : int or None
-        Largest number of patterns that the model sees at once; None is `BATCH_ON_CPU` or `BATCH_ON_GPU`.
-    dtype : str
-        What the model's matrix products multiply: ``"auto"``, ``"float32"`` or ``"bfloat16"``, see
-        `microinfer.models.device.product_dtype`.
+        Patterns that are answered at a time; None is `BATCH_ON_CPU` or `BATCH_ON_GPU`.
+    bfloat16 : bool
+        Whether the core multiplies bfloat16 numbers.
 
     Raises
     ------
     ValueError
-        For another kind of refinement or dtype, and where the model does not state what it needs.
+        For another kind of refinement, and where the model does not state what it needs.
     """
 
     def __init__(
-        self, model: OrientationModel, refine: str | None, batch_size: int | None, dtype: str = "auto"
+        self,
+        model: Model,
+        device: str = "cpu",
+        refine: str | None = "kinematic",
+        min_disks: int = 1,
+        batch_size: int | None = None,
+        bfloat16: bool = False,
     ) -> None:
-        self.model = model
-        self.refinement = _refinement(model, refine)
-        self.device = model.operators.device
-        if batch_size is None:
-            batch_size = BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU
-        self.batch_size = batch_size
-        self.dtype = product_dtype([self.device], dtype)
-        self.products = nullcontext() if self.dtype == torch.float32 else RoundedProducts()
-        self.fused: FusedModel | None = None
-        if self.device.type == "cpu":
-            self.fused = fused_model(model, self.dtype)
+        if refine not in ("kinematic", None):
+            raise ValueError(f"refine must be 'kinematic' or None, got {refine!r}")
+        self.model, self.device, self.refine, self.min_disks = model, device, refine is not None, min_disks
+        self.core = model.core(bfloat16=bfloat16)
+        if self.refine and not self.core.can_refine:
+            raise ValueError(
+                f"refine='kinematic' needs a voltage and reflections, which the model {model.name!r} does not state"
+            )
+        self.batch_size = batch_size or (BATCH_ON_CPU if device == "cpu" else BATCH_ON_GPU)
+        if device != "cpu":
+            self.network = model.network(device)
 
     def __call__(
-        self, tokens: Tokens, selected: NDArray[np.bool_], advance: Callable[[int], None]
-    ) -> dict[str, Any]:
+        self,
+        peaks: BraggPeaks,
+        selected: NDArray[np.bool_] | None = None,
+        advance: Callable[[int], None] = lambda done: None,
+    ) -> Answered:
         """Answer the selected patterns.
 
         Parameters
         ----------
-        tokens : Tokens
-            Of all positions of the block.
-        selected : ndarray of bool, shape (rows, Ry)
-            Positions to answer.
-        advance : callable
-            Told how many positions are done.
-
-        Returns
-        -------
-        dict of str to ndarray
-            The arrays of a map, blank where there is no answer.
+        peaks : BraggPeaks
+            Of N scan positions.
+        selected : ndarray of bool, shape (N,), optional
+            Positions to answer, all by default.
+        advance : callable, optional
+            Told how many of them are done.
         """
-        run = tokens.valid.numpy() & selected.ravel()
+        answered = Answered(blank_arrays((len(peaks),), self.core.candidates), np.zeros(len(peaks), np.int32))
+        wanted = np.ones(len(peaks), np.bool_) if selected is None else selected
+        (self._in_core if self.device == "cpu" else self._in_torch)(peaks, wanted, advance, answered)
+        return answered
+
+    def _in_core(
+        self,
+        peaks: BraggPeaks,
+        selected: NDArray[np.bool_],
+        advance: Callable[[int], None],
+        answered: Answered,
+    ) -> None:
+        for start in range(0, len(peaks), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            offsets = peaks.offsets[start : start + self.batch_size + 1]
+            inside = slice(offsets[0], offsets[-1])
+            candidates, valid, disks = self.core.answer(
+                *(peaks.qx[inside], peaks.qy[inside], peaks.intensity[inside], offsets - offsets[0]),
+                selected=selected[rows],
+                min_disks=self.min_disks,
+                refine=self.refine,
+            )
+            for name in CANDIDATE_FIELDS:
+                answered.arrays[name][rows] = candidates[name]
+            answered.arrays["valid"][rows] = valid
+            answered.disks[rows] = disks
+            advance(int(selected[rows].sum()))
+
+    def _in_torch(
+        self,
+        peaks: BraggPeaks,
+        selected: NDArray[np.bool_],
+        advance: Callable[[int], None],
+        answered: Answered,
+    ) -> None:
+        import torch
+
+        from microinfer.ops.tokens import tokenize
+
+        tokens = tokenize(peaks, replace(self.model.spec, min_disks=self.min_disks))
         count = tokens.count.numpy()
-        advance(int(selected.sum() - run.sum()))
-        tokens = _to_device(tokens, self.device)
-        arrays = blank_arrays((selected.size,))
-        for batch in self._batches(np.flatnonzero(run), count):
-            good, answers = self._answer(_pick(tokens, batch, int(count[batch].max())))
-            for name, values in answers.items():
-                arrays[name][batch[good]] = values
-            advance(len(batch))
-        shape = selected.shape
-        return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
-
-    def _batches(self, patterns: NDArray[np.int64], count: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-        """Patterns that the model sees at once: of similar length, but for a fused model."""
-        if self.fused is None:
-            patterns = patterns[np.argsort(count[patterns], kind="stable")]
-        for first in range(0, len(patterns), self.batch_size):
-            yield patterns[first : first + self.batch_size]
-
-    def _answer(self, tokens: Tokens) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        """Which patterns of a batch have an answer, and the arrays of a map for those."""
-        if self.fused is not None:
-            candidates = self.fused.candidates(tokens)
-        else:
+        answered.disks[:] = count
+        run = np.flatnonzero(tokens.valid.numpy() & selected)
+        advance(int(selected.sum()) - len(run))
+        run = run[np.argsort(count[run], kind="stable")]
+        for start in range(0, len(run), self.batch_size):
+            batch = run[start : start + self.batch_size]
+            part = _rows(tokens, batch, int(count[batch].max()))
             with torch.inference_mode():
-                with self.products:
-                    output = self.model(tokens)
-                candidates = self.model.decode(output, tokens)
-        good = np.flatnonzero(candidates.valid.cpu().numpy())
-        if len(good) < len(tokens.count):
-            tokens = Tokens(*(_rows(values, good) for values in tokens))
-            candidates = Candidates(*(_rows(values, good) for values in candidates))
-        score = None
-        if self.refinement is not None:
-            candidates, score = self.refinement(tokens, candidates)
-        return good, _arrays(self.model, candidates, score)
+                found = self.network.candidates(type(part)(*(values.to(self.device) for values in part)))
+            matrix, phase, probability, valid = (values.cpu().numpy() for values in found)
+            good = np.flatnonzero(valid)
+            radius, angle, intensity = (values.numpy()[good] for values in part[:3])
+            candidates = self.core.rank(
+                *(radius, angle, intensity, part.count.numpy()[good]),
+                *(matrix[good], phase[good], probability[good]),
+                refine=self.refine,
+            )
+            for name in CANDIDATE_FIELDS:
+                answered.arrays[name][batch[good]] = candidates[name]
+            answered.arrays["valid"][batch[good]] = True
+            advance(len(batch))
 
 
-def _arrays(model: OrientationModel, candidates: Candidates, score: Tensor | None) -> dict[str, Any]:
-    """The arrays of a map for answers."""
-    probability = candidates.probability.cpu()
-    confidence = model.calibrated(probability[:, 0])
-    # what the best answer leaves is shared out as the model has it
-    rest = (1.0 - confidence) / (1.0 - probability[:, 0]).clamp(min=1e-6)
-    others = slice(1, 1 + ALTERNATIVES)
-    arrays: dict[str, Any] = {
-        "valid": np.ones(len(confidence), np.bool_),
-        "matrix": candidates.matrix[:, 0].cpu().numpy(),
-        "phase": candidates.phase[:, 0].cpu().numpy(),
-        "confidence": confidence.numpy(),
-    }
-    if score is not None:
-        arrays["score"] = score[:, 0].numpy()
-    if candidates.matrix.shape[1] > ALTERNATIVES:
-        exists = probability[:, others] > 0.0
-        matrix, phase = candidates.matrix[:, others].cpu(), candidates.phase[:, others].cpu()
-        arrays["alternative_matrix"] = matrix.where(exists[..., None, None], torch.nan).numpy()
-        arrays["alternative_phase"] = phase.where(exists, -1).numpy()
-        arrays["alternative_probability"] = (probability[:, others] * rest[:, None]).clamp(0.0, 1.0).numpy()
-    return arrays
-
-
-def _refinement(model: OrientationModel, refine: str | None) -> Refinement | None:
-    if refine is None:
-        return None
-    if refine != "kinematic":
-        raise ValueError(f"refine must be 'kinematic' or None, got {refine!r}")
-    if "voltage" not in model.card:
-        raise ValueError("refine='kinematic' needs the voltage, which the model's card does not give")
-    return Refinement(model.phases, float(model.card["voltage"]))
-
-
-def _to_device(tokens: Tokens, device: torch.device) -> Tokens:
-    if device.type == "cpu":
-        return tokens
-    return Tokens(*(values.pin_memory().to(device, non_blocking=True) for values in tokens))
-
-
-def _pick(tokens: Tokens, batch: NDArray[np.int64], length: int) -> Tokens:
+def _rows(tokens: "Tokens", index: NDArray[np.int64], length: int) -> "Tokens":
     """Some patterns, without the padding that none of them needs."""
-    return Tokens(*(_rows(values[:, :length] if values.ndim == 2 else values, batch) for values in tokens))
-
-
-def _rows(values: Tensor, index: NDArray[np.int64]) -> Tensor:
-    if values.device.type == "cpu":  # in NumPy, since torch's threads would spin beside the core's
-        return torch.from_numpy(values.numpy()[index])
-    return values[torch.from_numpy(index).to(values.device)]
+    return type(tokens)(*(values[index, :length] if values.ndim == 2 else values[index] for values in tokens))

@@ -1,52 +1,28 @@
 """What is to be mapped and how: checked arguments, the blocks of scan rows, and the stages that each goes through."""
 
 import hashlib
-import json
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
 from microinfer.mapping.inference import Inference
-from microinfer.models import OrientationModel, load_model
-from microinfer.models.device import product_dtype, torch_devices
-from microinfer.ops.token_spec import TokenSpec
-from microinfer.ops.tokens import Tokens, tokenize
+from microinfer.maps.orientation_map import MapDescription
+from microinfer.models import Model, load_model
+from microinfer.models.device import devices, product_dtype
 from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks.scan import PeakSource
 
-BLOCK_POSITIONS = 16384  # scan positions read at a time, unless block_rows says otherwise
+if TYPE_CHECKING:
+    from microinfer.models.device import Device
+
 K_MAX_EXCESS = 1.05  # disks beyond this many k_max were not in the model's library
-
-
-class PeakSource(Protocol):
-    """What the mapper reads from: `BraggPeaks`, or a reader from `microinfer.open_peaks`."""
-
-    @property
-    def scan_shape(self) -> tuple[int, int]:
-        """Scan rows and columns (Rx, Ry)."""
-
-    @property
-    def scan_step(self) -> float:
-        """Distance of neighbouring scan positions."""
-
-    @property
-    def scan_units(self) -> str:
-        """Unit of the scan step."""
-
-    @property
-    def qr_calibrated(self) -> bool:
-        """Whether the detector's axes were turned to those of the scan."""
-
-    def read_rows(self, start: int, stop: int) -> BraggPeaks:
-        """Peaks of the scan rows [start, stop)."""
 
 
 class RowBlock(NamedTuple):
@@ -65,15 +41,6 @@ class ReadBlock(NamedTuple):
     seconds: dict[str, float]
 
 
-class TokenBlock(NamedTuple):
-    """A block, tokenized."""
-
-    rows: RowBlock
-    tokens: Tokens
-    checksum: int
-    seconds: dict[str, float]
-
-
 @dataclass(frozen=True)
 class AnsweredBlock:
     """A block with its answers, and what was seen on the way.
@@ -86,7 +53,7 @@ class AnsweredBlock:
     checksum : int
         CRC-32 of the peaks, see `checksum_peaks`.
     disks, far_disks : int
-        Disks, and how many of them lie beyond what the model has seen.
+        Peaks beside the direct beam, and how many of them lie beyond what the model has seen.
     largest_radius : float
         Of the disks, in 1/Angstrom.
     enough_disks : bool
@@ -115,6 +82,8 @@ class MapJob:
     dtype : str
         What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``, on all devices alike: no
         answer may depend on which of them it comes from.
+    candidates : int
+        K, that the map keeps for each position.
 
     Raises
     ------
@@ -125,9 +94,9 @@ class MapJob:
     def __init__(
         self,
         source: PeakSource,
-        model: OrientationModel | str | PathLike[str],
+        model: Model | str | PathLike[str],
         *,
-        device: str | torch.device | Sequence[str | torch.device] = "auto",
+        device: "Device | Sequence[Device]" = "auto",
         block_rows: int | None = None,
         batch_size: int | None = None,
         dtype: str = "auto",
@@ -141,30 +110,23 @@ class MapJob:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.source, self.refine = source, refine
-        devices = [] if remote else torch_devices(device)
-        self.dtype = str(product_dtype(devices, dtype)).removeprefix("torch.")
-        self.model = _model(model, devices[0] if devices else torch.device("cpu"))
+        on = [] if remote else devices(device)
+        self.dtype = product_dtype(on, dtype)
+        self.model = model if isinstance(model, Model) else load_model(str(model))
         self.selected = _selection(source.scan_shape, roi, mask)
-        self.block_rows = block_rows or max(1, BLOCK_POSITIONS // source.scan_shape[1])
-        twins = (deepcopy(self.model).to(other) for other in devices[1:])
-        models = [self.model, *twins] if devices else []
-        self._inferences = [Inference(twin, refine, batch_size, self.dtype) for twin in models]
-        self.spec: TokenSpec = (
-            self.model.spec if min_disks is None else replace(self.model.spec, min_disks=min_disks)
-        )
-        self.k_max = float(self.model.card.get("k_max", self.spec.radius_max))
+        self.block_rows = block_rows or source.scan.block_rows
+        self.min_disks = min_disks or self.model.spec.min_disks
+        self._inferences = [
+            Inference(self.model, name, refine, self.min_disks, batch_size, self.dtype == "bfloat16")
+            for name in on
+        ]
+        core = self._inferences[0].core if on else self.model.core()
+        self.candidates = core.candidates
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> MapDescription:
         """What a map says beside its answers."""
-        return {
-            "phases": self.model.phases,
-            "scan_step": self.source.scan_step,
-            "scan_units": self.source.scan_units,
-            "qr_calibrated": self.source.qr_calibrated,
-            "model_card": self.model.card,
-            "dtype": self.dtype,
-        }
+        return MapDescription(self.model.phases, self.source.scan, self.model.card, dtype=self.dtype)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -177,9 +139,9 @@ class MapJob:
         digest = hashlib.sha256(self.selected.tobytes()).hexdigest()[:16]
         return {
             "scan": f"{rows} x {columns}, step {self.source.scan_step:g} {self.source.scan_units}",
-            "model": f"{self.model.card.get('name', 'unnamed')} {_digest(self.model)}",
+            "model": f"{self.model.name} {self.model.digest}",
             "positions": f"{self.selected.sum()} {digest}",
-            "min_disks": str(self.spec.min_disks),
+            "min_disks": str(self.min_disks),
             "refine": str(self.refine),
             "dtype": self.dtype,
             "microinfer": __version__,
@@ -215,38 +177,33 @@ class MapJob:
         checksum = checksum_peaks(peaks)
         return ReadBlock(rows, peaks, checksum, {"read": time.perf_counter() - began})
 
-    def tokenize(self, block: ReadBlock) -> TokenBlock:
-        """Turn the peaks of a block into tokens."""
-        began = time.perf_counter()
-        tokens = tokenize(block.peaks, self.spec)
-        seconds = {**block.seconds, "tokenize": time.perf_counter() - began}
-        return TokenBlock(block.rows, tokens, block.checksum, seconds)
-
     @property
     def lanes(self) -> list[int]:
         """Numbers of the devices that blocks are answered on, once for every block that each has in hand.
 
-        While one block is refined, which is the CPU's work, a GPU can work on another.
+        While one block is tokenized or refined, which is the CPU's work, a GPU can work on another.
         """
         return [
             number
             for number, infer in enumerate(self._inferences)
-            for _ in range(1 if infer.device.type == "cpu" else 2)
+            for _ in range(1 if infer.device == "cpu" else 2)
         ]
 
-    def infer(self, block: TokenBlock, advance: Callable[[int], None], lane: int = 0) -> AnsweredBlock:
+    def infer(self, block: ReadBlock, advance: Callable[[int], None], lane: int = 0) -> AnsweredBlock:
         """Answer the positions of a block on a device; `advance` is told how many are done."""
         began = time.perf_counter()
-        tokens = block.tokens
-        arrays = self._inferences[lane](tokens, self.selected[slice(*block.rows)], advance)
+        peaks, shape = block.peaks, block.peaks.scan_shape
+        answered = self._inferences[lane](peaks, self.selected[slice(*block.rows)].ravel(), advance)
+        radius = np.hypot(peaks.qx, peaks.qy)
+        radius = radius[radius >= self.model.spec.direct_beam_radius]
         return AnsweredBlock(
             block.rows,
-            arrays,
+            {name: values.reshape(*shape, *values.shape[1:]) for name, values in answered.arrays.items()},
             block.checksum,
-            disks=int(tokens.count.sum()),
-            far_disks=int((tokens.radius > K_MAX_EXCESS * self.k_max).sum()),
-            largest_radius=float(tokens.radius.max()) if tokens.radius.numel() else 0.0,
-            enough_disks=bool(tokens.valid.any()),
+            disks=len(radius),
+            far_disks=int((radius > K_MAX_EXCESS * self.model.k_max).sum()),
+            largest_radius=float(radius.max(initial=0.0)),
+            enough_disks=bool((answered.disks >= self.min_disks).any()),
             seconds={**block.seconds, "infer": time.perf_counter() - began},
         )
 
@@ -257,28 +214,6 @@ def checksum_peaks(peaks: BraggPeaks) -> int:
     for values in (peaks.counts, peaks.qx, peaks.qy, peaks.intensity):
         checksum = zlib.crc32(np.ascontiguousarray(values).data, checksum)
     return checksum
-
-
-def _digest(model: OrientationModel) -> str:
-    """Hash of all that a model's answers depend on."""
-    header = {
-        "model": asdict(model.config),
-        "tokens": model.spec.to_dict(),
-        "phases": [phase.to_dict() for phase in model.phases],
-        "card": model.card,
-        "calibration": list(model.calibration),
-    }
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def _model(model: OrientationModel | str | PathLike[str], device: torch.device) -> OrientationModel:
-    if not isinstance(model, OrientationModel):
-        model = load_model(str(model))
-    return model.to(device).eval()
 
 
 def _selection(

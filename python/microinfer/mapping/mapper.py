@@ -1,6 +1,6 @@
-"""The mapper: scan rows are read, tokenized, inferred and written in a stream of constant memory.
+"""The mapper: scan rows are read, answered and written in a stream of constant memory.
 
-Reading, tokenization, inference (in the caller's thread, or in those of several devices) and writing overlap.
+Reading, inference (in the caller's thread, or in those of several devices) and writing overlap.
 """
 
 import time
@@ -13,24 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-from microinfer.mapping.job import AnsweredBlock, MapJob, PeakSource
+from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
 from microinfer.mapping.unfinished import UnfinishedMap
-from microinfer.maps.orientation_map import MapBlock, OrientationMap, blank_arrays, checked_arrays
-from microinfer.models import OrientationModel
-from microinfer.models.device import torch_device_names
+from microinfer.maps.arrays import blank_arrays
+from microinfer.maps.orientation_map import OrientationMap
+from microinfer.models import Model
+from microinfer.models.device import device_names
 from microinfer.peaks import open_peaks
 from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks.scan import PeakSource
 from microinfer.progress import ProgressBar
 
 if TYPE_CHECKING:
     from py4DSTEM import BraggVectors
 
-    Scan: TypeAlias = PeakSource | BraggVectors | str | PathLike[str]
+    from microinfer.models.device import Device
+
+    AnyScan: TypeAlias = PeakSource | BraggVectors | str | PathLike[str]
 
 EXCESS_SHARE = 1e-3  # of the disks may lie beyond the model's k_max, as noise, before that is worth a warning
 K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_max looks wrongly calibrated
@@ -39,7 +42,7 @@ K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_m
 class MapOptions(TypedDict, total=False):
     """The options of `map_orientations`, where its description is."""
 
-    device: str | torch.device | Sequence[str | torch.device]
+    device: "Device | Sequence[Device]"
     progress: bool
     block_rows: int | None
     batch_size: int | None
@@ -52,10 +55,10 @@ class MapOptions(TypedDict, total=False):
 
 
 def map_orientations(
-    peaks: "Scan",
-    model: OrientationModel | str | PathLike[str],
+    peaks: "AnyScan",
+    model: Model | str | PathLike[str],
     *,
-    device: str | torch.device | Sequence[str | torch.device] = "auto",
+    device: "Device | Sequence[Device]" = "auto",
     progress: bool = False,
     block_rows: int | None = None,
     batch_size: int | None = None,
@@ -73,9 +76,8 @@ def map_orientations(
     peaks : BraggPeaks, BraggVectors, reader or path
         The scan: peaks in memory, py4DSTEM's BraggVectors (see `microinfer.BraggPeaks.from_py4dstem`), a reader
         from `microinfer.open_peaks`, or a file's path.
-    model : OrientationModel, str or path
-        A model, a shipped model's name, or a checkpoint's path. A model is moved to the device and put in
-        evaluation mode.
+    model : Model, str or path
+        A model, a shipped model's name, or a checkpoint's path.
     device : str, torch.device or sequence of them, default: "auto"
         ``"auto"`` takes every CUDA GPU of the machine where there are any, else the CPU. Several devices, as a
         sequence or with commas between their names, share the blocks of rows.
@@ -84,15 +86,12 @@ def map_orientations(
     block_rows : int, optional
         Scan rows read at a time; about 16,000 positions by default.
     batch_size : int, optional
-        Largest number of patterns that the model sees at once; by default 1024 on a CPU and 4096 on a GPU.
-        Of a GPU's memory such a batch of up to 35 disks took 1.3 GB with the model `cu`, and 8.3 GB with one of a
-        triclinic crystal; two may be under way at a time. In bfloat16 attention is in float64: with 76 disks a
-        batch took 5 GB with `cu`, and 1.6 GB in float32.
+        Patterns that are answered at a time; by default 1024 on a CPU and 4096 on a GPU, of whose memory such a batch
+        of up to 35 disks took 1.3 GB with the model `cu`, and 8.3 GB with one of a triclinic crystal; two may be under
+        way at a time.
     dtype : str, default: "auto"
-        What the model's matrix products multiply, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
-        where all devices (of a cluster, all workers') gain by it: AMD's CPUs with instructions for it. Of the
-        answers to the model `cu`'s test patterns the two move two to five in a thousand by more than a degree, and
-        nine in ten by 0.015 degrees or less.
+        What the model's matrix products multiply on a CPU, ``"float32"`` or ``"bfloat16"``; ``"auto"`` takes bfloat16
+        where all devices (of a cluster, all workers') gain by it: AMD's CPUs with instructions for it.
     min_disks : int, optional
         Positions with fewer disks (without the direct beam) are invalid. By default what the model was made
         for, usually 2.
@@ -142,20 +141,19 @@ def map_orientations(
     with ExitStack() as stack:
         source = _open(peaks, stack)
         mapper = _Mapper(source, model, progress, options)
-        result = blank_arrays(source.scan_shape)
+        result = blank_arrays(source.scan_shape, mapper.job.candidates)
 
         def keep(block: AnsweredBlock) -> None:
-            arrays = checked_arrays(MapBlock(**block.arrays), len(mapper.job.model.phases), block.rows.start)
-            for name, values in arrays.items():
+            for name, values in block.arrays.items():
                 result[name][slice(*block.rows)] = values
 
         mapper.run(keep, np.zeros(source.scan_shape[0], np.bool_), MapReport(mapper.positions))
-        return OrientationMap(**result, **mapper.job.description)
+        return OrientationMap.from_arrays(result, mapper.job.description)
 
 
 def map_to_file(
-    peaks: "Scan",
-    model: OrientationModel | str | PathLike[str],
+    peaks: "AnyScan",
+    model: Model | str | PathLike[str],
     path: str | PathLike[str],
     *,
     resume: bool = False,
@@ -211,7 +209,7 @@ class _Mapper:
     def __init__(
         self,
         source: PeakSource,
-        model: OrientationModel | str | PathLike[str],
+        model: Model | str | PathLike[str],
         progress: bool,
         options: MapOptions,
     ) -> None:
@@ -221,7 +219,7 @@ class _Mapper:
         if self._cluster is not None:
             from microinfer.mapping.cluster import workers_dtype
 
-            devices = torch_device_names(options.get("device", "auto"))
+            devices = device_names(options.get("device", "auto"))
             if len(devices) != 1:
                 raise ValueError(f"with a cluster, device must be one device, got {options['device']!r}")
             options["dtype"] = workers_dtype(self._cluster, devices[0], options.get("dtype", "auto"))
@@ -264,11 +262,13 @@ class _Mapper:
         if missing.any():
             raise RuntimeError(f"scan rows {np.flatnonzero(missing).tolist()} came without answers")
         if not enough:
-            self._warn(f"no scan position has the {job.spec.min_disks} disks that an answer needs")
-        elif disks and (far_disks > EXCESS_SHARE * disks or largest_radius < K_MAX_SHORTFALL * job.k_max):
+            self._warn(f"no scan position has the {job.min_disks} disks that an answer needs")
+        elif disks and (
+            far_disks > EXCESS_SHARE * disks or largest_radius < K_MAX_SHORTFALL * job.model.k_max
+        ):
             self._warn(
                 f"the scan's disks reach {largest_radius:.2f} 1/Angstrom, {far_disks / disks:.1%} of them "
-                f"beyond what the model has seen; it was trained to {job.k_max:.2f}"
+                f"beyond what the model has seen; it was trained to {job.model.k_max:.2f}"
             )
 
     def _answers(
@@ -280,7 +280,7 @@ class _Mapper:
 
             yield from map_on_cluster(self._cluster, self.job, dict(self._options), blocks, advance)
             return
-        with closing(relay(self.job.tokenize, relay(self.job.read, blocks, "reader"), "tokenizer")) as ready:
+        with closing(relay(self.job.read, blocks, "reader")) as ready:
             lanes = [partial(self.job.infer, advance=advance, lane=lane) for lane in self.job.lanes]
             if len(lanes) == 1:  # in this thread, which Ctrl-C interrupts
                 yield from map(lanes[0], ready)
@@ -293,7 +293,7 @@ class _Mapper:
         warnings.warn(message, UserWarning, stacklevel=4)
 
 
-def _open(peaks: "Scan", stack: ExitStack) -> PeakSource:
+def _open(peaks: "AnyScan", stack: ExitStack) -> PeakSource:
     if isinstance(peaks, str | PathLike):
         return stack.enter_context(open_peaks(peaks))
     if hasattr(peaks, "read_rows"):

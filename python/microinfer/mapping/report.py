@@ -7,7 +7,7 @@ import numpy as np
 
 from microinfer.crystals.phase import CrystalPhase
 
-STAGES = ("read", "tokenize", "infer", "write")
+STAGES = ("read", "infer", "write")
 
 
 @dataclass
@@ -27,7 +27,7 @@ class MapReport:
     mean_confidence : float
         Of the valid positions; NaN where there are none.
     seconds : dict of str to float
-        Busy time of each stage: ``read``, ``tokenize``, ``infer``, ``write``. They run beside each other: the
+        Busy time of each stage: ``read``, ``infer``, ``write``. They run beside each other: the
         longest is the bottleneck. Of several devices it is the mean, of a cluster's workers the sum.
     elapsed : float
         Seconds from first to last.
@@ -54,12 +54,12 @@ class MapReport:
     def count(self, arrays: dict[str, Any], phases: tuple[CrystalPhase, ...]) -> None:
         """Add the answers for a block of scan positions."""
         valid = arrays["valid"]
-        counts = np.bincount(arrays["phase"][valid], minlength=len(phases))
+        counts = np.bincount(arrays["phase"][valid, 0], minlength=len(phases))
         for phase, count in zip(phases, counts, strict=True):
             self.phase_counts[phase.name] = self.phase_counts.get(phase.name, 0) + int(count)
         new = int(counts.sum())
         if new:
-            total = float(arrays["confidence"][valid].sum(dtype=np.float64))
+            total = float(arrays["probability"][valid, 0].sum(dtype=np.float64))
             total += self.mean_confidence * self.valid if self.valid else 0.0
             self.valid += new
             self.mean_confidence = total / self.valid

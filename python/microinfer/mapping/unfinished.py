@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from microinfer.files import OutputFile, partial_path, resumable_hdf5
 from microinfer.mapping.job import AnsweredBlock, MapJob, RowBlock, checksum_peaks
 from microinfer.maps.map_file import FORMAT, UNFINISHED_FORMAT, MapWriter
-from microinfer.maps.orientation_map import MapBlock
 
 BLOCKS = "finished_blocks"  # dataset (n, 3): first row, row after the last, checksum of the peaks
 IDENTITY = "identity"  # attribute: JSON of MapJob.identity
@@ -50,7 +49,7 @@ class UnfinishedMap(MapWriter):
     """
 
     def __init__(self, path: str, job: MapJob, *, resume: bool) -> None:
-        super().__init__(path, job.source.scan_shape, **job.description)
+        super().__init__(path, job.description, job.candidates)
         self._job, self._resume = job, resume
         self.done: NDArray[np.bool_] = np.zeros(self.scan_shape[0], np.bool_)
 
@@ -94,7 +93,7 @@ class UnfinishedMap(MapWriter):
     def write(self, block: AnsweredBlock) -> None:
         """Write a block; errors as `MapWriter.write_rows`."""
         assert self._file is not None
-        self.write_rows(block.rows.start, MapBlock(**block.arrays))
+        self.write_rows(block.rows.start, block.arrays)
         self._file.commit()
         finished = self._file[BLOCKS]
         finished.resize(len(finished) + 1, axis=0)
@@ -103,11 +102,12 @@ class UnfinishedMap(MapWriter):
         self.done[slice(*block.rows)] = True
 
     def finished_blocks(self) -> Iterator[dict[str, Any]]:
-        """Phase, validity and confidence of the blocks that are done, block by block."""
+        """The arrays that `MapReport.count` needs of the blocks that are done, for the best candidates."""
         assert self._file is not None
         for start, stop, _ in self._file[BLOCKS][...]:
             rows = RowBlock(int(start), int(stop))
-            yield {name: self._file[name][slice(*rows)] for name in ("phase", "valid", "confidence")}
+            best = {name: self._file[name][slice(*rows), :, :1] for name in ("phase", "probability")}
+            yield {"valid": self._file["valid"][slice(*rows)], **best}
 
 
 def _finish(file: OutputFile) -> None:

@@ -1,4 +1,4 @@
-"""Pictures: orientation maps in inverse pole figure colours, and patterns over predicted reflections."""
+"""Pictures of orientation maps in inverse pole figure colours."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.crystals.diffraction import diffracted_beams, nearest_zone_axis
 from microinfer.files import atomic_output
 from microinfer.maps.frames_of_reference import export_frame
-from microinfer.maps.ipf import INVALID_GREY, draw_color_key, indices_text, ipf_colors
+from microinfer.maps.ipf import INVALID_GREY, draw_color_key, ipf_colors
 from microinfer.maps.orientation_map import OrientationMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from microinfer.peaks.bragg_peaks import BraggPeaks
-
 PHASE_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-MEASURED_COLOR = "#22313f"
-PREDICTED_COLOR = "#d1495b"
 UNIT_SYMBOLS = {"A": "Å", "Angstrom": "Å", "um": "µm"}
 DIRECTIONS = (
     ((1.0, 0.0, 0.0), "IPF x  (along qx, scan rows)"),
@@ -34,7 +29,6 @@ DETECTOR_DIRECTIONS = (
 )
 # the map figure, in inches: panel width, gap between panels, height of a title line, margins, the side column
 PANEL, GAP, TITLE, LEFT, TOP, BOTTOM, SIDE = 3.4, 0.22, 0.42, 0.62, 0.42, 0.56, 2.5
-DIRECT_BEAM_RADIUS = 0.05  # 1/Angstrom; the direct beam does not set the scale of the disks
 
 
 def plot_map(omap: OrientationMap, path: str | Path | None = None) -> "Figure":
@@ -69,7 +63,7 @@ def plot_map(omap: OrientationMap, path: str | Path | None = None) -> "Figure":
     height = PANEL * float(np.clip(omap.scan_shape[0] / omap.scan_shape[1], 0.4, 2.5))
     width = LEFT + columns * (PANEL + GAP) + SIDE
     total = TOP + 2 * height + TITLE + BOTTOM
-    figure = _figure((width, total))
+    figure = new_figure((width, total))
 
     def place(left: float, top: float, wide: float, high: float) -> "Axes":
         return figure.add_axes((left / width, 1 - (top + high) / total, wide / width, high / total))
@@ -112,116 +106,12 @@ def plot_map(omap: OrientationMap, path: str | Path | None = None) -> "Figure":
     text.set_axis_off()
     text.text(0.5, 0.5, _summary(omap), ha="center", va="center", fontsize=9, linespacing=1.6, color="0.25")
     if path is not None:
-        _save(figure, path)
+        save_figure(figure, path)
     return figure
 
 
-def plot_pattern(
-    omap: OrientationMap,
-    i: int,
-    j: int,
-    peaks: "BraggPeaks",
-    *,
-    k_max: float | None = None,
-    path: str | Path | None = None,
-) -> "Figure":
-    """Draw the measured disks of a scan position over the reflections that its answer predicts.
-
-    Filled disks are measured, open circles predicted (kinematic, within 3 sigma of the Ewald sphere); areas
-    follow the square root of the intensity. qx points down and qy to the right, as on the detector.
-
-    Parameters
-    ----------
-    omap : OrientationMap
-        The map; its model card names the ``voltage`` in V.
-    i, j : int
-        Scan position: row Rx and column Ry.
-    peaks : BraggPeaks
-        The scan that was mapped.
-    k_max : float, optional
-        Largest scattering vector drawn, in 1/Angstrom. By default 10 % beyond the farthest measured disk.
-    path : str or Path, optional
-        Where to save the picture; the suffix names the format.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    IndexError
-        If there is no such scan position.
-    ValueError
-        If the peaks are of another scan, or the voltage is unknown.
-    """
-    rows, columns = omap.scan_shape
-    if tuple(peaks.scan_shape) != omap.scan_shape:
-        raise ValueError(
-            f"peaks must have the map's scan shape {omap.scan_shape}, got {tuple(peaks.scan_shape)}"
-        )
-    if not (0 <= i < rows and 0 <= j < columns):
-        raise IndexError(f"scan position ({i}, {j}) is outside the scan of {rows} x {columns}")
-    measured = np.asarray(peaks.pattern(i, j), np.float64)
-    if k_max is None:
-        k_max = 1.1 * float(np.hypot(measured[:, 0], measured[:, 1]).max(initial=1.0))
-    radius = np.hypot(measured[:, 0], measured[:, 1])
-    measured, radius = measured[radius <= k_max], radius[radius <= k_max]
-    diffracted = radius > DIRECT_BEAM_RADIUS
-
-    figure = _figure((6.0, 6.4))
-    ax = figure.add_axes((0.12, 0.085, 0.85, 0.797))
-    for spoke in np.arange(0.5, k_max, 0.5):
-        ax.add_patch(_circle(spoke, edgecolor="0.9", linewidth=0.8))
-    ax.axhline(0.0, color="0.93", linewidth=0.8, zorder=0)
-    ax.axvline(0.0, color="0.93", linewidth=0.8, zorder=0)
-    if omap.valid[i, j]:
-        phase, matrix = omap.phases[omap.phase[i, j]], omap.matrix[i, j]
-        voltage = omap.model_card.get("voltage")
-        if voltage is None:
-            raise ValueError("the map's model_card names no voltage, which predicted reflections need")
-        beams = diffracted_beams(phase, matrix, float(voltage), k_max=k_max)
-        off_axis = np.hypot(*beams.q.T) > 1e-6
-        q, strength = beams.q[off_axis], beams.intensity[off_axis]
-        shown = strength > 1e-4 * strength.max(initial=0.0)
-        ax.scatter(
-            q[shown, 1],
-            q[shown, 0],
-            s=60 + _areas(strength[shown], strength.max(initial=0.0)),
-            facecolors="none",
-            edgecolors=PREDICTED_COLOR,
-            linewidths=1.4,
-            label="predicted",
-            zorder=3,
-        )
-        axis = nearest_zone_axis(phase, matrix)
-        title = f"{phase.name}  near [{indices_text(axis.uvw)}]  ({axis.deviation:.1f}° off)"
-        note = f"scan position ({i}, {j}), confidence {omap.confidence[i, j]:.2f}"
-    else:
-        title, note = "Not indexed", f"scan position ({i}, {j})"
-    ax.scatter(
-        measured[:, 1],
-        measured[:, 0],
-        s=_areas(measured[:, 2], measured[diffracted, 2].max(initial=0.0)),
-        color=MEASURED_COLOR,
-        alpha=0.85,
-        linewidths=0,
-        label="measured",
-        zorder=2,
-    )
-    ax.scatter([0.0], [0.0], marker="+", s=60, color="0.45", linewidths=1.0, zorder=1)
-    ax.set(xlim=(-k_max, k_max), ylim=(k_max, -k_max), aspect="equal", xlabel="qy (1/Å)", ylabel="qx (1/Å)")
-    ax.set_title(f"{title}\n", loc="left", fontsize=12, fontweight="bold")
-    ax.text(0.0, 1.02, note, transform=ax.transAxes, fontsize=9.5, color="0.3")
-    ax.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=9, handletextpad=0.2
-    )
-    _bare(ax)
-    if path is not None:
-        _save(figure, path)
-    return figure
-
-
-def _figure(size: tuple[float, float]) -> "Figure":
+def new_figure(size: tuple[float, float]) -> "Figure":
+    """A figure of a size in inches that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -230,7 +120,8 @@ def _figure(size: tuple[float, float]) -> "Figure":
     return figure
 
 
-def _save(figure: "Figure", path: str | Path) -> None:
+def save_figure(figure: "Figure", path: str | Path) -> None:
+    """Save a figure in the format that the suffix names; errors as in `plot_map`."""
     suffix = Path(path).suffix.lstrip(".").lower()
     formats = figure.canvas.get_supported_filetypes()
     if suffix not in formats:
@@ -249,11 +140,12 @@ def _show(ax: "Axes", omap: OrientationMap, image: NDArray[Any], title: str, **k
     shown = ax.imshow(image, extent=extent, interpolation="nearest", **kwargs)
     ax.set_title(title, loc="left", y=1.0, fontsize=9.5)
     ax.locator_params(nbins=5)
-    _bare(ax)
+    bare(ax)
     return shown
 
 
-def _bare(ax: "Axes") -> None:
+def bare(ax: "Axes") -> None:
+    """Draw the frame and ticks of a panel in thin grey."""
     for spine in ax.spines.values():
         spine.set_color("0.75")
         spine.set_linewidth(0.6)
@@ -284,14 +176,3 @@ def _summary(omap: OrientationMap) -> str:
     if not omap.qr_calibrated:
         lines += ["", "x and y are detector axes:", "diffraction is not", "rotated onto the scan"]
     return "\n".join(lines)
-
-
-def _areas(intensity: NDArray[np.float64], strongest: float) -> NDArray[np.float64]:
-    """Marker areas in square points, as the square root of the intensity; no larger than the strongest's."""
-    return np.asarray(160.0 * np.sqrt(np.clip(intensity / max(strongest, 1e-30), 0.0, 1.0)))
-
-
-def _circle(radius: float, **kwargs: Any) -> Any:
-    from matplotlib.patches import Circle
-
-    return Circle((0.0, 0.0), radius, fill=False, zorder=0, **kwargs)

@@ -7,6 +7,7 @@ orientations turn with it: ``T @ M`` for the rotation T from our frame to that o
 the CIF's cell is T @ g there, lands at ``(T M).T @ (T g)``, and the pattern stays the same.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -95,6 +96,25 @@ def export_frame(phase: CrystalPhase, point_groups: Sequence[str] | None = None)
         f"phase {phase.name!r} (point group {phase.point_group!r}, {len(phase.operators)} operators): "
         f"no cell of its lattice has the axes of {point_groups or 'an orix point group'}"
     )
+
+
+def bunge_angles(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Passive Bunge Euler angles phi1, Phi, phi2 of lab-to-crystal rotations.
+
+    Parameters
+    ----------
+    matrix : ndarray of float64, shape (N, 3, 3)
+
+    Returns
+    -------
+    ndarray of float64, shape (N, 3)
+        Radians; where Phi is 0 or pi, phi2 is 0.
+    """
+    from scipy.spatial.transform import Rotation
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gimbal lock", category=UserWarning)
+        return np.asarray(Rotation.from_matrix(matrix).inv().as_euler("ZXZ"))
 
 
 @cache

@@ -1,25 +1,27 @@
 """The map file: an orientation map in HDF5, written row by row as the mapper goes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.files import OutputFile, atomic_hdf5
-from microinfer.maps.orientation_map import FIELDS, MapBlock, OrientationMap, checked_arrays
+from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
+from microinfer.maps.orientation_map import MapDescription, OrientationMap
+from microinfer.peaks.scan import Scan
 
 FORMAT = "microinfer orientation map"
 UNFINISHED_FORMAT = f"unfinished {FORMAT}"
-FORMAT_VERSION = 2  # 1 had neither score nor alternatives
-VERSION_1_FIELDS = ("matrix", "valid", "phase", "confidence")
-CHUNK_POSITIONS = 8192  # scan positions in an HDF5 chunk: about 300 kB of matrices
+FORMAT_VERSION = 3  # 1 had one candidate and no score, 2 had three in arrays of two kinds: see _arrays
+CHUNK_POSITIONS = 2048  # scan positions in an HDF5 chunk: 440 kB of matrices of six candidates
 
 
 class MapWriter:
@@ -31,12 +33,10 @@ class MapWriter:
     ----------
     path : str or Path
         The map file. An older one is replaced when the new one is complete, and kept if anything fails.
-    scan_shape : tuple of int
-        Scan rows and columns (Rx, Ry).
-    phases : sequence of CrystalPhase
-        The phases that ``phase`` counts.
-    scan_step, scan_units, qr_calibrated, model_card, version, dtype
-        As in `OrientationMap`.
+    description : MapDescription
+        What the map says beside its arrays.
+    candidates : int
+        How many of them there are for each position.
 
     Raises
     ------
@@ -46,38 +46,12 @@ class MapWriter:
         For a model card that is not JSON, and for blocks as `checked_arrays` says.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        scan_shape: tuple[int, int],
-        phases: Sequence[CrystalPhase],
-        *,
-        scan_step: float = 1.0,
-        scan_units: str = "pixels",
-        qr_calibrated: bool = False,
-        model_card: dict[str, Any] | None = None,
-        version: str = __version__,
-        dtype: str = "unknown",
-    ) -> None:
-        rows, columns = scan_shape
-        if rows < 1 or columns < 1:
-            raise ValueError(f"scan_shape must be two positive numbers, got {scan_shape}")
+    def __init__(self, path: str | Path, description: MapDescription, candidates: int) -> None:
         self.path = Path(path)
-        self.scan_shape = (rows, columns)
-        self._n_phases = len(phases)
-        self._texts = {
-            "phases": json.dumps([phase.to_dict() for phase in phases]),
-            "model_card": json.dumps(model_card or {}),
-        }
-        self._attributes = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "microinfer_version": version,
-            "scan_step": float(scan_step),
-            "scan_units": scan_units,
-            "qr_calibrated": bool(qr_calibrated),
-            "dtype": dtype,
-        }
+        self.scan_shape = description.scan_shape
+        self._candidates = candidates
+        self._description = description
+        self._model_card = json.dumps(description.model_card)  # before any file is there
         self._stack = ExitStack()
         self._file: OutputFile | None = None
 
@@ -94,21 +68,25 @@ class MapWriter:
         return file
 
     def _lay_out(self, file: OutputFile) -> None:
-        file.attrs.update(self._attributes)
-        for name, text in self._texts.items():
+        described = self._description
+        file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, microinfer_version=described.version)
+        for name in ("scan_step", "scan_units", "qr_calibrated", "dtype"):
+            file.attrs[name] = getattr(described, name)
+        phases = json.dumps([phase.to_dict() for phase in described.phases])
+        for name, text in (("phases", phases), ("model_card", self._model_card)):
             file.create_dataset(name, data=text, dtype=h5py.string_dtype())
         columns = min(self.scan_shape[1], CHUNK_POSITIONS)
         rows = min(self.scan_shape[0], max(1, CHUNK_POSITIONS // columns))
-        for name, (dtype, cell, fill) in FIELDS.items():
+        for name, field in FIELDS.items():
             # Rotations and probabilities hold noise: gzip takes 25 times as long as the disk to save 15 %.
-            noise = dtype is np.float32
+            noise, cell = field.dtype is np.float32, field.cell(self._candidates)
             filters = {} if noise else {"shuffle": True, "compression": "gzip", "compression_opts": 1}
             file.create_dataset(
                 name,
                 shape=(*self.scan_shape, *cell),
-                dtype=dtype,
+                dtype=field.dtype,
                 chunks=(rows, columns, *cell),
-                fillvalue=fill,
+                fillvalue=field.blank,
                 **filters,
             )
 
@@ -118,15 +96,15 @@ class MapWriter:
         self._file = None
         self._stack.__exit__(kind, error, trace)
 
-    def write_rows(self, start: int, block: MapBlock) -> None:
+    def write_rows(self, start: int, arrays: Mapping[str, ArrayLike]) -> None:
         """Write the scan rows from ``start`` on.
 
         Parameters
         ----------
         start : int
             First scan row of the block.
-        block : MapBlock
-            The answers.
+        arrays : mapping of str to array_like
+            The answers, as `checked_arrays` takes them.
 
         Raises
         ------
@@ -137,14 +115,15 @@ class MapWriter:
         """
         if self._file is None:
             raise RuntimeError("MapWriter is not open: use it in a with statement")
-        arrays = checked_arrays(block, self._n_phases, first_row=start)
-        rows, columns = arrays["valid"].shape
-        if columns != self.scan_shape[1] or start < 0 or start + rows > self.scan_shape[0]:
+        checked = checked_arrays(arrays, len(self._description.phases), first_row=start)
+        rows, columns, candidates = checked["phase"].shape
+        expected = (self.scan_shape[1], self._candidates)
+        if (columns, candidates) != expected or start < 0 or start + rows > self.scan_shape[0]:
             raise ValueError(
-                f"a block of {rows} x {columns} positions from row {start} on does not fit a scan of "
-                f"{self.scan_shape[0]} x {self.scan_shape[1]}"
+                f"a block of {rows} x {columns} positions with {candidates} candidates from row {start} on does not "
+                f"fit a scan of {self.scan_shape[0]} x {self.scan_shape[1]} with {self._candidates}"
             )
-        for name, values in arrays.items():
+        for name, values in checked.items():
             self._file[name][start : start + rows] = values
         self._file.require_written()
 
@@ -184,15 +163,36 @@ def load_map(path: str | Path) -> OrientationMap:
                     f"its format version {version} is newer than {FORMAT_VERSION}, the last that microinfer "
                     f"{__version__} reads (it was written by {attributes['microinfer_version']})"
                 )
-            return OrientationMap(
-                **{name: file[name][...] for name in FIELDS if version > 1 or name in VERSION_1_FIELDS},
-                phases=tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
-                scan_step=float(attributes["scan_step"]),
-                scan_units=str(attributes["scan_units"]),
-                qr_calibrated=bool(attributes["qr_calibrated"]),
-                model_card=json.loads(file["model_card"][()]),
-                version=str(attributes["microinfer_version"]),
-                dtype=str(attributes.get("dtype", "unknown")),
+            arrays = _arrays(file, version)
+            scan = Scan(
+                file["valid"].shape,
+                float(attributes["scan_step"]),
+                str(attributes["scan_units"]),
+                bool(attributes["qr_calibrated"]),
             )
+            description = MapDescription(
+                tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
+                scan,
+                json.loads(file["model_card"][()]),
+                str(attributes["microinfer_version"]),
+                str(attributes.get("dtype", "unknown")),
+            )
+            return OrientationMap.from_arrays(arrays, description)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be opened as an orientation map: {error}") from error
+
+
+def _arrays(file: h5py.File, version: int) -> Arrays:
+    """The arrays of a file; a field that it does not have is left out."""
+    if version > 2:
+        return {name: file[name][...] for name in FIELDS if name in file or name in NEEDED}
+    arrays = {name: file[name][...] for name in ("valid", "matrix", "phase")}
+    arrays["probability"] = file["confidence"][...]
+    if version == 1:
+        return arrays
+    for name in ("matrix", "phase", "probability"):
+        others = file[f"alternative_{name}"][...]
+        arrays[name] = np.concatenate([arrays[name][:, :, None], others], axis=2)
+    arrays["score"] = np.full(arrays["phase"].shape, np.nan, np.float32)
+    arrays["score"][..., 0] = file["score"][...]
+    return arrays

@@ -5,7 +5,7 @@ from pathlib import Path
 from microinfer.files import atomic_output
 from microinfer.maps.frames_of_reference import export_frame
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.to_orix import best_matrices, crystal_map, orix_order
+from microinfer.maps.to_orix import crystal_map, orix_order, turn_phases
 
 
 def to_ang(omap: OrientationMap, path: str | Path) -> None:
@@ -48,7 +48,8 @@ def to_ang(omap: OrientationMap, path: str | Path) -> None:
             f"{omap.scan_units}: give scan_step in a smaller unit"
         )
     frames = [export_frame(phase) for phase in omap.phases]
-    matrix = best_matrices(omap, [frame.rotation for frame in frames])
+    rotations = [frame.rotation for frame in frames]
+    matrix = turn_phases(orix_order(omap.matrix), orix_order(omap.phase), rotations)
     # orix 0.15 gives phi1 the wrong sign at Phi = pi exactly: step aside by less than the five decimals
     reversed_axis = matrix[:, 2, 2] < -1.0 + 1e-12
     matrix[reversed_axis] = matrix[reversed_axis] @ Rotation.from_euler("x", 4e-6).as_matrix()

@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase, lattice_basis
 from microinfer.files import atomic_output
-from microinfer.maps.euler import bunge_angles
-from microinfer.maps.frames_of_reference import ExportFrame, export_frame, orix_groups
+from microinfer.maps.frames_of_reference import ExportFrame, bunge_angles, export_frame, orix_groups
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.ranking import indexed_phase
-from microinfer.maps.to_orix import best_matrices, orix_coordinates, orix_order
+from microinfer.maps.to_orix import orix_coordinates, orix_order, turn_phases
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
 MICROMETRES = {"A": 1e-4, "Å": 1e-4, "Angstrom": 1e-4, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
@@ -47,8 +45,9 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
         If the file cannot be written.
     """
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
-    matrix = best_matrices(omap, [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames])
-    phase_id, indexed = orix_order(indexed_phase(omap)), orix_order(omap.valid)
+    phase, indexed = orix_order(omap.phase), orix_order(omap.valid)
+    rotations = [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames]
+    matrix = turn_phases(orix_order(omap.matrix), phase, rotations)
     x, y = orix_coordinates(omap)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():
@@ -58,7 +57,7 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
     zeros = np.zeros(len(matrix))
     table = np.column_stack(
         [
-            phase_id + 1,
+            phase + 1,
             x * scale,
             y * scale,
             zeros,

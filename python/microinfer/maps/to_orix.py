@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.ranking import indexed_phase, rank_answers
 
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap, PhaseList
@@ -26,7 +25,7 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
     M)``, the lab to crystal (passive Bunge) convention that M has already; T is the identity unless the CIF's
     setting differs from orix's (see `export_frame`). Phases keep their index as id.
 
-    Every point has several rotations, as after dictionary indexing with kikuchipy: the answer, then its
+    Every point has a rotation for each candidate, as after dictionary indexing with kikuchipy: the answer, then its
     alternatives. ``orientations`` are those of the answers.
 
     Parameters
@@ -49,31 +48,22 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
         without an answer are in the data, not indexed (phase id -1).
     """
     frames = [export_frame(phase) for phase in omap.phases]
-    ranking = rank_answers(omap)
-    matrix, phase = orix_order(ranking.matrix), orix_order(ranking.phase)
+    several = slice(None) if omap.alternatives.phase.size else 0  # orix has no axis for one rotation
+    matrix, phase, probability, _ = (orix_order(values)[:, several] for values in omap.candidates)
     if py4dstem_compat:
         matrix = PY4DSTEM_MIRROR @ matrix @ PY4DSTEM_MIRROR
     properties = {
         "confidence": orix_order(omap.confidence),
         "score": orix_order(omap.score),
-        "scores": orix_order(ranking.probability),
+        "scores": probability,
         "rotation_phase_id": phase.astype(np.int64),
     }
     turned = turn_phases(matrix, phase, [frame.rotation for frame in frames])
     return crystal_map(omap, frames, turned, properties)
 
 
-def best_matrices(omap: OrientationMap, rotations: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The map's answers T @ M for the rotation T of each phase, the identity where invalid, in orix's order."""
-    phase = indexed_phase(omap)
-    matrix = omap.matrix.astype(np.float64)
-    matrix[phase < 0] = np.eye(3)
-    return turn_phases(orix_order(matrix), orix_order(phase), rotations)
-
-
-def orix_order(values: NDArray[Any] | None) -> NDArray[Any]:
+def orix_order(values: NDArray[Any]) -> NDArray[Any]:
     """Values of scan positions, flat in orix's order: x = Rx runs fastest."""
-    assert values is not None
     return np.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:])
 
 
@@ -84,12 +74,12 @@ def orix_coordinates(omap: OrientationMap) -> tuple[NDArray[np.float64], NDArray
 
 
 def turn_phases(
-    matrix: NDArray[np.float64], phase: NDArray[np.int16], rotations: Sequence[NDArray[np.float64]]
+    matrix: NDArray[Any], phase: NDArray[np.int16], rotations: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Turn the crystal frame of each phase: T @ M."""
-    turned = matrix.copy()
+    """T @ M for the rotation T of each phase, which turns its crystal frame; the identity where phase is -1."""
+    turned = np.broadcast_to(np.eye(3), matrix.shape).copy()
     for index, rotation in enumerate(rotations):
-        turned[phase == index] = rotation @ matrix[phase == index]
+        turned[phase == index] = rotation @ matrix[phase == index].astype(np.float64)
     return turned
 
 
@@ -109,7 +99,7 @@ def crystal_map(
     x, y = orix_coordinates(omap)
     xmap = CrystalMap(
         rotations=Rotation(quaternion[:, [3, 0, 1, 2]].reshape(*matrix.shape[:-2], 4)),
-        phase_id=orix_order(indexed_phase(omap)).astype(np.int64),
+        phase_id=orix_order(omap.phase).astype(np.int64),
         x=x,
         y=y,
         phase_list=_phase_list(omap.phases, frames),

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase, lattice_basis
-from microinfer.maps.euler import bunge_angles
+from microinfer.maps.frames_of_reference import bunge_angles
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.ranking import rank_answers
 
 if TYPE_CHECKING:
     from py4DSTEM.process.diffraction import Crystal
@@ -65,12 +64,12 @@ def to_py4dstem(omap: OrientationMap, crystal: "Crystal", phase: int = 0) -> "Py
             "crystal must have an orientation plan: call "
             "crystal.orientation_plan(..., calculate_correlation_array=False)"
         )
-    ranking = rank_answers(omap)
-    there = ranking.phase == phase
+    candidates = omap.candidates
+    there = candidates.phase == phase
     result = Py4dstemMap(*there.shape)
-    result.corr[there] = ranking.probability[there]
+    result.corr[there] = candidates.probability[there]
     result.matrix[:] = result.family[:] = np.eye(3)
-    matrix, triangle = ranking.matrix[there], crystal.orientation_zone_axis_range
+    matrix, triangle = candidates.matrix[there].astype(np.float64), crystal.orientation_zone_axis_range
     chosen, sign, zone_axis = _into_triangle(matrix[:, :, 2], known.operators, triangle)
     matrix = known.operators[chosen] @ matrix
     family = [

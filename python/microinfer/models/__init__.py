@@ -1,19 +1,5 @@
-"""Models that turn the tokens of a diffraction pattern into orientation, phase and confidence."""
+"""Models: networks, their checkpoints, and the engines that run them."""
 
-from microinfer.models.base import Candidates, OrientationModel, Prediction
-from microinfer.models.checkpoint import build_model, load_model, model_path, save_model, shipped_models
-from microinfer.models.posterior import PosteriorModel
-from microinfer.models.reference import ReferenceModel
+from microinfer.models.checkpoint import Model, load_model, model_path, shipped_models
 
-__all__ = [
-    "Candidates",
-    "OrientationModel",
-    "PosteriorModel",
-    "Prediction",
-    "ReferenceModel",
-    "build_model",
-    "load_model",
-    "model_path",
-    "save_model",
-    "shipped_models",
-]
+__all__ = ["Model", "load_model", "model_path", "shipped_models"]

@@ -1,72 +1,163 @@
-"""Checkpoints: safetensors weights with a JSON header that carries all that prediction needs."""
+"""Checkpoints: safetensors weights with a JSON header that carries all that prediction needs.
+
+Python and C++ (``cpp/src/mapper/model_file.cpp``) read the same file. Neither needs torch for that.
+"""
 
 import dataclasses
+import hashlib
 import json
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
+from microinfer import _core
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.files import atomic_output
-from microinfer.models.base import OrientationModel
-from microinfer.models.posterior import PosteriorModel
-from microinfer.models.reference import ReferenceModel
+from microinfer.models.cells import zone_axis_cells
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 
+if TYPE_CHECKING:
+    import torch
+
+    from microinfer.models.network import OrientationNetwork
+
 FORMAT = "microinfer model"
-VERSION = 1
-_KINDS: dict[str, type[OrientationModel]] = {"posterior": PosteriorModel, "reference": ReferenceModel}
+VERSION = 2
+"""Version 1 lacked the arrays of `zone_axis_cells`."""
 
 
-def build_model(
-    config: ModelConfig, phases: tuple[CrystalPhase, ...], spec: TokenSpec, card: dict[str, Any] | None = None
-) -> OrientationModel:
-    """Make an untrained model of the kind that the configuration names."""
-    return _KINDS[config.kind](config, phases, spec, card)
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model: what it knows, and the weights of its network. It needs no torch.
 
-
-def save_model(path: str | Path, model: OrientationModel) -> None:
-    """Write a checkpoint.
-
-    Parameters
+    Attributes
     ----------
-    path : str or Path
-        The file, by custom ``*.safetensors``.
-    model : OrientationModel
-        The model.
+    config : ModelConfig
+        Kind and size of the network.
+    phases : tuple of CrystalPhase
+        The phases that it tells apart.
+    spec : TokenSpec
+        Ranges of the tokens.
+    weights : dict of str to ndarray
+        The network's arrays by name, float32 but for indices, which are int64.
+    card : dict
+        JSON-able facts about the model: name, voltage, k_max, recipe, figures.
+    calibration : tuple of float
+        Slope and offset that take the log-odds of a probability to those of being right, as a validation set
+        showed them.
     """
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": dataclasses.asdict(model.config),
-        "tokens": model.spec.to_dict(),
-        "phases": [phase.to_dict() for phase in model.phases],
-        "card": model.card,
-        "calibration": list(model.calibration),
-    }
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic_output(path) as temporary:
-        save_file(weights, temporary, metadata={"microinfer": json.dumps(header)})
+
+    config: ModelConfig
+    phases: tuple[CrystalPhase, ...]
+    spec: TokenSpec
+    weights: dict[str, NDArray[Any]]
+    card: dict[str, Any] = field(default_factory=dict)
+    calibration: tuple[float, float] = (1.0, 0.0)
+
+    def __repr__(self) -> str:
+        phases = ", ".join(phase.name for phase in self.phases)
+        voltage = f", {self.voltage / 1e3:g} kV" if self.voltage else ""
+        return f"Model({self.name!r}, {self.config.kind}, phases: {phases}{voltage}, to {self.k_max:g} 1/Angstrom)"
+
+    @property
+    def name(self) -> str:
+        """Its name, ``"unnamed"`` where the card gives none."""
+        return str(self.card.get("name", "unnamed"))
+
+    @property
+    def voltage(self) -> float | None:
+        """Accelerating voltage in V, where the card states it."""
+        return float(self.card["voltage"]) if self.card.get("voltage") is not None else None
+
+    @property
+    def k_max(self) -> float:
+        """Largest scattering vector that it was trained on, in 1/Angstrom."""
+        return float(self.card.get("k_max", self.spec.radius_max))
+
+    @cached_property
+    def header(self) -> str:
+        """All but the weights, as JSON."""
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": dataclasses.asdict(self.config),
+            "tokens": self.spec.to_dict(),
+            "phases": [phase.to_dict() for phase in self.phases],
+            "card": self.card,
+            "calibration": list(self.calibration),
+        }
+        try:
+            return json.dumps(header, allow_nan=False)
+        except ValueError as error:
+            raise ValueError(
+                f"the card of the model {self.name!r} cannot be written as JSON: {error}"
+            ) from error
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that the model's answers depend on."""
+        digest = hashlib.sha256(json.dumps(json.loads(self.header), sort_keys=True).encode())
+        for name, values in sorted(self.weights.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()[:16]
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, by custom ``*.safetensors``.
+        """
+        with atomic_output(path) as temporary:
+            save_file(self.weights, temporary, metadata={"microinfer": self.header})
+
+    def core(self, *, bfloat16: bool = False, instructions: str = "auto") -> _core.Model:
+        """Return the model in the C++ core, which goes from Bragg peaks to ranked answers.
+
+        Parameters
+        ----------
+        bfloat16 : bool, default: False
+            Multiply bfloat16 numbers, where the CPU has instructions for it.
+        instructions : str, default: "auto"
+            One of `_core.instruction_sets()`; the fastest by default.
+        """
+        return _core.Model(self.header, self.weights, bfloat16=bfloat16, instructions=instructions)
+
+    def network(self, device: "str | torch.device" = "cpu") -> "OrientationNetwork":
+        """Return the network in torch, in evaluation mode: for training, GPUs and TorchScript."""
+        from microinfer.models.network import build_network
+
+        network = build_network(self.config, self.phases, self.spec)
+        network.load_weights(self.weights)
+        return network.to(device).eval()
+
+    @classmethod
+    def of(cls, network: "OrientationNetwork", card: dict[str, Any] | None = None) -> Self:
+        """Return a network's model, with copies of its weights as they are."""
+        weights = {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
+        return cls(network.config, network.phases, network.spec, weights, dict(card or {}))
 
 
-def load_model(name: str | Path, device: str | torch.device = "cpu") -> OrientationModel:
+def load_model(name: str | Path) -> Model:
     """Load a shipped model or a checkpoint.
 
     Parameters
     ----------
     name : str or Path
         A shipped model's name (`shipped_models`) or a checkpoint's path.
-    device : str or torch.device
-        Where to put it.
 
     Returns
     -------
-    OrientationModel
-        In evaluation mode.
+    Model
 
     Raises
     ------
@@ -77,7 +168,7 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> Orientat
     """
     path = model_path(name)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("microinfer")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
@@ -89,14 +180,16 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> Orientat
         if header["format"] != FORMAT or header["version"] > VERSION:
             raise ValueError(f"checkpoint version {header['version']}, this microinfer reads up to {VERSION}")
         phases = tuple(CrystalPhase.from_dict(phase) for phase in header["phases"])
-        config, spec = ModelConfig(**header["model"]), TokenSpec.from_dict(header["tokens"])
-        model = build_model(config, phases, spec, header["card"])
-        model.load_state_dict(weights)
+        config = ModelConfig(**header["model"])
+        if header["version"] < 2 and config.kind == "posterior":
+            weights |= zone_axis_cells(phases, config.zone_axis_spacing)
         slope, offset = header.get("calibration", (1.0, 0.0))
-        model.calibration = (float(slope), float(offset))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        spec = TokenSpec.from_dict(header["tokens"])
+        model = Model(config, phases, spec, weights, header["card"], (float(slope), float(offset)))
+        model.core()  # checks the weights
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
-    return model.to(device).eval()
+    return model
 
 
 def model_path(name: str | Path) -> Path:

@@ -1,59 +1,55 @@
-"""From the posterior's cells and in-plane densities to its most probable orientations."""
+"""From the posterior's cells and in-plane densities to its most probable orientations.
+
+A cell's density over the in-plane angle is ``p(phi) ~ exp Re sum_n u_n exp(i n phi)``. Its waves ``u_n`` stand as real
+parts, then imaginary parts, on a tensor's last axis (W = twice the orders).
+
+``cpp/src/answers/decoder.cpp`` says the same for the core.
+"""
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from microinfer.models import inplane
+from microinfer.models.network import Candidates
 from microinfer.ops.rotations import project_to_so3
 
+ORDERS = (1, 2, 3, 4, 6)
+"""Angular orders n."""
+ANGLES = 360
+"""Points of the grid on which densities are read: fine enough for their sums to turn with the pattern."""
+STEP = 2.0 * math.pi / ANGLES
+"""Distance of neighbouring grid points in radians."""
+PEAKS = 6
+"""Peaks of a density that are looked for."""
+WINDOW = 6
+"""Grid points on either side of a peak whose probability belongs to it."""
 TOP_CELLS = 16
 """Cells that are looked at; the others hold next to no probability near a mode."""
-CELLS_EDGE = 0.1
-"""Cells less than this above the first that is not looked at, in log-probability, weigh less."""
 NEGLIGIBLE = 1e-6
-"""Candidates with less than this share of the most probable cell's probability are dropped."""
+"""Peaks with less than this share of the most probable cell's probability are dropped."""
+MODES = 6
+"""Modes that are found: the candidates of a pattern."""
 MODE_RADIUS = math.radians(7.0)
-"""Candidates further from a mode's centre than this do not enter its mean."""
-LEADING = 0.7
-"""Candidates above this share of the heaviest one's weight lead to a mode beside it, so that of equals none decides;
-they lead in full up to this share of the radius."""
+"""Peaks further from a mode's centre than this do not enter its mean."""
 CONFIDENCE_RADIUS = math.radians(4.0)
-"""A mode's probability counts the candidates this near: 3 degrees and the cells' own spread."""
-
-CONFIDENCE_EDGE = math.radians(0.3)
-"""How soft the edge of that radius is."""
+"""A mode's probability counts the peaks this near: 3 degrees and the cells' own spread."""
 
 
-class Modes(NamedTuple):
-    """Ranked modes of the posterior, M for each of B patterns."""
-
-    matrix: Tensor
-    """(B, M, 3, 3) orientations."""
-    phase: Tensor
-    """(B, M) int64."""
-    probability: Tensor
-    """(B, M) probability within 3 degrees of the mode, falling."""
-    no_crystal: Tensor
-    """(B,) probability that there is no crystal."""
+def density_of_waves(points: int = ANGLES) -> Tensor:
+    """Matrix (W, points) that takes waves to the log-density, up to a constant, on a grid around the circle."""
+    turned = torch.tensor(ORDERS)[:, None] * torch.arange(points, dtype=torch.float64) * (2.0 * math.pi / points)
+    return torch.cat([turned.cos(), -turned.sin()]).float()
 
 
 def find_modes(
-    logits: Tensor,
-    waves: Tensor,
-    waves_of_angle: Tensor,
-    frames: Tensor,
-    cell_phase: Tensor,
-    operators: Tensor,
-    count: int,
-) -> Modes:
+    logits: Tensor, waves: Tensor, density: Tensor, frames: Tensor, cell_phase: Tensor, operators: Tensor
+) -> Candidates:
     """Find the posterior's most probable modes, one after the other.
 
-    The candidates are the peaks of the in-plane density in the most probable cells. A mode is the weighted mean
-    rotation of the candidates near its heaviest ones, equivalents taken together; its candidates then leave. Where
-    none is left, a mode has the probability 0.
+    The peaks are those of the in-plane density in the most probable cells. A mode is the weighted mean rotation of the
+    peaks near the heaviest one, equivalents taken together; its peaks then leave. Where none is left, a mode has the
+    probability 0. None is valid where "no crystal" is more probable than all of them.
 
     Parameters
     ----------
@@ -61,70 +57,83 @@ def find_modes(
         Of the cells and of "no crystal".
     waves : Tensor, shape (B, K, W)
         In-plane waves of each cell.
-    waves_of_angle : Tensor, shape (W, A)
-        As `inplane.waves_of_angle` returns it.
+    density : Tensor, shape (W, ANGLES)
+        As `density_of_waves` returns it.
     frames : Tensor, shape (K, 3, 3)
         Rotation of each cell at in-plane angle 0.
     cell_phase : Tensor, shape (K,)
         Phase of each cell.
     operators : Tensor, shape (P, G, 3, 3)
         Proper operators of each phase.
-    count : int
-        Number of modes.
 
     Returns
     -------
-    Modes
+    Candidates
+        `MODES` for each pattern, the most probable first.
     """
     probability = logits.softmax(-1)
-    cells, share = _top_cells(logits[:, :-1])
-    picked = waves.gather(1, cells[..., None].expand(-1, -1, waves.shape[-1]))
-    angle, mass = inplane.peaks(picked, waves_of_angle)
-    top = probability.gather(1, cells)[..., None]
-    weight = top * share[..., None] * mass
-    weight = torch.where(weight < NEGLIGIBLE * top[:, :1], 0.0, weight).flatten(1)  # (B, C)
-    candidates = _turned(frames[cells], angle).flatten(1, 2)  # (B, C, 3, 3)
-    entries = candidates.flatten(2)
+    top, cells = probability[:, :-1].topk(min(TOP_CELLS, logits.shape[1] - 1), -1)
+    angle, mass = _peaks(waves.gather(1, cells[..., None].expand(-1, -1, waves.shape[-1])), density)
+    weight = top[..., None] * mass
+    weight = torch.where(weight < NEGLIGIBLE * top[:, :1, None], 0.0, weight).flatten(1)  # (B, C)
+    peaks = _turned(frames[cells], angle).flatten(1, 2)  # (B, C, 3, 3)
+    entries = peaks.flatten(2)
     phase = cell_phase[cells][..., None].expand_as(angle).flatten(1)
 
     found = []
-    for _ in range(count):
+    for _ in range(MODES):
         heaviest = weight.argmax(1, keepdim=True)
         mode_phase = phase.gather(1, heaviest)
         group = operators[mode_phase[:, 0]]  # (B, G, 3, 3)
         same = phase == mode_phase
-        centre = _pick(candidates, heaviest)
-        for _ in range(2):  # so that it does not count which of equals is the heaviest
-            distance, operator = _nearest_equivalents(entries, centre, group)
-            leading = _leading(weight, heaviest, distance)
-            centre = _mean(entries, operator, weight * same * leading, group)
+        centre = peaks.gather(1, heaviest[..., None, None].expand(-1, -1, 3, 3))[:, 0]
         for _ in range(2):
             distance, operator = _nearest_equivalents(entries, centre, group)
-            near = weight * same * _bump(distance, MODE_RADIUS)
-            centre = _mean(entries, operator, near, group)
+            fall = (1.0 - (distance / MODE_RADIUS) ** 2).clamp(
+                min=0.0
+            ) ** 2  # smoothly to nothing at the radius
+            centre = _mean(entries, operator, weight * same * fall, group)
         distance, _ = _nearest_equivalents(entries, centre, group)
-        inside = same * torch.sigmoid((CONFIDENCE_RADIUS - distance) / CONFIDENCE_EDGE)
-        found.append((centre, mode_phase[:, 0], (weight * inside).sum(1)))
-        taken = torch.maximum(inside, same * (distance < MODE_RADIUS))
-        weight = weight * (1.0 - taken.scatter(1, heaviest, 1.0))
+        near = weight * (same & (distance < CONFIDENCE_RADIUS))
+        found.append((centre, mode_phase[:, 0], near.sum(1)))
+        leaves = (same & (distance < MODE_RADIUS)).scatter(1, heaviest, 1)  # True cannot be traced
+        weight = weight.masked_fill(leaves, 0.0)
     matrix, phases, probabilities = (torch.stack(part, 1) for part in zip(*found, strict=True))
     order = probabilities.argsort(dim=1, descending=True, stable=True)
-    return Modes(
+    total = probabilities.sum(-1, keepdim=True)
+    return Candidates(
         matrix.gather(1, order[..., None, None].expand_as(matrix)),
         phases.gather(1, order),
-        probabilities.gather(1, order),
-        probability[:, -1],
+        # neighbouring peaks of a density may share grid points, which then count for both
+        probabilities.gather(1, order) / total.clamp(min=1.0),
+        probability[:, -1] < total[:, 0],
     )
 
 
-def _top_cells(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The most probable cells (B, T), falling, and how much of each counts: nothing where the next one would do."""
-    values, cells = logits.topk(min(TOP_CELLS + 1, logits.shape[1]), -1)
-    if logits.shape[1] <= TOP_CELLS:
-        return cells, torch.ones_like(values)
-    above = (values - values[:, -1:])[:, :-1]
-    edge = above[:, :1].clamp(max=CELLS_EDGE)  # the first cell counts in full
-    return cells[:, :-1], torch.where(above < edge, above / edge, 1.0)
+def _peaks(waves: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
+    """Highest peaks of densities (..., W): their angles in radians and their probabilities, (..., PEAKS) each."""
+    log_density = (waves @ density).log_softmax(-1)
+    is_peak = (log_density >= log_density.roll(1, -1)) & (log_density > log_density.roll(-1, -1))
+    height, index = log_density.masked_fill(~is_peak, -torch.inf).topk(PEAKS, -1)
+    window = torch.arange(-WINDOW, WINDOW + 1, device=index.device)
+    around = (index[..., None] + window) % ANGLES
+    mass = log_density.exp().gather(-1, around.flatten(-2)).view(around.shape).sum(-1)
+    return _climb(waves, index.float() * STEP), mass.masked_fill(height.isinf(), 0.0)
+
+
+def _climb(waves: Tensor, start: Tensor, steps: int = 3) -> Tensor:
+    """From grid points (..., P) to the maxima beside them, by Newton's method within one grid step."""
+    a, b = waves[..., None, :].chunk(2, -1)
+    orders = torch.tensor(ORDERS, device=start.device)
+    angle = start
+    for _ in range(steps):
+        turned = angle[..., None] * orders
+        cos, sin = turned.cos(), turned.sin()
+        slope = -(orders * (a * sin + b * cos)).sum(-1)
+        curvature = -(orders**2 * (a * cos - b * sin)).sum(-1)
+        step = torch.where(curvature < 0.0, -slope / curvature.clamp(max=-1e-6), slope.sign() * STEP)
+        angle = start + (angle + step - start).clamp(-STEP, STEP)
+    return angle
 
 
 def _turned(frames: Tensor, angle: Tensor) -> Tensor:
@@ -135,16 +144,11 @@ def _turned(frames: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([turned, y * cos - x * sin, z.expand_as(turned)], -1)
 
 
-def _pick(candidates: Tensor, index: Tensor) -> Tensor:
-    """The candidate (B, 3, 3) that index (B, 1) names."""
-    return candidates.gather(1, index[..., None, None].expand(-1, -1, 3, 3))[:, 0]
-
-
 def _nearest_equivalents(entries: Tensor, centre: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each candidate (B, C, 9) the equivalent nearest to the centre: its distance in radians, and its operator.
+    """Of each peak (B, C, 9) the equivalent nearest to the centre: its distance in radians, and its operator.
 
-    An operator S of the group (B, G, 3, 3) takes a candidate R as near to the centre as its inverse takes the centre
-    to R; and tr(R^T S^T centre) is a sum over products of entries.
+    An operator S of the group (B, G, 3, 3) takes a peak R as near to the centre as its inverse takes the centre to R;
+    and tr(R^T S^T centre) is a sum over products of entries.
     """
     of_centre = (group.mT.flatten(1, 2) @ centre).view_as(group)
     trace, operator = (entries @ of_centre.flatten(2).mT).max(-1)
@@ -152,19 +156,7 @@ def _nearest_equivalents(entries: Tensor, centre: Tensor, group: Tensor) -> tupl
 
 
 def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> Tensor:
-    """Weighted mean rotation (B, 3, 3) of the candidates (B, C, 9), each behind its operator of the group."""
+    """Weighted mean rotation (B, 3, 3) of the peaks (B, C, 9), each behind its operator of the group."""
     one_hot = operator[..., None] == torch.arange(group.shape[1], device=group.device)  # (B, C, G)
-    sums = (one_hot * weight[..., None]).mT @ entries  # (B, G, 9), of the candidates behind each operator
+    sums = (one_hot * weight[..., None]).mT @ entries  # (B, G, 9), of the peaks behind each operator
     return project_to_so3(group.transpose(1, 2).flatten(2) @ torch.unflatten(sums, 2, (3, 3)).flatten(1, 2))
-
-
-def _leading(weight: Tensor, heaviest: Tensor, distance: Tensor) -> Tensor:
-    """How much each candidate (B, C) leads: less for those lighter than the heaviest one and far from the centre."""
-    relative = weight / weight.gather(1, heaviest).clamp(min=torch.finfo(weight.dtype).tiny)
-    heavy = ((relative - LEADING) / (1.0 - LEADING)).clamp(min=0.0)
-    return heavy * ((1.0 - distance / MODE_RADIUS) / (1.0 - LEADING)).clamp(0.0, 1.0)
-
-
-def _bump(distance: Tensor, radius: float) -> Tensor:
-    """A weight that falls smoothly from 1 to 0 at the radius."""
-    return (1.0 - (distance / radius) ** 2).clamp(min=0.0) ** 2

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microinfer.models.rounding import precise
-
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the pairs (first half, second half) of the last axis by angles given as cosine and sine."""
@@ -34,10 +32,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, angles: Tensor | None) -> Tensor:
         """Attend; x (B, L, width), mask (B, L) True for disks or None, angles (B, L) radians or None."""
         batch, length, width = x.shape
-        q, k, v = precise(self.qkv(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if angles is not None:
-            turned = precise(angles)[:, None, :, None] * self.harmonics
-            cos, sin = turned.cos().float().to(q.dtype), turned.sin().float().to(q.dtype)
+            turned = angles[:, None, :, None] * self.harmonics
+            cos, sin = turned.cos().to(q.dtype), turned.sin().to(q.dtype)
             q, k, v = rotate(q, cos, sin), rotate(k, cos, sin), rotate(v, cos, sin)
         keep = None if mask is None else mask[:, None, None, :]
         x = functional.scaled_dot_product_attention(q, k, v, attn_mask=keep)

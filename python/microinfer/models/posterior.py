@@ -1,25 +1,25 @@
-"""Our model: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
+"""Our network: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.crystals.symmetry import zone_axis_frames, zone_axis_grid
-from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
-from microinfer.models.decode import Modes, find_modes
+from microinfer.models.cells import zone_axis_cells
+from microinfer.models.decode import ORDERS, density_of_waves, find_modes
 from microinfer.models.encoder import Block, initialise
-from microinfer.models.inplane import ANGLES, ORDERS, STEP, waves_of_angle
-from microinfer.models.rounding import precise
+from microinfer.models.network import NO_CRYSTAL, Candidates, OrientationNetwork
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ops.tokens import Tokens
 
-CANDIDATES = 6
-"""Modes that `PosteriorModel.candidates` gives."""
+HARMONICS = 16
+"""Sines and cosines that embed the radius, and as many that embed the square root of the intensity."""
+LABEL_ANGLES = 180
+"""Points of the grid on which the loss normalises in-plane densities, which bounds how sharp they become."""
 LABEL_CELLS = 12
 """Cells around the label that the loss looks at."""
 EQUIVALENTS = 4
@@ -27,7 +27,7 @@ EQUIVALENTS = 4
 
 
 class PosteriorOutput(NamedTuple):
-    """What `PosteriorModel.forward` returns."""
+    """What `PosteriorNetwork.forward` returns."""
 
     logits: Tensor
     """(B, K + 1) log-probabilities up to a constant: the cells of all phases, then "no crystal"."""
@@ -35,7 +35,7 @@ class PosteriorOutput(NamedTuple):
     """(B, K, 2 * orders) the in-plane waves u_n of each cell: real parts, then imaginary parts."""
 
 
-class PosteriorModel(OrientationModel):
+class PosteriorNetwork(OrientationNetwork):
     """Posterior over orientations and phases.
 
     Radius and intensity of a disk are invariants and are embedded; its polar angle enters attention as a rotary
@@ -46,29 +46,18 @@ class PosteriorModel(OrientationModel):
 
     cells: Tensor
     cell_phase: Tensor
-    waves_of_angle: Tensor
+    density: Tensor
+    label_density: Tensor
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        phases: tuple[CrystalPhase, ...],
-        spec: TokenSpec,
-        card: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(config, phases, spec, card)
-        grids = [zone_axis_grid(phase.operators, config.zone_axis_spacing) for phase in phases]
-        frames = [torch.tensor(zone_axis_frames(grid), dtype=torch.float32) for grid in grids]
-        sizes = torch.tensor([len(grid) for grid in grids])
-        ends = sizes.cumsum(0).tolist()
-        self.cell_range = list(zip([0, *ends[:-1]], ends, strict=True))  # of each phase
-        self.register_buffer("cells", torch.cat(frames), persistent=False)  # (K, 3, 3)
-        self.register_buffer(
-            "cell_phase", torch.arange(len(phases)).repeat_interleave(sizes), persistent=False
-        )
-        self.register_buffer("waves_of_angle", waves_of_angle(), persistent=False)
+    def __init__(self, config: ModelConfig, phases: tuple[CrystalPhase, ...], spec: TokenSpec) -> None:
+        super().__init__(config, phases, spec)
+        for name, values in zone_axis_cells(phases, config.zone_axis_spacing).items():
+            self.register_buffer(name, torch.from_numpy(values))
+        self.register_buffer("density", density_of_waves(), persistent=False)
+        self.register_buffer("label_density", density_of_waves(LABEL_ANGLES), persistent=False)
 
         width, count = config.width, len(self.cells)
-        self.embedding = nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width))
+        self.embedding = nn.Sequential(nn.Linear(4 * HARMONICS, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList([Block(width, config.heads) for _ in range(config.blocks)])
         self.norm = nn.LayerNorm(width)
         self.cell_head = nn.Sequential(
@@ -82,15 +71,15 @@ class PosteriorModel(OrientationModel):
     def forward(self, tokens: Tokens) -> PosteriorOutput:
         """Return the posterior's parameters."""
         mask = tokens.mask
-        harmonics = precise(torch.arange(1.0, 17.0, device=tokens.radius.device)) * math.pi
-        radius = precise(tokens.radius)[..., None] * harmonics / 3.0
-        strength = precise(tokens.intensity).sqrt()[..., None] * harmonics / 2.0
+        harmonics = torch.arange(1.0, HARMONICS + 1, device=tokens.radius.device) * math.pi
+        radius = tokens.radius[..., None] * harmonics / 3.0
+        strength = tokens.intensity.sqrt()[..., None] * harmonics / 2.0
         x = self.embedding(torch.cat([radius.sin(), radius.cos(), strength.sin(), strength.cos()], -1))
         for block in self.blocks:
             x = block(x, mask, tokens.angle)
-        x = precise(self.norm(x))
+        x = self.norm(x)
         weight = mask[..., None].to(x.dtype)
-        mean = (x * weight).sum(1).float() / weight.sum(1).clamp(min=1.0)
+        mean = (x * weight).sum(1) / weight.sum(1).clamp(min=1.0)
         pooled = torch.cat([mean, x.masked_fill(~mask[..., None], -1e4).amax(1)], -1)
         return PosteriorOutput(self.cell_head(pooled).float(), self._waves(x, pooled, tokens))
 
@@ -100,20 +89,18 @@ class PosteriorModel(OrientationModel):
         A disk's weights c_n are linear in its features, so the features are summed, turned by exp(i n theta), and
         the linear map comes after.
         """
-        batch = x.shape[0]
-        gate = 1.0 + self.wave_gate(pooled).float().view(batch, len(ORDERS), -1)
-        turned = precise(tokens.angle)[:, None] * torch.tensor(ORDERS, device=x.device)[:, None]  # (B, N, L)
-        scale = (tokens.mask / precise(tokens.mask.sum(1, keepdim=True).clamp(min=1)).sqrt())[:, None]
-        one = torch.ones_like(x[..., :1])  # the bias turns with its disk too
-        features = precise(torch.cat([x, one], -1).float())
-        cos = precise((turned.cos() * scale).float()) @ features
-        sin = precise((turned.sin() * scale).float()) @ features
-        weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1).float()
+        gate = 1.0 + self.wave_gate(pooled).float().unflatten(-1, (len(ORDERS), -1)).transpose(
+            0, 1
+        )  # (N, B, C)
+        turned = tokens.angle[:, None] * torch.tensor(ORDERS, device=x.device)[:, None]  # (B, N, L)
+        scale = (tokens.mask / tokens.mask.sum(1, keepdim=True).clamp(min=1).sqrt())[:, None]
+        features = torch.cat([x, torch.ones_like(x[..., :1])], -1).float()  # the bias turns with its disk too
+        cos = ((turned.cos() * scale) @ features).transpose(0, 1)  # (N, B, width + 1)
+        sin = ((turned.sin() * scale) @ features).transpose(0, 1)
+        weight = torch.cat([self.disk_waves.weight, self.disk_waves.bias[:, None]], -1)
         w_real, w_imaginary = weight.view(len(ORDERS), 2, -1, weight.shape[-1]).unbind(1)  # (N, C, width + 1)
-        cos, sin, gate = cos.transpose(0, 1), sin.transpose(0, 1), gate.transpose(0, 1)  # (N, B, ...)
-        # bmm, whose factors `RoundedProducts` rounds, and further down @, as the core has it
-        x_sum = (torch.bmm(cos, w_real.mT) - torch.bmm(sin, w_imaginary.mT)) * gate
-        y_sum = (torch.bmm(sin, w_real.mT) + torch.bmm(cos, w_imaginary.mT)) * gate
+        x_sum = (cos @ w_real.mT - sin @ w_imaginary.mT) * gate
+        y_sum = (sin @ w_real.mT + cos @ w_imaginary.mT) * gate
         real, imaginary = [], []
         for index in range(len(ORDERS)):
             a, b = self.cell_waves[index].get_parameter("weight").chunk(2)
@@ -128,13 +115,13 @@ class PosteriorModel(OrientationModel):
         for index, crystal in enumerate(self.phases):
             rows = (phase == index).nonzero()[:, 0]
             operators = self.operators[index, : len(crystal.operators)]
-            first, last = self.cell_range[index]
+            cells = (self.cell_phase == index).nonzero()[:, 0]
             total = total + self._phase_loss(
-                log_cell.index_select(0, rows)[:, first:last],
-                output.waves.index_select(0, rows)[:, first:last],
+                log_cell.index_select(0, rows).index_select(1, cells),
+                output.waves.index_select(0, rows).index_select(1, cells),
                 orientation[rows],
                 operators,
-                self.cells[first:last],
+                self.cells[cells],
             )
         return total / len(phase)
 
@@ -147,17 +134,17 @@ class PosteriorModel(OrientationModel):
         share = target.gather(1, near)
         share = share / share.sum(-1, keepdim=True)
         picked = waves.gather(1, near[..., None].expand(-1, -1, waves.shape[-1]))
-        log_density = functional.log_softmax(picked @ self.waves_of_angle, -1)  # (B, T, ANGLES)
-        position = torch.remainder(angle / STEP, ANGLES)
+        log_density = functional.log_softmax(picked @ self.label_density, -1)  # (B, T, LABEL_ANGLES)
+        position = torch.remainder(angle * (LABEL_ANGLES / (2.0 * math.pi)), LABEL_ANGLES)
         left = position.floor()
         fraction = position - left
-        left = left.long() % ANGLES
+        left = left.long() % LABEL_ANGLES
         likelihood = torch.logaddexp(
             log_density.gather(-1, left) + torch.log(1.0 - fraction + 1e-6),
-            log_density.gather(-1, (left + 1) % ANGLES) + torch.log(fraction + 1e-6),
+            log_density.gather(-1, (left + 1) % LABEL_ANGLES) + torch.log(fraction + 1e-6),
         )
         likelihood = torch.logsumexp(likelihood.masked_fill(~counts, -1e9), -1)
-        likelihood = likelihood + math.log(ANGLES) - counts.sum(-1).float().log()
+        likelihood = likelihood + math.log(LABEL_ANGLES) - counts.sum(-1).float().log()
         total: Tensor = loss - (share * likelihood).sum()
         return total
 
@@ -186,41 +173,8 @@ class PosteriorModel(OrientationModel):
         )
         return target, near, angle, counts
 
-    def modes(self, tokens: Tokens, count: int = 3) -> Modes:
-        """The posterior's most probable modes, ranked.
-
-        Parameters
-        ----------
-        tokens : Tokens
-            Patterns.
-        count : int
-            Number of modes.
-
-        Returns
-        -------
-        Modes
-        """
-        return self._modes(self(tokens), count)
-
-    def _modes(self, output: PosteriorOutput, count: int) -> Modes:
+    def decode(self, output: PosteriorOutput) -> Candidates:
+        """Ranked answers: the posterior's modes."""
         return find_modes(
-            output.logits,
-            output.waves,
-            self.waves_of_angle,
-            self.cells,
-            self.cell_phase,
-            self.operators,
-            count,
+            output.logits, output.waves, self.density, self.cells, self.cell_phase, self.operators
         )
-
-    def decode(self, output: PosteriorOutput, tokens: Tokens) -> Candidates:
-        """Ranked answers for tokenized patterns: the posterior's modes."""
-        return as_candidates(self._modes(output, CANDIDATES), tokens)
-
-
-def as_candidates(modes: Modes, tokens: Tokens) -> Candidates:
-    """A posterior's modes as ranked answers; none is valid where "no crystal" is more probable than all of them."""
-    valid = tokens.valid & (modes.no_crystal < modes.probability.sum(-1))
-    # neighbouring peaks of a density may share grid points, which then count for both
-    probability = modes.probability / modes.probability.sum(-1, keepdim=True).clamp(min=1.0)
-    return Candidates(modes.matrix, modes.phase, probability, valid)

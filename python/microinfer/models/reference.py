@@ -1,6 +1,6 @@
-"""The paper's model: binned embeddings, a transformer encoder, regression to SO(3), geodesic loss."""
+"""The paper's network: binned embeddings, a transformer encoder, regression to SO(3), geodesic loss."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,11 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.models.base import NO_CRYSTAL, Candidates, OrientationModel
 from microinfer.models.encoder import Block, initialise
-from microinfer.models.rounding import precise
+from microinfer.models.network import NO_CRYSTAL, Candidates, OrientationNetwork
 from microinfer.models.settings import ModelConfig
-from microinfer.ops.procrustes import is_determined
 from microinfer.ops.rotations import project_to_so3, symmetry_min_geodesic
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ops.tokens import Tokens
@@ -21,35 +19,25 @@ ANGLE_HARMONICS = 15
 
 
 class ReferenceOutput(NamedTuple):
-    """What `ReferenceModel.forward` returns."""
+    """What `ReferenceNetwork.forward` returns."""
 
     matrix: Tensor
     """(B, 3, 3) rotation matrices."""
-    determined: Tensor
-    """(B,) bool, whether the network's output determines the rotation; see `is_determined`."""
     phase_logits: Tensor
     """(B, number of phases)."""
 
 
-class ReferenceModel(OrientationModel):
+class ReferenceNetwork(OrientationNetwork):
     """Transformer regression of the paper (Methods, "Model Architecture").
 
-    It gives one orientation and no probability for it: its confidence is 0 everywhere. Where the 3 x 3 matrix that
-    its network regresses leaves open which rotation is nearest (`microinfer.ops.procrustes.is_determined`), it gives no
-    answer.
+    It gives one orientation and no probability for it: its confidence is 0 everywhere.
     """
 
     radius_table: Tensor
     intensity_table: Tensor
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        phases: tuple[CrystalPhase, ...],
-        spec: TokenSpec,
-        card: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(config, phases, spec, card)
+    def __init__(self, config: ModelConfig, phases: tuple[CrystalPhase, ...], spec: TokenSpec) -> None:
+        super().__init__(config, phases, spec)
         width = config.width
         self.register_buffer("radius_table", _sinusoids(spec.radius_bins, 5000.0, width), persistent=False)
         self.register_buffer(
@@ -77,20 +65,18 @@ class ReferenceModel(OrientationModel):
         for block in self.blocks:
             x = block(x, tokens.mask, None)
         weight = tokens.mask[..., None].to(x.dtype)
-        latent = (precise(self.norm_out(x)) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
-        free = self.orientation_head(latent).float().view(-1, 3, 3)
-        matrix = project_to_so3(free)
-        return ReferenceOutput(matrix, is_determined(free, matrix), self.phase_head(latent).float())
+        latent = (self.norm_out(x) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        matrix = project_to_so3(self.orientation_head(latent).float().view(-1, 3, 3))
+        return ReferenceOutput(matrix, self.phase_head(latent).float())
 
     def angle_table(self) -> Tensor:
         """Embeddings of all angular bins (paper, eq. 2), (bins, width)."""
-        # in float64, rounded once: the same on all devices. And not the layer's own product, which may be rounded
-        bins = torch.arange(self.spec.angle_bins, device=self.radius_table.device)
-        angle = (bins.double() + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
+        # of floats: a traced sum of integers and a float would become float64
+        bins = torch.arange(float(self.spec.angle_bins), device=self.radius_table.device)
+        angle = (bins + 0.5) * (2.0 * torch.pi / self.spec.angle_bins) - torch.pi
         turned = angle[:, None] * torch.arange(1, ANGLE_HARMONICS + 1, device=angle.device)
-        waves = torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS
-        layer = self.angle_embedding
-        return (waves @ layer.weight.double().mT + layer.bias.double()).float()
+        embedded: Tensor = self.angle_embedding(torch.cat([turned.cos(), turned.sin()], -1) / ANGLE_HARMONICS)
+        return embedded
 
     def loss(self, output: ReferenceOutput, orientation: Tensor, phase: Tensor) -> Tensor:
         """Symmetry-min geodesic loss plus the cross-entropy of the phase; patterns without crystal are left out."""
@@ -105,16 +91,17 @@ class ReferenceModel(OrientationModel):
         )
         return total / crystals.sum().clamp(min=1)
 
-    def decode(self, output: ReferenceOutput, tokens: Tokens) -> Candidates:
-        """The one answer for each tokenized pattern."""
-        confidence = output.matrix.new_zeros(output.matrix.shape[0], 1)
+    def decode(self, output: ReferenceOutput) -> Candidates:
+        """The one answer for each pattern."""
+        no_probability = output.matrix.new_zeros(output.matrix.shape[0], 1)
         phase = output.phase_logits.argmax(-1, keepdim=True)
-        return Candidates(output.matrix[:, None], phase, confidence, tokens.valid & output.determined)
+        return Candidates(
+            output.matrix[:, None], phase, no_probability, torch.ones_like(phase[:, 0], dtype=torch.bool)
+        )
 
 
 def _sinusoids(bins: int, base: float, width: int) -> Tensor:
     """The paper's eq. 1 for every bin, shape (bins, width)."""
-    # NumPy's sines: the first that torch takes in a process, on several threads, are now and then off by 1e-5
     element = np.arange(width)
     phase = np.arange(bins)[:, None] / base ** (2.0 * element / width)
     return torch.from_numpy(np.where(element % 2 == 0, np.sin(phase), np.cos(phase))).float()

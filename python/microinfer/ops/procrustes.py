@@ -1,19 +1,10 @@
 """The rotation nearest to each matrix in torch's own operators, for models that leave Python."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 POWER = 2**7
 """Twice an eigenvalue problem's matrix is taken to this power; see `nearest_rotation`."""
-MOST_SENSITIVE = 50.0
-"""See `is_determined`; the core's, in procrustes_math.hpp, is the same.
-
-A change by a share of 1.4e-6, more than float32's rounding was seen to make of a network's output, then turns the
-rotation by less than 1e-4 rad.
-"""
 
 _QUADRATIC = (
     # ww wx  wy  wz  xw xx xy xz  yw yx  yy yz  zw zx zy zz
@@ -28,27 +19,6 @@ _QUADRATIC = (
     (1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1),
 )
 """Row by row, how the entries of a rotation follow from the products of two entries of its quaternion (w, x, y, z)."""
-
-_portable = False
-
-
-@contextmanager
-def portable_operators() -> Iterator[None]:
-    """Inside, `microinfer.ops.rotations.project_to_so3` runs in torch's own operators, for tracing and exporting.
-
-    In all threads: the answers are the same to rounding.
-    """
-    global _portable
-    before, _portable = _portable, True
-    try:
-        yield
-    finally:
-        _portable = before
-
-
-def operators_are_portable() -> bool:
-    """Whether the process is inside `portable_operators`."""
-    return _portable
 
 
 def nearest_rotation(matrix: Tensor) -> Tensor:
@@ -83,32 +53,3 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     q = power.gather(-1, longest[..., None, None].expand(*power.shape[:-1], 1))
     q = q / q.square().sum(-2, keepdim=True).sqrt()
     return torch.unflatten((q @ q.mT).flatten(-2) @ quadratic.mT, -1, (3, 3)).to(matrix.dtype)
-
-
-def is_determined(matrix: Tensor, rotation: Tensor) -> Tensor:
-    r"""Whether each matrix determines the rotation nearest to it.
-
-    With the symmetric :math:`H = R^T M` and its trace t, the eigenvalues of :math:`K = t I - H` add up to 2 t. A small
-    change of M, by a share :math:`\varepsilon` of t in the Frobenius norm, turns R by at most
-    :math:`\sqrt 2 \, \varepsilon \, t^3 / \det K` radians, to first order.
-
-    Parameters
-    ----------
-    matrix : Tensor
-        M, (B, 3, 3).
-    rotation : Tensor
-        R, the rotation nearest to each, (B, 3, 3).
-
-    Returns
-    -------
-    Tensor
-        (B,) bool, whether :math:`t^3 / \det K` is below `MOST_SENSITIVE`. It is 27/8 where M is a rotation itself and
-        infinite where several rotations are equally near. False where an element is not finite.
-    """
-    m = matrix.double()
-    t = (rotation * m).sum((-2, -1))
-    # det K from the invariants of H
-    second = (t.square() - m.square().sum((-2, -1))) / 2
-    third = (m[:, 0] * torch.linalg.cross(m[:, 1], m[:, 2])).sum(-1)
-    determined: Tensor = t**3 < MOST_SENSITIVE * (t * second - third)
-    return determined

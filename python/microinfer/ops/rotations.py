@@ -12,8 +12,7 @@ from torch import Tensor
 
 from microinfer import _core
 from microinfer.ops.operators import device_and_stream, refuse_gradient, register_gradient, register_operator
-
-from .procrustes import nearest_rotation, operators_are_portable
+from microinfer.ops.procrustes import nearest_rotation
 
 
 def symmetry_min_geodesic(predicted: Tensor, label: Tensor, operators: Tensor) -> Tensor:
@@ -98,7 +97,9 @@ def project_to_so3(matrix: Tensor) -> Tensor:
     ----------
     Levinson et al., "An Analysis of SVD for Deep Rotation Estimation", NeurIPS 2020.
     """
-    if operators_are_portable():
+    if (
+        torch._C._get_tracing_state() is not None
+    ):  # a graph that leaves Python knows torch's own operators alone
         return nearest_rotation(matrix)
     rotation: Tensor = torch.ops.microinfer.project_to_so3(matrix)
     return rotation

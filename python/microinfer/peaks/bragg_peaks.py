@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from microinfer.peaks.scan import PeakSource, Scan
+
 if TYPE_CHECKING:
     from py4DSTEM import BraggVectors
 
 
-@dataclass(frozen=True, eq=False)
-class BraggPeaks:
+@dataclass(frozen=True, eq=False, init=False)
+class BraggPeaks(PeakSource):
     """Calibrated Bragg peaks of a scan, ragged and flat.
 
     The peaks of scan position ``n = rx * Ry + ry`` are ``offsets[n]`` to ``offsets[n + 1]`` of the flat
@@ -28,14 +30,8 @@ class BraggPeaks:
         Positions in 1/Angstrom.
     intensity : ndarray of float32, shape (P,)
         Intensities, in the units of the detection.
-    scan_shape : tuple of int
-        (Rx, Ry), the number of scan positions along either axis.
-    scan_step : float
-        Distance of neighbouring scan positions, in `scan_units`.
-    scan_units : str
-        Unit of `scan_step`.
-    qr_calibrated : bool
-        True where the rotation (and flip) between detector and scan was applied: both share one frame.
+    scan : Scan
+        The scan they come from; given as (Rx, Ry) where nothing but its shape is known.
 
     Raises
     ------
@@ -50,30 +46,27 @@ class BraggPeaks:
     qx: NDArray[np.float32]
     qy: NDArray[np.float32]
     intensity: NDArray[np.float32]
-    scan_shape: tuple[int, int]
-    scan_step: float = 1.0
-    scan_units: str = "pixels"
-    qr_calibrated: bool = False
+    scan: Scan
 
-    def __post_init__(self) -> None:
-        shape = tuple(int(n) for n in self.scan_shape)
-        if len(shape) != 2 or min(shape) < 1:
-            raise ValueError(f"scan_shape must be two numbers of at least 1, got {self.scan_shape}")
-        if not (np.isfinite(self.scan_step) and self.scan_step > 0):
-            raise ValueError(f"scan_step must be a positive number, got {self.scan_step}")
-        offsets = _offsets(self.offsets, shape[0] * shape[1])
-        object.__setattr__(self, "scan_shape", shape)
-        object.__setattr__(self, "scan_step", float(self.scan_step))
-        object.__setattr__(self, "scan_units", str(self.scan_units))
-        object.__setattr__(self, "qr_calibrated", bool(self.qr_calibrated))
-        object.__setattr__(self, "offsets", offsets)
-        for name in ("qx", "qy", "intensity"):
-            values = _real(name, getattr(self, name))
-            if values.shape != (offsets[-1],):
+    def __init__(
+        self,
+        offsets: ArrayLike,
+        qx: ArrayLike,
+        qy: ArrayLike,
+        intensity: ArrayLike,
+        scan: Scan | tuple[int, int],
+    ) -> None:
+        scan = Scan.of(scan)
+        ends = _offsets(offsets, scan.shape[0] * scan.shape[1])
+        object.__setattr__(self, "scan", scan)
+        object.__setattr__(self, "offsets", ends)
+        for name, given in (("qx", qx), ("qy", qy), ("intensity", intensity)):
+            values = _real(name, given)
+            if values.shape != (ends[-1],):
                 raise ValueError(
-                    f"{name} must have the shape ({offsets[-1]},), as offsets end there, got {values.shape}"
+                    f"{name} must have the shape ({ends[-1]},), as offsets end there, got {values.shape}"
                 )
-            require_finite(name, values, offsets, shape[1])
+            require_finite(name, values, ends, scan.shape[1])
             object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
@@ -129,15 +122,9 @@ class BraggPeaks:
         columns = self.scan_shape[1]
         offsets = self.offsets[start * columns : stop * columns + 1]
         inside = slice(offsets[0], offsets[-1])
+        scan = self.scan.rows(stop - start)
         return BraggPeaks(
-            offsets - offsets[0],
-            self.qx[inside],
-            self.qy[inside],
-            self.intensity[inside],
-            (stop - start, columns),
-            self.scan_step,
-            self.scan_units,
-            self.qr_calibrated,
+            offsets - offsets[0], self.qx[inside], self.qy[inside], self.intensity[inside], scan
         )
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -179,19 +166,12 @@ class BraggPeaks:
         TypeError
             For anything but BraggVectors.
         """
-        from microinfer.peaks.memory import peaks_in_memory
+        from microinfer.peaks.py4dstem import peaks_in_memory
 
         return peaks_in_memory(vectors, pixel_size)
 
     @classmethod
-    def from_patterns(
-        cls,
-        patterns: Sequence[ArrayLike],
-        scan_shape: tuple[int, int],
-        scan_step: float = 1.0,
-        scan_units: str = "pixels",
-        qr_calibrated: bool = False,
-    ) -> "BraggPeaks":
+    def from_patterns(cls, patterns: Sequence[ArrayLike], scan: Scan | tuple[int, int]) -> "BraggPeaks":
         """Join one array of peaks per scan position.
 
         Parameters
@@ -199,7 +179,7 @@ class BraggPeaks:
         patterns : sequence of array-like, each of shape (n, 3)
             Columns qx and qy in 1/Angstrom, intensity; one array per scan position, row by row. An empty
             sequence stands for a position without peaks.
-        scan_shape, scan_step, scan_units, qr_calibrated
+        scan : Scan or tuple of int
             As in `BraggPeaks`.
 
         Returns
@@ -214,9 +194,7 @@ class BraggPeaks:
         offsets = np.zeros(len(arrays) + 1, np.int64)
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
         table = _real("patterns", np.concatenate(arrays) if arrays else np.zeros((0, 3)))
-        return cls(
-            offsets, table[:, 0], table[:, 1], table[:, 2], scan_shape, scan_step, scan_units, qr_calibrated
-        )
+        return cls(offsets, table[:, 0], table[:, 1], table[:, 2], scan)
 
 
 def require_rows(start: int, stop: int, rows: int) -> None:

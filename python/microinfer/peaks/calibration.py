@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.peaks.scan import Scan
+
 Values: TypeAlias = NDArray[np.float64] | h5py.Dataset
 """One number, shape (), or one per scan position, shape (Rx, Ry), which may be left in the file."""
 Positions = NDArray[np.float64]
@@ -189,14 +191,14 @@ def read_calibration(
     )
 
 
-def read_scan_step(items: dict[str, Any]) -> tuple[float, str]:
-    """Return R_pixel_size and R_pixel_units; 1 pixel where the file has none."""
+def read_scan(items: dict[str, Any], scan_shape: tuple[int, int], qr_calibrated: bool) -> Scan:
+    """Return the scan with the step R_pixel_size in R_pixel_units; 1 pixel where the file has none."""
     step = _values(items, "R_pixel_size", ())
     if step is None:
-        return 1.0, "pixels"
+        return Scan(scan_shape, qr_calibrated=qr_calibrated)
     if step <= 0:
         raise ValueError(f"calibration R_pixel_size must be positive, got {step}")
-    return float(step), str(items["R_pixel_units"] or "pixels")
+    return Scan(scan_shape, float(step), str(items["R_pixel_units"] or "pixels"), qr_calibrated)
 
 
 def _rotation(items: dict[str, Any]) -> float | None:

@@ -1,6 +1,7 @@
 """Bragg peaks in microinfer's own HDF5 form: calibrated, flat, chunked, with checksums."""
 
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,16 +11,19 @@ from numpy.typing import NDArray
 
 from microinfer.files import atomic_hdf5
 from microinfer.peaks.bragg_peaks import BraggPeaks
-from microinfer.peaks.reader import Block, PeakReader
+from microinfer.peaks.hdf5 import Hdf5Reader, hdf5_file, is_hdf5
+from microinfer.peaks.reader import Block, OpenOptions
+from microinfer.peaks.scan import OfScan, Scan
 
 FORMAT = "microinfer-peaks"
 FORMAT_VERSION = 1
 CHUNK = 65536  # peaks: 256 KiB of float32
 
 _VALUES = ("qx", "qy", "intensity")
+_SCAN = ("scan_shape", "scan_step", "scan_units", "qr_calibrated")
 
 
-class PeakWriter:
+class PeakWriter(OfScan):
     """Write Bragg peaks block by block to a native HDF5 file, in constant memory; a context manager.
 
     The file appears under its name when the context ends well. The root carries the attributes ``format``,
@@ -30,7 +34,7 @@ class PeakWriter:
     ----------
     path : path-like
         File to write; an existing one is replaced once the new one is complete.
-    scan_shape, scan_step, scan_units, qr_calibrated
+    scan : Scan or tuple of int
         As in `BraggPeaks`.
 
     Raises
@@ -39,22 +43,10 @@ class PeakWriter:
         Where the file cannot be written; nothing half-written stays.
     """
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        scan_shape: tuple[int, int],
-        scan_step: float = 1.0,
-        scan_units: str = "pixels",
-        qr_calibrated: bool = False,
-    ) -> None:
-        self.scan_shape = scan_shape
-        self._attributes = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "scan_shape": scan_shape,
-            "scan_step": scan_step,
-            "scan_units": scan_units,
-            "qr_calibrated": qr_calibrated,
+    def __init__(self, path: str | PathLike[str], scan: Scan | tuple[int, int]) -> None:
+        self.scan = Scan.of(scan)
+        self._attributes = {"format": FORMAT, "format_version": FORMAT_VERSION} | {
+            name: getattr(self, name) for name in _SCAN
         }
         self._output = atomic_hdf5(path)
         self._rows = 0
@@ -123,16 +115,28 @@ def write_peaks(path: str | PathLike[str], peaks: BraggPeaks) -> None:
     OSError
         Where the file cannot be written; nothing half-written stays.
     """
-    with PeakWriter(path, peaks.scan_shape, peaks.scan_step, peaks.scan_units, peaks.qr_calibrated) as writer:
+    with PeakWriter(path, peaks.scan) as writer:
         writer.write_rows(peaks)
 
 
-def is_native(file: h5py.File) -> bool:
+def is_native(path: Path) -> bool:
     """Whether the file says that it is in the native form."""
-    return bool(file.attrs.get("format") == FORMAT)
+    if not is_hdf5(path):
+        return False
+    with hdf5_file(path) as file, file:
+        return bool(file.attrs.get("format") == FORMAT)
 
 
-class NativeReader(PeakReader):
+def open_native(path: Path, options: OpenOptions) -> "NativeReader":
+    """Open a native file; errors as in `open_peaks`."""
+    for name in ("name", "pixel_size"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"{path}: {name} must not be given for peaks that microinfer wrote")
+    with hdf5_file(path) as file:
+        return NativeReader(file)
+
+
+class NativeReader(Hdf5Reader):
     """Reader of the native form.
 
     Parameters
@@ -158,19 +162,15 @@ class NativeReader(PeakReader):
                 f"version {FORMAT_VERSION}: install a newer one"
             )
         try:
-            shape = tuple(int(n) for n in file.attrs["scan_shape"])
-            self.scan_step = float(file.attrs["scan_step"])
-            self.scan_units = str(file.attrs["scan_units"])
-            self.qr_calibrated = bool(file.attrs["qr_calibrated"])
+            scan = [file.attrs[name] for name in _SCAN]
             self._offsets = file["offsets"]
             self._values = [file[name] for name in _VALUES]
         except KeyError as error:
             raise ValueError(f"{self.path}: incomplete {FORMAT} file: {error.args[0]}") from error
-        if len(shape) != 2 or min(shape) < 1:
-            raise ValueError(f"{self.path}: scan_shape must be two numbers of at least 1, got {shape}")
-        if not (np.isfinite(self.scan_step) and self.scan_step > 0):
-            raise ValueError(f"{self.path}: scan_step must be a positive number, got {self.scan_step}")
-        self.scan_shape = (shape[0], shape[1])
+        try:
+            self.scan = Scan(*scan)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
         self._require_shapes()
         self.description = {
             "format": f"{FORMAT} {version}",

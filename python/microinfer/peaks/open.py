@@ -1,17 +1,32 @@
-"""Opening a file of Bragg peaks, whichever its format."""
+"""Opening a file of Bragg peaks, whichever its format. A new format is a module and a row of `FORMATS`."""
 
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from microinfer.peaks.bragg_peaks import BraggPeaks
-from microinfer.peaks.native import NativeReader, PeakWriter, is_native
+from microinfer.peaks.hdf5 import is_hdf5
+from microinfer.peaks.native import PeakWriter, is_native, open_native
 from microinfer.peaks.py4dstem import open_py4dstem
-from microinfer.peaks.reader import PeakReader, open_hdf5
+from microinfer.peaks.reader import OpenOptions, PeakReader
 
-_BLOCK_POSITIONS = 65536  # scan positions held as records at a time
+
+class Format(NamedTuple):
+    """A kind of file that holds Bragg peaks."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    open: Callable[[Path, OpenOptions], PeakReader]
+
+
+FORMATS = (
+    Format("an HDF5 file of microinfer's peaks", is_native, open_native),
+    Format("an HDF5 file of py4DSTEM 0.13 or 0.14", is_hdf5, open_py4dstem),
+)
+"""The first that recognises a file opens it; the last row takes any HDF5 file and says what it lacks."""
 
 
 def open_peaks(
@@ -23,14 +38,14 @@ def open_peaks(
 ) -> PeakReader:
     """Open a file of Bragg peaks, to be read in blocks of scan rows.
 
-    Three kinds of files are known: BraggVectors of py4DSTEM 0.14 and 0.13, whose calibration is applied as
+    These are known: BraggVectors of py4DSTEM 0.14 and 0.13, whose calibration is applied as
     0.14's own ``bv.cal`` does; point lists of py4DSTEM 0.13, which carry no calibration; the form that `write_peaks`
     writes.
 
     Parameters
     ----------
     path : path-like
-        HDF5 file.
+        The file.
     name : str, optional
         Which peaks, where the file has several: a group's name, or its path within the file.
     calibrated : bool
@@ -47,7 +62,7 @@ def open_peaks(
     Raises
     ------
     ValueError
-        Where the file is not HDF5, has no Bragg peaks or several and no `name`, lacks the calibration to
+        Where the file is of no known format, has no Bragg peaks or several and no `name`, lacks the calibration to
         1/Angstrom, or where an argument does not fit the kind of file. The message says what to give.
     OSError
         Where the file is missing or damaged.
@@ -56,22 +71,15 @@ def open_peaks(
         raise ValueError(
             "calibrated=True says that the peaks are in 1/Angstrom already: pixel_size must not be given"
         )
-    file = open_hdf5(path)
-    try:
-        if not is_native(file):
-            reader = open_py4dstem(file, name, calibrated, pixel_size)
-            reader.options = {"name": name, "calibrated": calibrated, "pixel_size": pixel_size}
+    path, options = Path(path), OpenOptions(name, calibrated, pixel_size)
+    with path.open("rb"):
+        pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
+    for known in FORMATS:
+        if known.recognises(path):
+            reader = known.open(path, options)
+            reader.options = options
             return reader
-        if name is not None or pixel_size is not None:
-            given = "name" if name is not None else "pixel_size"
-            raise ValueError(f"{path}: {given} must not be given for peaks that microinfer wrote")
-        return NativeReader(file)
-    except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of them for a damaged file
-        file.close()
-        raise OSError(f"{path} is damaged: {error}") from error
-    except BaseException:
-        file.close()
-        raise
+    raise ValueError(f"{path} is not {', nor '.join(known.name for known in FORMATS)}")
 
 
 def read_peaks(
@@ -99,22 +107,14 @@ def read_peaks(
         As in `open_peaks` and `PeakReader.read_rows`.
     """
     with open_peaks(path, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader:
-        rows, columns = reader.scan_shape
-        step = max(1, _BLOCK_POSITIONS // columns)
-        blocks = [reader.read_rows(start, min(start + step, rows)) for start in range(0, rows, step)]
+        blocks = list(reader.blocks())
         if len(blocks) == 1:
             return blocks[0]
         counts = np.concatenate([block.counts for block in blocks])
-        return BraggPeaks(
-            np.concatenate([[0], np.cumsum(counts)]),
-            np.concatenate([block.qx for block in blocks]),
-            np.concatenate([block.qy for block in blocks]),
-            np.concatenate([block.intensity for block in blocks]),
-            reader.scan_shape,
-            reader.scan_step,
-            reader.scan_units,
-            reader.qr_calibrated,
+        qx, qy, intensity = (
+            np.concatenate([getattr(block, name) for block in blocks]) for name in ("qx", "qy", "intensity")
         )
+        return BraggPeaks(np.concatenate([[0], np.cumsum(counts)]), qx, qy, intensity, reader.scan)
 
 
 def convert_peaks(
@@ -142,12 +142,7 @@ def convert_peaks(
     """
     if Path(path).exists() and Path(path).samefile(reader.path):
         raise ValueError(f"{path}: the copy would replace the scan")
-    rows, columns = reader.scan_shape
-    step = max(1, _BLOCK_POSITIONS // columns)
-    with PeakWriter(
-        path, reader.scan_shape, reader.scan_step, reader.scan_units, reader.qr_calibrated
-    ) as writer:
-        for start in range(0, rows, step):
-            block = reader.read_rows(start, min(start + step, rows))
+    with PeakWriter(path, reader.scan) as writer:
+        for block in reader.blocks():
             writer.write_rows(block)
             advance(len(block))

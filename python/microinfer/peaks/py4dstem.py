@@ -1,44 +1,72 @@
 """Bragg peaks in files of py4DSTEM: BraggVectors of 0.14 (EMD 1.0) and 0.13, calibrated point lists of 0.13."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.calibration import (
-    Calibration,
+    calibration_items,
     describe_items,
     read_calibration,
     read_items,
-    read_scan_step,
+    read_scan,
 )
-from microinfer.peaks.reader import Block, PeakReader
-from microinfer.peaks.records import read_columns, require_peaks
+from microinfer.peaks.hdf5 import Hdf5Reader, hdf5_file
+from microinfer.peaks.reader import Block, OpenOptions, PeakReader
+from microinfer.peaks.records import join_lists, read_columns, require_peaks
+from microinfer.peaks.scan import Scan
+
+if TYPE_CHECKING:
+    from py4DSTEM import BraggVectors
 
 _CLASS_ATTRIBUTES = ("python_class", "py4dstem_class")  # 0.14, 0.13
 
 
-def open_py4dstem(
-    file: h5py.File, name: str | None, calibrated: bool, pixel_size: float | None
-) -> PeakReader:
-    """Find the Bragg peaks in a file of py4DSTEM and open them; arguments and errors as in `open_peaks`."""
-    group = _find_peaks(file, name)
-    if _python_class(group) == "BraggVectors":
-        if calibrated:
+def open_py4dstem(path: Path, options: OpenOptions) -> PeakReader:
+    """Find the Bragg peaks in a file of py4DSTEM and open them; errors as in `open_peaks`."""
+    with hdf5_file(path) as file:
+        group = _find_peaks(file, options.name)
+        if _python_class(group) == "BraggVectors":
+            if options.calibrated:
+                raise ValueError(
+                    f"{path}: {group.name} holds BraggVectors, which are raw detector pixels: "
+                    "calibrated=True does not fit them"
+                )
+            return BraggVectorsReader(file, group, options.pixel_size)
+        if not options.calibrated:
             raise ValueError(
-                f"{file.filename}: {group.name} holds BraggVectors, which are raw detector pixels: "
-                "calibrated=True does not fit them"
+                f"{path}: {group.name} is a PointListArray (py4DSTEM 0.13), which says nothing of its "
+                "calibration. If its peaks are in 1/Angstrom, measured from the direct beam, say so with "
+                "calibrated=True (--calibrated)"
             )
-        return BraggVectorsReader(file, group, pixel_size)
-    if not calibrated:
-        raise ValueError(
-            f"{file.filename}: {group.name} is a PointListArray (py4DSTEM 0.13), which says nothing of its "
-            "calibration. If its peaks are in 1/Angstrom, measured from the direct beam, say so with "
-            "calibrated=True (--calibrated)"
-        )
-    return PointListReader(file, group)
+        return PointListReader(file, group)
 
 
-class BraggVectorsReader(PeakReader):
+def peaks_in_memory(vectors: "BraggVectors", pixel_size: float | None) -> BraggPeaks:
+    """Calibrate BraggVectors that py4DSTEM holds in memory; errors as in `BraggPeaks.from_py4dstem`."""
+    if not (hasattr(vectors, "raw") and hasattr(vectors, "Rshape")):
+        kind = f"{type(vectors).__module__}.{type(vectors).__qualname__}"
+        raise TypeError(f"vectors must be BraggVectors of py4DSTEM 0.14, got {kind}")
+    rows, columns = (int(n) for n in vectors.Rshape)
+    # what is saved: of files of 0.13 that 0.14 opened, vectors.raw shows nothing
+    lists = [vectors._v_uncal[rx, ry].data for rx in range(rows) for ry in range(columns)]
+    offsets, (qx, qy, intensity) = join_lists(lists)
+    try:
+        if vectors.calibration is None:
+            raise ValueError("there is no calibration: calibrate in py4DSTEM")
+        items = calibration_items({key: vectors.calibration[key] for key in vectors.calibration.keys})
+        calibration = read_calibration(items, (rows, columns), pixel_size)
+        qx, qy = calibration.apply(qx, qy, np.diff(offsets), 0, rows)
+        scan = read_scan(items, (rows, columns), calibration.rotation is not None)
+        return BraggPeaks(offsets, qx, qy, intensity, scan)
+    except ValueError as error:
+        raise ValueError(f"BraggVectors {vectors.name!r}: {error}") from error
+
+
+class BraggVectorsReader(Hdf5Reader):
     """Reader of py4DSTEM's BraggVectors, calibrated as 0.14's ``bv.cal`` with all that the file has.
 
     Parameters
@@ -60,7 +88,6 @@ class BraggVectorsReader(PeakReader):
         super().__init__(file)
         self.source = f"{group.name}/_v_uncal/data"
         self._dataset = _peak_dataset(file, self.source)
-        self.scan_shape = self._dataset.shape
         stored = _find_calibration(group)
         if stored is None:
             raise ValueError(
@@ -70,13 +97,12 @@ class BraggVectorsReader(PeakReader):
             )
         items = read_items(stored)
         try:
-            calibration = read_calibration(items, self.scan_shape, pixel_size)
-            self.scan_step, self.scan_units = read_scan_step(items)
+            calibration = read_calibration(items, self._dataset.shape, pixel_size)
+            self.scan = read_scan(items, self._dataset.shape, calibration.rotation is not None)
         except ValueError as error:
             raise ValueError(f"{self.path}: {stored.name}: {error}") from error
-        self._calibration: Calibration = calibration.left_in(stored)
-        self.qr_calibrated = self._calibration.rotation is not None
-        self.description: dict[str, Any] = {
+        self._calibration = calibration.left_in(stored)
+        self.description = {
             "format": f"py4DSTEM BraggVectors ({'EMD 1.0' if 'python_class' in group.attrs else 'version 0.13'})",
             "found": describe_items(items),
             "applied": self._calibration.steps(),
@@ -88,7 +114,7 @@ class BraggVectorsReader(PeakReader):
         return offsets, qx, qy, intensity
 
 
-class PointListReader(PeakReader):
+class PointListReader(Hdf5Reader):
     """Reader of a PointListArray whose peaks are calibrated already, as py4DSTEM 0.13 wrote them.
 
     Parameters
@@ -108,10 +134,8 @@ class PointListReader(PeakReader):
         super().__init__(file)
         self.source = f"{group.name}/data"
         self._dataset = _peak_dataset(file, self.source)
-        self.scan_shape = self._dataset.shape
-        self.scan_step, self.scan_units = 1.0, "pixels"
-        self.qr_calibrated = False
-        self.description: dict[str, Any] = {
+        self.scan = Scan(self._dataset.shape)
+        self.description = {
             "format": "py4DSTEM PointListArray",
             "found": {},
             "applied": ["none: calibrated=True was given"],

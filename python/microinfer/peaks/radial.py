@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.mapping.job import BLOCK_POSITIONS, PeakSource
+from microinfer.peaks.scan import PeakSource
 
 
 class Ring(NamedTuple):
@@ -73,12 +73,9 @@ def radial_histogram(source: PeakSource, radius_max: float, bins: int = 100) -> 
     """
     if not radius_max > 0 or bins < 1:
         raise ValueError(f"radius_max and bins must be positive, got {radius_max} and {bins}")
-    rows, columns = source.scan_shape
-    step = max(1, BLOCK_POSITIONS // columns)
     counts = np.zeros(bins, np.int64)
     peaks, disks = 0, []
-    for start in range(0, rows, step):
-        block = source.read_rows(start, min(start + step, rows))
+    for block in source.blocks():
         counts += np.histogram(np.hypot(block.qx, block.qy), bins, (0.0, radius_max))[0]
         peaks += len(block.qx)
         disks.append(block.counts)

@@ -1,16 +1,16 @@
 """What every reader of Bragg peaks does: rows in blocks, errors that name file and dataset."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.peaks.bragg_peaks import BraggPeaks, require_finite, require_rows
+from microinfer.peaks.scan import PeakSource, Scan
 
 Block = tuple[
     NDArray[np.int64],  # offsets (N + 1,), from 0 to P
@@ -20,7 +20,15 @@ Block = tuple[
 ]
 
 
-class PeakReader(ABC):
+class OpenOptions(NamedTuple):
+    """What a user may say of a file; as in `microinfer.open_peaks`."""
+
+    name: str | None = None
+    calibrated: bool = False
+    pixel_size: float | None = None
+
+
+class PeakReader(PeakSource):
     """A file of Bragg peaks, read a block of scan rows at a time; a context manager.
 
     A pickled reader opens its file again, under the same path, where it is unpickled.
@@ -31,27 +39,22 @@ class PeakReader(ABC):
         The file.
     source : str
         Path of the peaks within the file.
-    scan_shape, scan_step, scan_units, qr_calibrated
-        As in `BraggPeaks`.
+    scan : Scan
     description : dict
         What there is to tell about the file: ``format``; ``found``, a dict of the calibration values in the
         file as text; ``applied``, a list of the steps that lead from stored to returned peaks, in order.
+    options : OpenOptions
+        With which it was opened.
     """
 
-    path: Path
     source: str
-    scan_shape: tuple[int, int]
-    scan_step: float
-    scan_units: str
-    qr_calibrated: bool
+    scan: Scan
     description: dict[str, Any]
-    options: dict[str, Any]
-    """The arguments of `microinfer.open_peaks` that it was opened with, beside the path."""
 
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
-        self.path = Path(file.filename)
-        self.options = {}
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        self.options = OpenOptions()
+        self.closed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.path.resolve()), self.options)
@@ -81,33 +84,23 @@ class PeakReader(ABC):
             Where the file is damaged.
         """
         require_rows(start, stop, self.scan_shape[0])
-        if not self._file:
+        if self.closed:
             raise ValueError(f"{self.path}: the reader is closed")
-        columns = self.scan_shape[1]
         try:
             offsets, *values = self._read_block(start, stop)
             with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite and is refused as such
                 qx, qy, intensity = (value.astype(np.float32, copy=False) for value in values)
             for name, value in (("qx", qx), ("qy", qy), ("intensity", intensity)):
-                require_finite(name, value, offsets, columns, first_row=start)
+                require_finite(name, value, offsets, self.scan_shape[1], first_row=start)
         except ValueError as error:
             raise ValueError(f"{self.path}: {self.source}: {error}") from error
         except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
             raise OSError(f"{self.path}: cannot read {self.source}: {error}") from error
-        return BraggPeaks(
-            offsets,
-            qx,
-            qy,
-            intensity,
-            (stop - start, columns),
-            self.scan_step,
-            self.scan_units,
-            self.qr_calibrated,
-        )
+        return BraggPeaks(offsets, qx, qy, intensity, self.scan.rows(stop - start))
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -118,30 +111,7 @@ class PeakReader(ABC):
         self.close()
 
 
-def open_hdf5(path: str | PathLike[str]) -> h5py.File:
-    """Open an HDF5 file for reading.
-
-    Raises
-    ------
-    OSError
-        Where the file is missing, a folder, unreadable, or a damaged HDF5 file.
-    ValueError
-        Where it is no HDF5 file.
-    """
-    with Path(path).open("rb"):
-        pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        if not h5py.is_hdf5(path):
-            raise ValueError(f"{path} is not an HDF5 file") from error
-        reason = (
-            "truncated" if "truncated" in str(error) else "damaged, or still open in a program that writes it"
-        )
-        raise OSError(f"{path} is {reason}: {error}") from error
-
-
-def _reopen(path: str, options: dict[str, Any]) -> PeakReader:
+def _reopen(path: str, options: OpenOptions) -> PeakReader:
     from microinfer.peaks import open_peaks
 
-    return open_peaks(path, **options)
+    return open_peaks(path, **options._asdict())

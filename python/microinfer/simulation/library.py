@@ -89,7 +89,7 @@ def load_library(path: str | Path) -> PatternLibrary:
             phases = tuple(CrystalPhase.from_dict(phase) for phase in json.loads(file.attrs["phases"]))
     except (OSError, KeyError) as error:
         raise ValueError(f"{path}: not a readable pattern library: {error}") from error
-    peaks = BraggPeaks(**disks, scan_shape=(len(labels["phase"]), 1))
+    peaks = BraggPeaks(**disks, scan=(len(labels["phase"]), 1))
     return PatternLibrary(
         peaks, **labels, phases=phases, simulation=SimulationConfig(**simulation), in_plane_bound=bound
     )

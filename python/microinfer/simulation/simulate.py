@@ -194,11 +194,11 @@ class _Worker:
         self._simulators: dict[int, PatternSimulator] = {}
 
     def __call__(self, task: SimulationTask) -> list[ZoneAxisPatterns]:
-        from threadpoolctl import threadpool_limits
-
         if task.phase not in self._simulators:
             self._simulators[task.phase] = PatternSimulator(self._structures[task.phase], self._config)
         simulator = self._simulators[task.phase]
+        from threadpoolctl import threadpool_limits  # after the simulator, which says what it needs
+
         with threadpool_limits(1):  # the matrices are small
             if task.thicknesses is None:
                 return [

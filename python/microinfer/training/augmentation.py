@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from microinfer.models.base import NO_CRYSTAL
+from microinfer.models.network import NO_CRYSTAL
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ops.tokens import Tokens, tokenize_arrays
+from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.library import PatternLibrary
 from microinfer.training.config import AugmentationConfig
 
@@ -27,6 +28,13 @@ class Batch(NamedTuple):
     """(B, 3, 3) float32."""
     phase: Tensor
     """(B,) int64, `NO_CRYSTAL` for patterns of false disks alone."""
+
+    def peaks(self) -> BraggPeaks:
+        """The disks as Bragg peaks, a scan row for each pattern."""
+        mask = self.tokens.mask.numpy()
+        radius, angle, intensity = (values.numpy()[mask] for values in self.tokens[:3])
+        offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
+        return BraggPeaks(offsets, radius * np.cos(angle), radius * np.sin(angle), intensity, (len(mask), 1))
 
 
 class _Flat(NamedTuple):

@@ -1,66 +1,58 @@
 """Calibration: how often answers of a given probability are right, on patterns that were not trained on."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from microinfer.crystals.errors import RIGHT, orientation_errors
-from microinfer.models import OrientationModel
-from microinfer.models.base import log_odds
-from microinfer.models.refinement import Refinement
-from microinfer.ops.tokens import Tokens
+from microinfer.mapping.inference import Inference
+from microinfer.models import Model
 from microinfer.training.augmentation import Batch
 
-BATCH = 256
 ITERATIONS = 100
 NO_GAIN = 1e-8
 """Twice the gain in log-likelihood, in nats, that a last Newton step promises."""
+CERTAIN = 1e-6
+"""Probabilities nearer to 0 or 1 than this have the log-odds of this one."""
 
 
-def calibrate(model: OrientationModel, batch: Batch, *, voltage: float) -> tuple[float, float]:
-    """Find the slope and offset of `OrientationModel.calibrated` on labelled patterns.
+def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, float]:
+    """Find the slope and offset that a model's confidence needs, on labelled patterns.
 
     Parameters
     ----------
-    model : OrientationModel
-        The model.
+    model : Model
+        The model, which states its voltage: its answers are refined, as in a map by default.
     batch : Batch
         Patterns and labels; answers to patterns without a crystal are wrong.
-    voltage : float
-        In V, for the refinement that maps use by default.
+    device : str, default: "cpu"
+        Where the network runs.
 
     Returns
     -------
     slope, offset : float
-        Of the log-odds; 1 and 0, which change nothing, for a model that gives no probabilities.
+        `Model.calibration`; 1 and 0, which change nothing, for a model that gives no probabilities.
 
     Warns
     -----
     UserWarning
         Where the probabilities do not rise with being right; then 1 and 0 too.
     """
-    refine = Refinement(model.phases, voltage)
-    probability, right = [], []
-    for start in range(0, len(batch.phase), BATCH):
-        rows = slice(start, start + BATCH)
-        tokens = Tokens(*(value[rows].to(model.operators.device) for value in batch.tokens))
-        with torch.inference_mode():
-            answer, _ = refine(tokens, model.candidates(tokens))
-        error = orientation_errors(
-            answer.matrix[:, 0].numpy(),
-            answer.phase[:, 0].numpy(),
-            batch.orientation[rows].numpy(),
-            batch.phase[rows].numpy(),
-            model.phases,
-        )
-        valid = answer.valid.numpy()
-        probability.append(answer.probability[:, 0].numpy()[valid])
-        right.append(error[valid] < RIGHT)
+    infer = Inference(replace(model, calibration=(1.0, 0.0)), device, min_disks=model.spec.min_disks)
+    answers = infer(batch.peaks()).arrays
+    valid = answers["valid"]
+    error = orientation_errors(
+        answers["matrix"][valid, 0],
+        answers["phase"][valid, 0],
+        batch.orientation.numpy()[valid],
+        batch.phase.numpy()[valid],
+        model.phases,
+    )
     try:
-        return fit_log_odds(np.concatenate(probability), np.concatenate(right))
+        return fit_log_odds(answers["probability"][valid, 0], error < RIGHT)
     except ValueError as problem:
         warnings.warn(f"the confidence stays uncalibrated: {problem}", UserWarning, stacklevel=2)
         return 1.0, 0.0
@@ -89,7 +81,8 @@ def fit_log_odds(probability: NDArray[np.floating[Any]], right: NDArray[np.bool_
         If the fit does not converge.
     """
     positive = probability > 0.0
-    odds, right = log_odds(torch.from_numpy(probability[positive])).numpy(), right[positive]
+    bounded = probability[positive].astype(np.float64).clip(CERTAIN, 1.0 - CERTAIN)
+    odds, right = np.log(bounded / (1.0 - bounded)), right[positive]
     features = np.stack([odds, np.ones(len(odds))], axis=-1)
     start = np.array([1.0, 0.0])
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from microinfer.models.device import torch_device
+from microinfer.models.device import first_device
 from microinfer.simulation.library import PatternLibrary
 from microinfer.simulation.simulate import SimulationTask, default_processes, library_tasks, simulate_library
 from microinfer.training.config import Config
@@ -50,7 +50,7 @@ def estimate(config: Config, out: str | Path, *, device: str = "auto") -> Estima
     ValueError, FileExistsError
         As in `train` without `resume`.
     """
-    folder, target = Path(out), torch_device(device)
+    folder, target = Path(out), first_device(device)
     require_no_training(folder)
     simulation, library = 0.0, read_library(config, folder)
     if library is None:

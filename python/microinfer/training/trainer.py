@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from microinfer import __version__
+from microinfer import __version__, _core
 from microinfer.crystals.errors import RIGHT, orientation_errors
 from microinfer.crystals.structure import load_structure
 from microinfer.files import atomic_output
-from microinfer.models import build_model, load_model, save_model
-from microinfer.models.base import NO_CRYSTAL
-from microinfer.models.device import multiplies_bfloat16, torch_device
+from microinfer.models import Model, load_model
+from microinfer.models.device import first_device
+from microinfer.models.network import NO_CRYSTAL, build_network
 from microinfer.ops.tokens import Tokens
 from microinfer.progress import ProgressBar
 from microinfer.simulation.library import PatternLibrary, load_library
@@ -77,7 +78,7 @@ def train(
     FileExistsError
         If there is, without `resume`.
     """
-    folder, target = Path(out), torch_device(device)
+    folder, target = Path(out), first_device(device)
     if not resume:
         require_no_training(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,20 +96,23 @@ def train(
 class Run:
     """One training in progress; parameters as of `train`."""
 
-    def __init__(self, config: Config, folder: Path, library: PatternLibrary, device: torch.device) -> None:
-        self.config, self.library, self.device = config, library, device
+    def __init__(self, config: Config, folder: Path, library: PatternLibrary, device: str) -> None:
+        self.config, self.library, self.device = config, library, torch.device(device)
         torch.manual_seed(config.training.seed)
-        self.model = build_model(config.model, library.phases, config.tokens, _card(config, library))
-        self.model.to(self.device)
+        self.network = build_network(config.model, library.phases, config.tokens).to(self.device)
+        self.card = _card(config, library)
         self.checkpoint = folder / f"{config.name}.safetensors"
         self.state_file = folder / STATE
         self.log_file = folder / "log.jsonl"
         training = config.training
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+            self.network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
         self.members, self.held_out = _split(library, training)
         self.validation = turned(library, self.held_out, config.tokens, training.seed)
+        self._multiplies_bfloat16 = (
+            _core.multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
+        )
         self.samples = self.step = self.chunk = 0
         self.seconds = 0.0
         self.best = math.inf
@@ -157,24 +161,24 @@ class Run:
         warm = min(1.0, (self.step + 1) / training.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate * warm * (0.01 + 0.495 * (1.0 + math.cos(math.pi * share)))
-        self.model.train()
+        self.network.train()
         tokens, orientation, phase = _to(batch, self.device)
         with self._autocast():
-            output = self.model(tokens)
-        loss: Tensor = self.model.loss(output, orientation, phase)
+            output = self.network(tokens)
+        loss: Tensor = self.network.loss(output, orientation, phase)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), training.clip_norm)
         self.optimizer.step()
         return loss.item()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=multiplies_bfloat16(self.device))
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._multiplies_bfloat16)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss on the held-out patterns, and errors as `orientation_errors` counts them."""
-        self.model.eval()
+        self.network.eval()
         losses, errors, confidences = [], [], []
         for start in range(0, len(self.validation.phase), 256):
             part = slice(start, start + 256)
@@ -182,12 +186,12 @@ class Run:
             batch = _to(
                 Batch(rows, self.validation.orientation[part], self.validation.phase[part]), self.device
             )
-            output = self.model(batch.tokens)
-            loss = self.model.loss(output, batch.orientation, batch.phase)
-            prediction = self.model.predict(batch.tokens)
-            phase = prediction.phase.where(prediction.valid, NO_CRYSTAL)
+            output = self.network(batch.tokens)
+            loss = self.network.loss(output, batch.orientation, batch.phase)
+            found = self.network.decode(output)
+            phase = found.phase[:, 0].where(found.valid & batch.tokens.valid, NO_CRYSTAL)
             error = orientation_errors(
-                prediction.matrix.cpu().numpy(),
+                found.matrix[:, 0].cpu().numpy(),
                 phase.cpu().numpy(),
                 self.validation.orientation[part].numpy(),
                 self.validation.phase[part].numpy(),
@@ -195,7 +199,7 @@ class Run:
             )
             losses.append(float(loss) * len(error))
             errors.append(error)
-            confidences.append(prediction.confidence.cpu().numpy())
+            confidences.append(found.probability[:, 0].cpu().numpy())
         error = np.concatenate(errors)
         return {
             "validation_loss": sum(losses) / len(error),
@@ -212,9 +216,9 @@ class Run:
         drawn = rng.choice(self.held_out, CALIBRATION_PATTERNS)
         noisy = augmented(self.library, drawn, config.tokens, config.augmentation, rng)
         clean = turned(self.library, drawn, config.tokens, config.training.seed)
-        model = load_model(self.checkpoint, self.device)
-        model.calibration = calibrate(model, joined(clean, noisy), voltage=config.simulation.voltage)
-        save_model(self.checkpoint, model)
+        model = load_model(self.checkpoint)
+        calibration = calibrate(model, joined(clean, noisy), str(self.device))
+        replace(model, calibration=calibration).save(self.checkpoint)
 
     def _log(self, loss: float, figures: dict[str, float]) -> None:
         record = {"samples": self.samples, "seconds": round(self.seconds, 1), "loss": loss, **figures}
@@ -225,11 +229,11 @@ class Run:
         """Write the checkpoint if it is the best so far, and the state to resume from."""
         if figures["validation_loss"] < self.best:
             self.best = figures["validation_loss"]
-            self.model.card["validation"] = {"samples_seen": self.samples, **figures}
-            save_model(self.checkpoint, self.model)
+            self.card["validation"] = {"samples_seen": self.samples, **figures}
+            Model.of(self.network, self.card).save(self.checkpoint)
         state = {
             "config": json.dumps(self.config.to_dict()),
-            "model": self.model.state_dict(),
+            "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": [self.samples, self.step, self.chunk + 1],
             "seconds": self.seconds,
@@ -245,12 +249,12 @@ class Run:
         state = torch.load(self.state_file, map_location=self.device, weights_only=True)
         if state["config"] != json.dumps(self.config.to_dict()):
             raise ValueError(f"{self.state_file}: belongs to another configuration")
-        self.model.load_state_dict(state["model"])
+        self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.samples, self.step, self.chunk = state["progress"]
         self.seconds, self.best = state["seconds"], state["best"]
         if self.checkpoint.is_file():
-            self.model.card.update(load_model(self.checkpoint).card)
+            self.card.update(load_model(self.checkpoint).card)
 
 
 def require_no_training(folder: Path) -> None:

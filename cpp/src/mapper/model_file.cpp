@@ -1,0 +1,215 @@
+#include "model_file.hpp"
+
+#include "../require.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace microinfer {
+namespace mapper {
+namespace {
+
+using nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "safetensors holds little-endian numbers");
+
+constexpr int kVersion = 2;  // of checkpoints, as in python/microinfer/models/checkpoint.py
+
+/// The beginning of a value, for messages.
+std::string shown(const json& value) {
+    return value.dump().substr(0, 60);
+}
+
+/// A whole number that a T holds; no fraction and no other value becomes one.
+template <typename T>
+T whole(const json& value) {
+    const bool fits = value.is_number_unsigned()
+                          ? std::in_range<T>(value.get<std::uint64_t>())
+                          : value.is_number_integer() && std::in_range<T>(value.get<std::int64_t>());
+    require(fits, "a whole number in range was expected, got " + shown(value));
+    return value.get<T>();
+}
+
+/// As above, by its name.
+template <typename T>
+T whole(const json& entries, const char* name) {
+    try {
+        return whole<T>(entries.at(name));
+    } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(std::string(name) + ": " + error.what());
+    }
+}
+
+/// A list of exactly `Size` numbers.
+template <std::size_t Size>
+std::array<double, Size> numbers(const json& list) {
+    require(list.is_array() && list.size() == Size,
+            "a list of " + std::to_string(Size) + " numbers was expected, got " + shown(list));
+    return list.get<std::array<double, Size>>();
+}
+
+Phase phase_of(const json& entry) {
+    Phase phase{entry.at("name"), entry.at("space_group"), entry.at("point_group"), {}, {}, {}};
+    phase.lattice = numbers<6>(entry.at("lattice"));
+    for (const json& reflection : entry.at("reflections")) {
+        phase.reflections.push_back(numbers<4>(reflection));
+    }
+    for (const json& rows : entry.at("operators")) {
+        require(rows.is_array() && rows.size() == 3,
+                "phase " + phase.name + " has an operator that is no matrix");
+        Matrix3<double> matrix;
+        for (std::size_t i = 0; i < 3; ++i) {
+            const std::array<double, 3> row = numbers<3>(rows[i]);
+            std::copy(row.begin(), row.end(), matrix.m[i]);
+        }
+        phase.operators.push_back(matrix);
+    }
+    require(!phase.operators.empty(), "phase " + phase.name + " has no operators");
+    return phase;
+}
+
+TokenSpec tokens_of(const json& entry) {
+    const TokenSpec spec = {entry.at("radius_max"),
+                            whole<std::int32_t>(entry, "radius_bins"),
+                            whole<std::int32_t>(entry, "angle_bins"),
+                            entry.at("intensity_min"),
+                            whole<std::int32_t>(entry, "intensity_bins"),
+                            entry.at("direct_beam_radius"),
+                            whole<std::int32_t>(entry, "max_disks"),
+                            whole<std::int32_t>(entry, "min_disks")};
+    require_sound(spec);
+    return spec;
+}
+
+/// A number of the card, or another where it has none.
+double number_of(const json& card, const char* name, double otherwise) {
+    const auto found = card.find(name);
+    return found == card.end() || found->is_null() ? otherwise : found->get<double>();
+}
+
+/// A view of an array of the file; `data` is what its offsets count from.
+template <typename T>
+ArrayView view_of(const json& entry, std::string_view data) {
+    std::vector<std::int64_t> shape;
+    std::uint64_t size = sizeof(T);
+    for (const json& axis : entry.at("shape")) {
+        const auto length = whole<std::uint64_t>(axis);
+        require(length == 0 || size <= data.size() / length, "its shape needs more bytes than there are");
+        size *= length;
+        shape.push_back(static_cast<std::int64_t>(length));
+    }
+    const json& offsets = entry.at("data_offsets");
+    const auto begin = whole<std::uint64_t>(offsets.at(0));
+    const auto end = whole<std::uint64_t>(offsets.at(1));
+    require(begin <= end && end <= data.size() && end - begin == size,
+            "its shape does not fit its place in the file");
+    const char* const first = data.data() + begin;
+    require(reinterpret_cast<std::uintptr_t>(first) % sizeof(T) == 0, "its elements are not aligned");
+    return {reinterpret_cast<const T*>(first), shape};
+}
+
+ArrayView view_of(const json& entry, std::string_view data) {
+    const auto type = entry.at("dtype").get<std::string>();
+    require(type == "F32" || type == "I64", "its type is " + type + ", expected F32 or I64");
+    return type == "F32" ? view_of<float>(entry, data) : view_of<std::int64_t>(entry, data);
+}
+
+/// All bytes of a file, aligned for any of its numbers.
+std::string_view read_bytes(const std::string& path, std::unique_ptr<std::max_align_t[]>& memory) {
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
+    // a folder opens, and has a length beyond all files
+    require(size >= 0 && size < std::numeric_limits<std::int64_t>::max(), "it cannot be read");
+    const auto bytes = static_cast<std::size_t>(size);
+    memory = std::make_unique<std::max_align_t[]>(bytes / sizeof(std::max_align_t) + 1);
+    auto* const first = reinterpret_cast<char*>(memory.get());
+    file.seekg(0);
+    require(static_cast<bool>(file.read(first, size)), "it cannot be read");
+    return {first, bytes};
+}
+
+Model model_of(std::string_view bytes, const NetworkOptions& options) {
+    std::uint64_t length = 0;
+    require(bytes.size() >= sizeof(length), "it is no .safetensors file: it is too short");
+    std::memcpy(&length, bytes.data(), sizeof(length));
+    require(length <= bytes.size() - sizeof(length), "it is cut short, or no .safetensors file");
+    const json table = json::parse(bytes.substr(sizeof(length), length));
+    const auto metadata = table.find("__metadata__");
+    require(metadata != table.end() && metadata->contains("microinfer"), "it is no checkpoint of microinfer");
+    const std::string_view data = bytes.substr(sizeof(length) + length);
+    NamedArrays arrays;
+    for (const auto& [name, entry] : table.items()) {
+        if (name != "__metadata__") {
+            try {
+                arrays.emplace(name, view_of(entry, data));
+            } catch (const std::exception& error) {
+                throw std::invalid_argument("array " + name + ": " + error.what());
+            }
+        }
+    }
+    return {metadata->at("microinfer").get<std::string>(), arrays, options};
+}
+
+}  // namespace
+
+Header parse_header(const std::string& text) {
+    try {
+        const json header = json::parse(text);
+        require(header.at("format") == "microinfer model", "it is no checkpoint of microinfer");
+        const int version = whole<std::int32_t>(header, "version");
+        require(version >= kVersion,
+                "it is of an older version: write it anew in Python, microinfer.load_model(PATH).save(PATH)");
+        require(version == kVersion, "it is of a newer version, this microinfer reads version", kVersion);
+        const json& card = header.at("card");
+        Header parsed{{card.value("name", "unnamed"),
+                       header.at("model").at("kind"),
+                       number_of(card, "voltage", 0.0),
+                       0.0,
+                       tokens_of(header.at("tokens")),
+                       {},
+                       numbers<2>(header.at("calibration"))},
+                      whole<std::int64_t>(header.at("model"), "heads")};
+        ModelInfo& info = parsed.info;
+        require(info.kind == "posterior" || info.kind == "reference",
+                "model.kind must be posterior or reference, got " + info.kind);
+        info.k_max = number_of(card, "k_max", info.tokens.radius_max);
+        for (const json& phase : header.at("phases")) {
+            info.phases.push_back(phase_of(phase));
+        }
+        require(!info.phases.empty() && info.phases.size() < 1000, "a model has one phase or more");
+        return parsed;
+    } catch (const json::exception& error) {
+        throw std::invalid_argument(std::string("its header cannot be read: ") + error.what());
+    }
+}
+
+}  // namespace mapper
+
+ModelInfo model_info(const std::string& header) {
+    return mapper::parse_header(header).info;
+}
+
+Model read_model(const std::string& path, const NetworkOptions& options) {
+    std::unique_ptr<std::max_align_t[]> memory;
+    try {
+        return mapper::model_of(mapper::read_bytes(path, memory), options);
+    } catch (const std::exception& error) {
+        throw FileError(path + " cannot be used as a model: " + error.what());
+    }
+}
+
+}  // namespace microinfer
