@@ -13,8 +13,8 @@ namespace {
 constexpr std::int64_t kTopCells = 16;  // that are looked at; others hold next to no probability near a mode
 /// Peaks with less than this share of the most probable cell's probability are dropped.
 constexpr double kNegligible = 1e-6;
-/// Points of the grid on which the in-plane densities are read, and their distance in radians: fine enough for
-/// their sums to turn with the pattern.
+/// Points of the grid on which the in-plane densities are read, and their distance in radians: fine enough
+/// for their sums to turn with the pattern.
 constexpr std::int64_t kAngles = 360;
 constexpr float kStep = static_cast<float>(2.0 * std::numbers::pi / kAngles);
 /// Peaks of a density that are looked for, and grid points on either side whose probability belongs to one.

@@ -38,7 +38,9 @@ CONFIDENCE_RADIUS = math.radians(4.0)
 
 def density_of_waves(points: int = ANGLES) -> Tensor:
     """Matrix (W, points) that takes waves to the log-density, up to a constant, on a grid around the circle."""
-    turned = torch.tensor(ORDERS)[:, None] * torch.arange(points, dtype=torch.float64) * (2.0 * math.pi / points)
+    turned = (
+        torch.tensor(ORDERS)[:, None] * torch.arange(points, dtype=torch.float64) * (2.0 * math.pi / points)
+    )
     return torch.cat([turned.cos(), -turned.sin()]).float()
 
 
