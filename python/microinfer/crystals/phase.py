@@ -51,6 +51,11 @@ class CrystalPhase:
         object.__setattr__(self, "reflections", np.asarray(self.reflections, np.float64).reshape(-1, 4))
         object.__setattr__(self, "lattice", tuple(float(x) for x in self.lattice))
 
+    def __repr__(self) -> str:
+        cell = ", ".join(f"{value:g}" for value in self.lattice)
+        group = self.space_group or self.point_group
+        return f"CrystalPhase({self.name!r}, {group}, {cell}, {len(self.reflections)} reflections)"
+
     @property
     def basis(self) -> NDArray[np.float64]:
         """Lattice vectors a, b, c as rows, in Angstrom, shape (3, 3)."""

@@ -58,7 +58,7 @@ class Structure:
             from py4DSTEM.process.diffraction import Crystal
         except ImportError as error:
             raise ImportError(
-                "simulation needs py4DSTEM: pip install 'microinfer[sim]' (Python 3.11 or 3.12)"
+                "simulation needs py4DSTEM: pip install -c constraints.txt '.[sim]' (Python 3.11 or 3.12)"
             ) from error
         return Crystal(self.positions, self.numbers, self.lattice, occupancy=self.occupancy)
 

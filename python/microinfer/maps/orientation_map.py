@@ -34,6 +34,10 @@ class Candidates(NamedTuple):
     score: NDArray[np.float32]
     """(Rx, Ry, K), NaN where there is none, or it was not refined."""
 
+    def __repr__(self) -> str:
+        rows, columns, count = self.phase.shape
+        return f"Candidates({count} at each of {rows} x {columns} positions)"
+
 
 @dataclass(frozen=True, eq=False)
 class MapDescription(OfScan):
@@ -134,7 +138,8 @@ class OrientationMap(MapDescription):
         scan = Scan(np.shape(valid)) if scan is None else scan  # type: ignore[arg-type]  # checked by Scan
         super().__init__(tuple(phases), scan, model_card or {}, version, dtype)
         fields |= {"matrix": matrix, "valid": valid, "phase": phase, "probability": confidence}
-        self.arrays: Arrays = checked_arrays(fields, len(self.phases))
+        self.arrays: Arrays
+        object.__setattr__(self, "arrays", checked_arrays(fields, len(self.phases)))
         if self.valid.shape != self.scan_shape:
             raise ValueError(
                 f"scan must have the shape {self.valid.shape} of the arrays, got {self.scan_shape}"
@@ -173,6 +178,9 @@ class OrientationMap(MapDescription):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         values = self.arrays[name]
         return values[:, :, 0] if name in CANDIDATE_FIELDS else values
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a map does not change: omap.replace({name}=...) makes another one")
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *FIELDS]
