@@ -241,6 +241,15 @@ TEST_P(BothModels, EveryMissingArrayIsNamed) {
     }
 }
 
+TEST_P(BothModels, DeepHeaderIsRefused) {
+    const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
+    small_.header["card"]["name"] = "here";
+    std::string header = small_.header.dump();
+    header.replace(header.find("\"here\""), 6, deep);
+    expect_throws<std::invalid_argument>([&] { Model(header, small_.arrays()); },
+                                         "JSON of more than 64 levels");
+}
+
 TEST_P(BothModels, EveryArrayOfAnotherSizeIsNamed) {
     for (const auto& [name, array] : small_.arrays()) {
         NamedArrays arrays = small_.arrays();

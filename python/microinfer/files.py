@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from os import PathLike
@@ -265,6 +265,30 @@ def _open_partial(sink: _Sink, partial: Path, resume: bool) -> OutputFile:
         return OutputFile(sink, "r+" if resume else "w")
     except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of them for a damaged file
         raise ValueError(f"{partial} is damaged, remove it and start anew: {error}") from error
+
+
+def require_distinct(
+    outputs: Mapping[str, str | PathLike[str] | None], inputs: Mapping[str, str | PathLike[str] | None]
+) -> None:
+    """Check that no output would replace an input or another output.
+
+    Parameters
+    ----------
+    outputs, inputs : mapping of str to path-like or None
+        What each file is, for the message ("the map"), and the file, which need not exist.
+
+    Raises
+    ------
+    ValueError
+        Where an output is the same file as another of either.
+    """
+    taken = {os.path.realpath(path): what for what, path in inputs.items() if path is not None}
+    for what, path in outputs.items():
+        if path is None:
+            continue
+        other = taken.setdefault(os.path.realpath(path), what)
+        if other != what:
+            raise ValueError(f"{os.fspath(path)}: {what} would replace {other}")
 
 
 def require_writable(path: str | PathLike[str]) -> None:

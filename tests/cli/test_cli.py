@@ -142,6 +142,22 @@ def test_warning_is_one_line(files, scan):
         (("train", "--cif", "missing.cif"), "missing.cif"),
         (("train", "notes.txt"), "notes.txt"),
         (("convert", "scan.h5", "--out", "scan.h5"), "would replace the scan"),
+        (
+            ("map", "scan.h5", "--model", "small.safetensors", "--ang", "scan.h5"),
+            "scan.h5: the .ang file would replace the scan",
+        ),
+        (
+            ("map", "scan.h5", "--model", "small.safetensors", "--out", "small.safetensors"),
+            "small.safetensors: the map would replace the model",
+        ),
+        (
+            ("map", "scan.h5", "--model", "small.safetensors", "--out", "a.h5", "--ctf", "./a.h5"),
+            "a.h5: the .ctf file would replace the map",
+        ),
+        (
+            ("export", "small.safetensors", "--out", "small.safetensors"),
+            "small.safetensors: the graph would replace the model",
+        ),
         (("map", "scan.h5", "--model", "small.safetensors", "--resume"), "map.h5.part: nothing to resume"),
         (("benchmark", "--model", "small.safetensors", "--shape", 0, 5), "--shape must be"),
         (("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml"),

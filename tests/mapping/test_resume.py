@@ -318,6 +318,16 @@ def test_a_damaged_file_is_refused(unfinished, scan):
     assert content(unfinished) == content("whole.h5")
 
 
+def test_a_damaged_array_is_refused(unfinished, scan):
+    with h5py.File(unfinished) as file:
+        chunk = file["valid"].id.get_chunk_info(0)
+    with unfinished.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(bytes(chunk.size))
+    with pytest.raises(ValueError, match=r"map\.h5\.part is damaged, remove it and start anew"):
+        map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS)
+
+
 def test_unfinished_work_is_never_replaced(unfinished, scan):
     before = unfinished.read_bytes()
     with pytest.raises(FileExistsError, match=r"resume it, or remove the file.*map\.h5\.part"):

@@ -29,6 +29,16 @@ static_assert(std::endian::native == std::endian::little, "safetensors holds lit
 
 constexpr int kVersion = 2;  // of checkpoints, as in python/microinfer/models/checkpoint.py
 
+/// JSON of few levels. What goes through a value calls itself at each level, so that a file must not set
+/// their number.
+json parse(std::string_view text) {
+    constexpr int kLevels = 64;
+    return json::parse(text, [](int level, json::parse_event_t, const json&) {
+        require(level <= kLevels, "JSON of more than " + std::to_string(kLevels) + " levels");
+        return true;
+    });
+}
+
 /// The beginning of a value, for messages.
 std::string shown(const json& value) {
     return value.dump().substr(0, 60);
@@ -147,7 +157,7 @@ Model model_of(std::string_view bytes, const NetworkOptions& options) {
     require(bytes.size() >= sizeof(length), "it is no .safetensors file: it is too short");
     std::memcpy(&length, bytes.data(), sizeof(length));
     require(length <= bytes.size() - sizeof(length), "it is cut short, or no .safetensors file");
-    const json table = json::parse(bytes.substr(sizeof(length), length));
+    const json table = parse(bytes.substr(sizeof(length), length));
     const auto metadata = table.find("__metadata__");
     require(metadata != table.end() && metadata->contains("microinfer"), "it is no checkpoint of microinfer");
     const std::string_view data = bytes.substr(sizeof(length) + length);
@@ -168,7 +178,7 @@ Model model_of(std::string_view bytes, const NetworkOptions& options) {
 
 Header parse_header(const std::string& text) {
     try {
-        const json header = json::parse(text);
+        const json header = parse(text);
         require(header.at("format") == "microinfer model", "it is no checkpoint of microinfer");
         const int version = whole<std::int32_t>(header, "version");
         require(version >= kVersion,

@@ -92,7 +92,7 @@ def export(
     from microinfer.models.graph import export_model
 
     export_model(model, out, device=device)
-    console.print(f"Wrote {out}", soft_wrap=True)
+    console.print(f"Wrote {out}", soft_wrap=True, markup=False)
 
 
 def models() -> None:

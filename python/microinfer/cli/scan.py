@@ -83,11 +83,16 @@ def map_scan(
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
     **--resume** goes on from there.
     """
-    from microinfer.files import partial_path
+    from microinfer.files import partial_path, require_distinct
     from microinfer.mapping import map_to_file
     from microinfer.maps.map_file import load_map
+    from microinfer.models.checkpoint import model_path
     from microinfer.peaks import open_peaks
 
+    require_distinct(
+        {"the map": out, "the plot": plot, "the .ang file": ang, "the .ctf file": ctf},
+        {"the scan": scan, "the model": model_path(model), "the mask": mask},
+    )
     selection = None if mask is None else _load_mask(mask)
     with (
         warnings_as_lines(),
@@ -125,7 +130,7 @@ def map_scan(
         for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
             if path is not None:
                 write(path)
-                console.print(f"Wrote {path}", soft_wrap=True)
+                console.print(f"Wrote {path}", soft_wrap=True, markup=False)
 
 
 def info(

@@ -36,7 +36,7 @@ def warnings_as_lines() -> Iterator[None]:
 
 def facts(title: str, rows: dict[str, str]) -> None:
     """Print a table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows.items():

@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from microinfer.files import require_distinct
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
@@ -22,6 +22,7 @@ from microinfer.mapping.unfinished import UnfinishedMap
 from microinfer.maps.arrays import blank_arrays
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.models import Model
+from microinfer.models.checkpoint import model_path
 from microinfer.models.device import device_names
 from microinfer.peaks import open_peaks
 from microinfer.peaks.bragg_peaks import BraggPeaks
@@ -186,9 +187,13 @@ def map_to_file(
     """
     with ExitStack() as stack:
         source = _open(peaks, stack)
-        scan = getattr(source, "path", None)
-        if scan is not None and Path(path).exists() and Path(path).samefile(scan):
-            raise ValueError(f"{path}: the map would replace the scan")
+        require_distinct(
+            {"the map": path},
+            {
+                "the scan": getattr(source, "path", None),
+                "the model": None if isinstance(model, Model) else model_path(model),
+            },
+        )
         mapper = _Mapper(source, model, options.pop("progress", False), options)
         unfinished = stack.enter_context(UnfinishedMap(str(path), mapper.job, resume=resume))
         report = MapReport(mapper.positions)

@@ -102,12 +102,21 @@ class UnfinishedMap(MapWriter):
         self.done[slice(*block.rows)] = True
 
     def finished_blocks(self) -> Iterator[dict[str, Any]]:
-        """The arrays that `MapReport.count` needs of the blocks that are done, for the best candidates."""
+        """The arrays that `MapReport.count` needs of the blocks that are done, for the best candidates.
+
+        ValueError where they cannot be read.
+        """
         assert self._file is not None
         for start, stop, _ in self._file[BLOCKS][...]:
             rows = RowBlock(int(start), int(stop))
-            best = {name: self._file[name][slice(*rows), :, :1] for name in ("phase", "probability")}
-            yield {"valid": self._file["valid"][slice(*rows)], **best}
+            try:
+                arrays = {name: self._file[name][slice(*rows), :, :1] for name in ("phase", "probability")}
+                arrays["valid"] = self._file["valid"][slice(*rows)]
+            except OSError as error:
+                raise ValueError(
+                    f"{partial_path(self.path)} is damaged, remove it and start anew ({error})"
+                ) from error
+            yield arrays
 
 
 def _finish(file: OutputFile) -> None:

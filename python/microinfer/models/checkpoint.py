@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -187,12 +188,12 @@ def load_model(name: str | Path) -> Model:
         spec = TokenSpec.from_dict(header["tokens"])
         model = Model(config, phases, spec, weights, header["card"], (float(slope), float(offset)))
         model.core()  # checks the weights
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
     return model
 
 
-def model_path(name: str | Path) -> Path:
+def model_path(name: str | PathLike[str]) -> Path:
     """File of a shipped model or a checkpoint; errors as of `load_model`."""
     shipped = shipped_models()
     path = shipped.get(str(name), Path(name))

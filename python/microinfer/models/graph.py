@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microinfer.files import atomic_output
-from microinfer.models.checkpoint import Model, load_model
+from microinfer.files import atomic_output, require_distinct
+from microinfer.models.checkpoint import Model, load_model, model_path
 from microinfer.models.graph_tokens import pad_ragged, tokenize_padded
 from microinfer.models.network import OrientationNetwork
 
@@ -103,13 +103,15 @@ def export_model(
     Raises
     ------
     ValueError
-        For a device that is not there, and a model whose card holds NaN or infinity.
+        For a device that is not there, a model whose card holds NaN or infinity, and where the file would replace
+        the model.
     OSError
         If the file cannot be written.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda': torch finds no CUDA GPU here")
     if not isinstance(model, Model):
+        require_distinct({"the graph": path}, {"the model": model_path(model)})
         model = load_model(str(model))
     graph = AnswerGraph(model.network(device).requires_grad_(False), model.calibration)
     angle = torch.arange(15, device=device)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microinfer.files import require_distinct
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.hdf5 import is_hdf5
 from microinfer.peaks.native import PeakWriter, is_native, open_native
@@ -140,8 +141,7 @@ def convert_peaks(
     OSError
         Where a file cannot be read or written; nothing half-written stays.
     """
-    if Path(path).exists() and Path(path).samefile(reader.path):
-        raise ValueError(f"{path}: the copy would replace the scan")
+    require_distinct({"the copy": path}, {"the scan": reader.path})
     with PeakWriter(path, reader.scan) as writer:
         for block in reader.blocks():
             writer.write_rows(block)
