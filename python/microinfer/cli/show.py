@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from microinfer.mapping import MapReport
     from microinfer.peaks.radial import RadialHistogram, Ring
+    from microinfer.simulation.settings import PhaseConfig
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -42,6 +43,14 @@ def facts(title: str, rows: dict[str, str]) -> None:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     console.print(table)
+
+
+def crystals(phases: "Iterable[PhaseConfig]") -> None:
+    """Print what was read of each crystal, a line each."""
+    from microinfer.crystals.structure import load_structure
+
+    for phase in phases:
+        console.print(load_structure(phase.structure, phase.name).summary(), soft_wrap=True, markup=False)
 
 
 def map_summary(report: "MapReport", title: str) -> None:
