@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.crystals.cif import CrystalBlock, Site, element_symbol
+from microinfer.crystals.cif import CrystalBlock
+from microinfer.crystals.elements import element_symbol
 from microinfer.crystals.phase import lattice_basis
+from microinfer.crystals.sites import Site
 
 
 class Pair(NamedTuple):

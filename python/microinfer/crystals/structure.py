@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from microinfer.crystals import atoms as _atoms
 from microinfer.crystals.atoms import Atoms
-from microinfer.crystals.cif import CrystalBlock, element_symbol, read_cif, split_source
+from microinfer.crystals.cif import CrystalBlock, read_cif, split_source
+from microinfer.crystals.elements import element_symbol
 from microinfer.crystals.phase import CrystalPhase, lattice_basis
 from microinfer.crystals.space_group import (
     SpaceGroup,
@@ -325,7 +326,6 @@ def _compare_with_name(block: CrystalBlock, written: SpaceGroup, group: SpaceGro
 
 def _check(block: CrystalBlock, written: SpaceGroup, atoms: Atoms, volume: float) -> list[str]:
     """Refuse what cannot be a crystal; return what is worth saying."""
-    _check_distances(block, written, atoms)
     density = _atoms.density(atoms.numbers, atoms.occupancy, volume)
     if not 0.05 < density < 30.0:
         raise ValueError(
@@ -337,6 +337,7 @@ def _check(block: CrystalBlock, written: SpaceGroup, atoms: Atoms, volume: float
             f"{block.source}: {atoms.composition()} in the cell has {density:.3g} g/cm^3, but "
             f"_exptl_crystal_density_diffrn says {block.density:g}: correct symmetry, atoms or density"
         )
+    _check_distances(block, written, atoms)
     difference = _formula_difference(block, atoms)
     return [difference] if difference else []
 
