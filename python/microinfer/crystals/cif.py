@@ -83,15 +83,14 @@ def read_cif(path: Path, block: str = "") -> CrystalBlock:
         If the file is no CIF file, holds no crystal or several, or holds values that cannot be right.
     """
     blocks = parse_cif(path)
-    if block:
-        chosen = [entry for entry in blocks if entry.name.lower() == block.lower()]
-        if not chosen:
-            raise ValueError(f"{path}: has no block {block!r}; its blocks are {_names(blocks)}")
-    else:
-        chosen = [entry for entry in blocks if entry.has_atoms]
+    named = [entry for entry in blocks if entry.name.lower() == block.lower()] if block else blocks
+    if not named:
+        raise ValueError(f"{path}: has no block {block!r}; its blocks are {_names(blocks)}")
+    chosen = [entry for entry in named if entry.has_atoms]
     if not chosen:
         raise ValueError(
-            f"{path}: no block holds atoms with fractional coordinates (_atom_site_fract_x); blocks: {_names(blocks)}"
+            f"{path}: no atoms with fractional coordinates (_atom_site_fract_x) in {_names(named)}"
+            + ("; choose another block" if block else "")
         )
     if len(chosen) > 1:
         raise ValueError(
