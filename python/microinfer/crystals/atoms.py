@@ -113,7 +113,7 @@ class Atoms:
         radii = np.array([gemmi.Element(int(number)).covalent_r for number in self.numbers])
         tree = cKDTree(copies)
         best = Pair(self.labels[0], self.labels[0], np.inf, np.inf)
-        for index, near in enumerate(tree.query_ball_point(inside @ self.basis, 2.2 * radii.max())):
+        for index, near in enumerate(tree.query_ball_point(inside @ self.basis, 3.0 * radii.max())):
             others = np.array(near)
             distance = np.linalg.norm(copies[others] - inside[index] @ self.basis, axis=1)
             both = self.occupancy[owner[others]] + self.occupancy[index] > 1.01

@@ -252,9 +252,8 @@ def _from_block(block: CrystalBlock, name: str) -> Structure:
     written, atoms, origin = _choose(block, groups, float(np.clip(tolerance, 0.05, 0.25)))
     lattice = _atoms.symmetric_lattice(block.lattice, written.rotations)
     group, notes = written, [*origin, *block.notes, *atoms.notes]
-    precision = float(np.clip(tolerance, 0.01, 0.02))
-    found = found_group(lattice, *atoms.points(), precision)
-    if found is not None and len(found.operations) > len(written.operations):
+    found, precision = found_group(lattice, *atoms.points())
+    if len(found.operations) > len(written.operations):
         if len(written.operations) == 1:
             group = found
             lattice = _atoms.symmetric_lattice(lattice, found.rotations)
@@ -356,11 +355,11 @@ def _check_distances(block: CrystalBlock, written: SpaceGroup, atoms: Atoms) -> 
     better = max(others, default=(0.0, 0.0, ""))
     if not inside and better[0] < 1.05 * nearest.ratio:
         return
-    hint = (
-        f"; in the setting {better[2]} of the same number no atoms are nearer than {better[1]:.2f} Angstrom"
-        if better[0] > max(0.6, nearest.ratio)
-        else ""
-    )
+    hint = ""
+    if better[0] > max(0.6, nearest.ratio):
+        hint = (
+            f"; in the setting {better[2]} of the same number the nearest are {better[1]:.2f} Angstrom apart"
+        )
     raise ValueError(
         f"{block.source}: {nearest.first} and {nearest.second} are {nearest.distance:.2f} Angstrom apart in "
         f"{written.setting} (number {written.number}){hint}: correct space group, setting or coordinates, or list the "
