@@ -114,6 +114,11 @@ TI = {"cell": (2.95, 2.95, 4.68, 90, 90, 120), "symbol": "P 63/m m c"}
         ({"cell": (4.0,) * 3, "symbol": "P m 3 m", "sites": [CU]}, "Cu1", 221, "Pm-3m"),
         ({"cell": (2.95, 2.95, 4.68, 90, 90, 120), "symbol": "P6_3/mmc", "sites": ["Ti Ti .33 .67 .25"]},
          "Ti2", 194, "P63/mmc"),
+        ({**FCC, "symbol": r"Fm\bar{3}m"}, "Cu4", 225, "Fm-3m"),
+        ({"cell": TI["cell"], "symbol": "P 63/m 2/m 2/c", "sites": ["Ti Ti .3333 .6667 .25"]}, "Ti2", 194, "P63/mmc"),
+        # operations about an origin of the file's own, with cut decimals
+        ({"cell": (4.6, 5.0, 6.1, 90, 99, 90), "operations": ["x,y,z", "-x+.2468,0.5+y,.5-z", ".2468-x,-y,-Z",
+          "+x,1/2-y,1/2+z"], "sites": ["Cu Cu .1234 0 0"]}, "Cu2", 14, "setting of its own"),
         # P1 as it is written by others, digits cut, partial occupancies, the identity beside the name
         ({"cell": TI["cell"], "sites": ["Ti Ti .333 .666 .25", "Ti Ti .666 .333 .75"]}, "Ti2", 194, "says nothing"),
         ({"cell": TI["cell"], "symbol": "P 63/m m c", "operations": ["x,y,z"],
@@ -165,6 +170,8 @@ def test_kinds_of_files(crystal, composition, number, said, tmp_path):
         ({**FCC, "operations": ["x,y,z", "-y,x,z"]}, "not a group"),
         ({**FCC, "operations": ["x,y,z", "x,y,2*z"]}, "no symmetry operation"),
         ({**FCC, "operations": ["x,y,z", "x,y"]}, "no symmetry operation"),
+        ({**FCC, "operations": ["x,y,z", "x,y,y"]}, "changes the volume"),
+        ({**FCC, "operations": ["x,y,z", "x,y,z+1/0"]}, "'1/0' is no number"),
         ({"cell": (3.6,) * 3, "symbol": "Q 9 9", "sites": [CU]}, "'Q 9 9' is not known: give its number"),
         ({"cell": (3.6,) * 3, "hall": "Q 9 9", "sites": [CU]}, "'Q 9 9' is not known: give the operations"),
         ({**FCC, "cell": (3.6, 3.6, 4.0)}, "disagree"),
@@ -174,6 +181,7 @@ def test_kinds_of_files(crystal, composition, number, said, tmp_path):
         ({"cell": (3.6,) * 3, "sites": [CU, "Cu2 Cu 0.1 0 0.0012"]}, "0.36 Angstrom apart"),
         ({**FCC, "columns": ["occupancy"], "sites": ["Fe Fe 0 0 0 .7", "Ni Ni 0 0 0 .5"]}, "sum to 1.2, above 1"),
         ({**FCC, "sites": ["M1 Si/Al 0 0 0"]}, "several elements"),
+        ({**FCC, "sites": ["P1 PO4 0 0 0"]}, "'PO4' is a molecule"),
         ({**FCC, "sites": ["M1 M 0 0 0"]}, "no chemical element"),
         ({**FCC, "sites": ["Es Es 0 0 0"]}, "no chemical element that can be simulated"),
         ({**FCC, "sites": ["X X 0 0 0"]}, "no atoms; ignored: X"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.crystals.cif_text import DataBlock, parse_cif, parse_number
+from microinfer.crystals.cif_text import DataBlock, meant_fraction, parse_cif, parse_number
 from microinfer.crystals.elements import atomic_number
 from microinfer.crystals.phase import lattice_basis
 from microinfer.crystals.sites import Site, read_sites
@@ -112,19 +112,26 @@ def parse_operation(text: str, source: str) -> tuple[NDArray[np.float64], NDArra
     ValueError
         If it is none.
     """
-    import gemmi
-
-    cleaned = text.strip().lower()
-    if not re.fullmatch(r"[-+xyz0-9/., ]+", cleaned):
+    cleaned = text.lower().replace(" ", "")
+    term = r"[xyz]|\d+/\d+|\d*\.\d+|\d+\.?"
+    parts = cleaned.split(",")
+    if len(parts) != 3 or not all(
+        re.fullmatch(rf"[-+]?(?:{term})(?:[-+](?:{term}))*", part) for part in parts
+    ):
         raise ValueError(f"{source}: {text!r} is no symmetry operation (as '-y+1/2, x, z')")
-    try:
-        operation = gemmi.Op(cleaned)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{source}: {text!r} is no symmetry operation: {error}") from None
-    rotation = np.array(operation.rot, np.float64) / operation.DEN
-    if not np.isclose(abs(np.linalg.det(rotation)), 1.0):
+    rotation, translation = np.zeros((3, 3)), np.zeros(3)
+    for row, part in enumerate(parts):
+        for sign, value in re.findall(rf"([-+]?)({term})", part):
+            factor = -1.0 if sign == "-" else 1.0
+            if value in "xyz":
+                rotation[row, "xyz".index(value)] += factor
+            elif number := meant_fraction(value):
+                translation[row] += factor * number[0]
+            else:
+                raise ValueError(f"{source}: {text!r} is no symmetry operation: {value!r} is no number")
+    if abs(np.linalg.det(rotation)) != 1.0:
         raise ValueError(f"{source}: {text!r} is no symmetry operation: it changes the volume")
-    return rotation, np.mod(np.array(operation.tran, np.float64) / operation.DEN, 1.0)
+    return rotation, np.mod(translation, 1.0)
 
 
 def _names(blocks: "Iterable[DataBlock]") -> str:

@@ -120,4 +120,23 @@ def parse_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def meant_fraction(text: str) -> tuple[float, int] | None:
+    """A coordinate and its number of decimals, 0 where it is exact; None where the text is no number.
+
+    A rounded or cut third or sixth is meant as one: 0.3333, 0.667, 0.666.
+    """
+    value = parse_number(text)
+    mantissa = re.match(r"[-+]?\d*\.(\d+)", text)
+    if value is None or mantissa is None or "e" in text.lower():
+        return None if value is None else (value, 0)
+    decimals = len(mantissa[1])
+    step = 10.0**-decimals
+    sixth = round(value * 6) / 6
+    if 2 <= decimals <= 8:
+        meant = [round(sixth, decimals)] + ([math.trunc(sixth / step) * step] if decimals > 2 else [])
+        if min(abs(value - number) for number in meant) < 0.01 * step:
+            return sixth, decimals
+    return value, decimals
+
+
 _READ = ("_cell_", "_symmetry_", "_space_group_", "_atom_site_")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from microinfer.crystals.cif_text import DataBlock
+from microinfer.crystals.cif_text import DataBlock, meant_fraction
 from microinfer.crystals.elements import HEAVIEST, atomic_number, element_symbol
 from microinfer.crystals.phase import lattice_basis
 
@@ -126,19 +126,12 @@ class _Sites:
         return tuple(sites), max(self.decimals, default=99), tuple(notes)
 
     def _coordinate(self, text: str, name: str) -> float:
-        value = self.block.number(text, f"a coordinate of {name}")
-        mantissa = re.match(r"[-+]?\d*\.(\d+)", text)
-        if mantissa is None or "e" in text.lower():
-            return value
-        decimals = len(mantissa[1])
-        self.decimals.append(decimals)
-        # a rounded or cut third or sixth is meant as one: 0.3333, 0.667, 0.666
-        sixth = round(value * 6) / 6
-        if 2 <= decimals <= 8:
-            step = 10.0**-decimals
-            meant = [round(sixth, decimals)] + ([math.trunc(sixth / step) * step] if decimals > 2 else [])
-            if min(abs(value - number) for number in meant) < 0.01 * step:
-                return sixth
+        found = meant_fraction(text)
+        if found is None:
+            raise ValueError(f"{self.block.source}: a coordinate of {name} must be a number, got {text!r}")
+        value, decimals = found
+        if decimals:
+            self.decimals.append(decimals)
         return value
 
     def _element(self, label: str, kind: str) -> int:
@@ -152,6 +145,10 @@ class _Sites:
         if re.search(r"[^\W\d_][^,/;]*[,/;] *[^\W\d_]", text):
             raise ValueError(
                 f"{self.block.source}: {text!r} names several elements: give each its own row with its occupancy"
+            )
+        if kind and len(word) == 2 and re.fullmatch(r"[A-Z]{2}\d+", text) and all(map(atomic_number, word)):
+            raise ValueError(
+                f"{self.block.source}: {text!r} is a molecule: give each of its atoms its own row"
             )
         if word.lower() in ("d", "t"):
             self.taken[f"{'deuterium' if word.lower() == 'd' else 'tritium'} taken as hydrogen"] = None

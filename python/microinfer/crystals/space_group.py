@@ -209,8 +209,8 @@ def _from_hall(hall: str) -> SpaceGroup | None:
 def _from_operations(block: CrystalBlock) -> SpaceGroup:
     parsed = [parse_operation(text, block.source) for text in block.operations]
     matrices = np.array([np.column_stack(operation) for operation in parsed])
-    _, first = np.unique(_keys(matrices), return_index=True)
-    matrices = matrices[np.sort(first)]
+    again = np.tril(_same(matrices[:, None], matrices), -1).any(axis=1)
+    matrices = matrices[~again]
     if not _is_group(matrices):
         raise ValueError(
             f"{block.source}: the {len(matrices)} symmetry operations listed are not a group (some are missing or "
@@ -226,17 +226,20 @@ def _from_operations(block: CrystalBlock) -> SpaceGroup:
 
 def _is_group(matrices: NDArray[np.float64]) -> bool:
     """Whether the product of any two operations is one of them, modulo the lattice."""
+    if len(matrices) > 192:
+        return False
     rotation, shift = matrices[:, :, :3], matrices[:, :, 3:]
-    products = np.einsum("aij,bjk->abik", rotation, matrices)
-    products[..., 3:] += shift[:, None]
-    return len(matrices) <= 192 and bool(np.isin(_keys(products), _keys(matrices)).all())
+    return all(
+        _same((turn @ matrices + [0.0, 0.0, 0.0, 1.0] * move)[:, None], matrices).any(axis=1).all()
+        for turn, move in zip(rotation, shift, strict=True)
+    )
 
 
-def _keys(matrices: NDArray[np.float64]) -> NDArray[np.void]:
-    """One comparable value for each operation, translations modulo the lattice and to 1/24."""
-    whole = np.round(matrices.reshape(-1, 3, 4) * 24).astype(np.int64)
-    whole[:, :, 3] %= 24
-    return np.ascontiguousarray(whole.reshape(-1, 12)).view("V96").ravel()
+def _same(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether operations are the same modulo the lattice, translations to 0.002."""
+    difference = first - second
+    difference[..., 3] -= np.round(difference[..., 3])
+    return np.asarray(np.abs(difference).max(axis=(-2, -1)) < 2e-3)
 
 
 def _identified(matrices: NDArray[np.float64]) -> SpaceGroup | None:
@@ -244,10 +247,11 @@ def _identified(matrices: NDArray[np.float64]) -> SpaceGroup | None:
     import gemmi
     import spglib
 
-    listed = [gemmi.Op(_triplet(matrix)) for matrix in matrices]
-    entry = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(listed))
-    if entry is not None:
-        return _from_table(entry)
+    if np.allclose(matrices * 24, np.round(matrices * 24), atol=1e-6):
+        listed = [gemmi.Op(_triplet(matrix)) for matrix in matrices]
+        entry = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(listed))
+        if entry is not None:
+            return _from_table(entry)
     rotations = np.round(matrices[:, :, :3]).astype(np.int32)
     kind = _asked(spglib.get_spacegroup_type_from_symmetry, rotations, matrices[:, :, 3])
     if kind is None:
@@ -326,7 +330,9 @@ def _full_symbols() -> dict[str, list[Any]]:
 
 
 def _squeeze(symbol: str) -> str:
-    text = re.sub(r"<[^>]*>|[\s_~'\"]", "", unicodedata.normalize("NFKC", symbol).replace("\u2212", "-"))
+    text = unicodedata.normalize("NFKC", symbol).replace("\u2212", "-")
+    text = re.sub(r"\\(?:bar|overline)\{?(\d)\}?", r"-\1", text)  # as in TeX
+    text = re.sub(r"<[^>]*>|[\s_~'\"{}$]", "", text)
     return text.lower()
 
 
