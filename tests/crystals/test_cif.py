@@ -137,11 +137,12 @@ TI = {"cell": (2.95, 2.95, 4.68, 90, 90, 120), "symbol": "P 63/m m c"}
         ({**FCC, "cell": (5.0,) * 3, "sites": ["Pd Pd 0 0 0", "D D .5 .5 .5"]},
          "Pd4 H4", 225, "deuterium taken as hydrogen"),
         ({**FCC, "formula": "Cu H2"}, "Cu4", 225, "hydrogen is not in the list"),
+        ({**FCC, "symbol": "Q 9 9"}, "Cu4", 225, "'Q 9 9' is not known and ignored"),
         ({**FCC, "volume": 50}, "Cu4", 225, "_cell_volume is 50"),
         ({**FCC, "dots": True}, "Cu4", 225, ""),
         ({"cell": (3.6,) * 3, "hall": "-F 4 2 3", "sites": [CU]}, "Cu4", 225, ""),
         ({"cell": (4.5937, 4.594, 2.9587), "number": 136, "sites": ["Ti Ti 0 0 0", "O O .3053 .3053 0"]},
-         "Ti2 O4", 136, "cell 4.5939 4.5939"),
+         "Ti2 O4", 136, "cell 4.5939 4.5939.*0.01% off"),
         ({"cell": (5.1, 5.1, 5.1), "number": 2, "sites": [CU]}, "Cu1", 2, "more symmetry than written: Pm-3m"),
     ],
 )  # fmt: skip
@@ -264,6 +265,7 @@ def test_symmetry_as_written(tmp_path):
     ]
     assert structure.space_group == "P63/mmc"
     assert structure.written.symbol == "P1"
+    assert structure.summary("as_written").endswith("used as written: P1")
     with pytest.raises(ValueError, match="'as_written'"):
         PhaseConfig("Cu", symmetry="none")
 

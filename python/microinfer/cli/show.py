@@ -50,7 +50,8 @@ def crystals(phases: "Iterable[PhaseConfig]") -> None:
     from microinfer.crystals.structure import load_structure
 
     for phase in phases:
-        console.print(load_structure(phase.structure, phase.name).summary(), soft_wrap=True, markup=False)
+        structure = load_structure(phase.structure, phase.name)
+        console.print(structure.summary(phase.symmetry), soft_wrap=True, markup=False)
 
 
 def map_summary(report: "MapReport", title: str) -> None:

@@ -124,6 +124,13 @@ def stated_groups(block: CrystalBlock) -> list[SpaceGroup]:
     return [group for group in fitting if group.setting.partition(":")[0] == first]
 
 
+def unknown_symbols(block: CrystalBlock) -> list[str]:
+    """What a block says of its space group that is not known and therefore ignored, in words."""
+    unknown = [block.symbol] if block.symbol and not _settings(block.symbol) else []
+    unknown += [block.hall] if block.hall and _from_hall(block.hall) is None else []
+    return [f"the space group's symbol {symbol!r} is not known and ignored" for symbol in unknown]
+
+
 def other_settings(group: SpaceGroup, lattice: tuple[float, ...]) -> list[SpaceGroup]:
     """Other settings of the same space group that fit a lattice."""
     import gemmi

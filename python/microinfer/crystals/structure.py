@@ -20,6 +20,7 @@ from microinfer.crystals.space_group import (
     found_group,
     other_settings,
     stated_groups,
+    unknown_symbols,
 )
 from microinfer.crystals.symmetry import proper_operators
 
@@ -159,8 +160,14 @@ class Structure:
             self.name, self.lattice, group.symbol, group.point_group, self.operators(symmetry), reflections
         )
 
-    def summary(self) -> str:
-        """One line that says what was read: symmetry, cell, atoms, density, displacements, what was ignored."""
+    def summary(self, symmetry: str = "laue") -> str:
+        """One line that says what was read: space group, cell, atoms, density, displacements, what was ignored.
+
+        Parameters
+        ----------
+        symmetry : str
+            As of `operators`: ``"as_written"`` is said where it makes a difference.
+        """
         a, b, c, *angles = (f"{value:g}" for value in np.round(self.lattice, 4))
         counts = Counter[int]()
         for number, share in zip(self.numbers.tolist(), self.occupancy.tolist(), strict=True):
@@ -183,6 +190,7 @@ class Structure:
                 f"{self.volume / total:.4g} Å³ per atom",
                 thermal,
                 *self.notes,
+                *([f"used as written: {self.written.symbol}"] if symmetry == "as_written" else []),
             ]
         )
 
@@ -251,7 +259,9 @@ def _from_block(block: CrystalBlock, name: str) -> Structure:
     tolerance = 2.0 * 10.0**-block.decimals * max(block.lattice[:3])
     written, atoms, origin = _choose(block, groups, float(np.clip(tolerance, 0.05, 0.25)))
     lattice = _atoms.symmetric_lattice(block.lattice, written.rotations)
-    group, notes = written, [*origin, *block.notes, *atoms.notes]
+    group, notes = written, [*unknown_symbols(block), *origin, *block.notes, *atoms.notes]
+    if (strain := written.strain(block.lattice)) > 1e-4:
+        notes.append(f"the file's cell is {strain:.2%} off {written.symbol}, and made exact")
     found, precision = found_group(lattice, *atoms.points())
     if len(found.operations) > len(written.operations):
         if len(written.operations) == 1:
