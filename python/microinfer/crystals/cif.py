@@ -158,21 +158,27 @@ def _crystal(block: DataBlock) -> CrystalBlock:
             f"{block.source}: the space group is numbered {min(numbers)} and {max(numbers)}: keep one"
         )
     density = parse_number(block.text("_exptl_crystal_density_diffrn"))
+    symbol, hall = (
+        block.text(*_SYMBOLS),
+        block.text("_space_group_name_hall", "_symmetry_space_group_name_hall"),
+    )
+    operations = block.column("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+    if not (symbol or hall or numbers or operations):
+        for tag in block.tags:
+            if re.match(r"_(space_group|symmetry)\w*(name|symop|equiv_pos|number)", tag) and block.text(tag):
+                raise ValueError(
+                    f"{block.source}: its symmetry is given by {tag} alone, which is not read: give the operations "
+                    "(_space_group_symop_operation_xyz), the symbol (_space_group_name_H-M_alt) or the number "
+                    "(_space_group_IT_number) of the space group"
+                )
     return CrystalBlock(
         source=block.source,
         lattice=lattice,
         sites=sites,
         decimals=decimals,
-        operations=tuple(
-            filter(None, block.column("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz"))
-        ),
-        symbol=block.text(
-            "_space_group_name_h-m_alt",
-            "_symmetry_space_group_name_h-m",
-            "_space_group_name_h-m",
-            "_space_group_name_h-m_full",
-        ),
-        hall=block.text("_space_group_name_hall", "_symmetry_space_group_name_hall"),
+        operations=tuple(filter(None, operations)),
+        symbol=symbol,
+        hall=hall,
         number=max(numbers, default=0),
         formula=formula,
         density=math.nan if density is None else density,
@@ -215,6 +221,13 @@ def _formula(text: str) -> dict[int, float]:
     return formula
 
 
+_SYMBOLS = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m",
+    "_space_group_name_h-m_ref",
+    "_space_group_name_h-m_full",
+)
 _BEYOND = (
     "_space_group_magn_name",
     "_space_group_magn_number",

@@ -188,12 +188,10 @@ class _Sites:
                     value = block.number(text, f"the displacement factor of {labels[row]}") / factor
                     result[row] = value if value > 0 else math.nan
         result = [anisotropic.get(label, value) for label, value in zip(labels, result, strict=True)]
-        for label, value in zip(labels, result, strict=True):
-            if value > 0.5:
-                raise ValueError(
-                    f"{block.source}: {label} has U = {value:.2f} Angstrom^2, an amplitude of {math.sqrt(value):.2f} "
-                    "Angstrom: is it B? Then name its column _atom_site_B_iso_or_equiv, or put '?'"
-                )
+        for row, (label, value) in enumerate(zip(labels, result, strict=True)):
+            if value > 0.3:
+                self.taken[f"U = {value:.2f} Å² of {label} is out of reason (is it B?) and not used"] = None
+                result[row] = math.nan
         return result
 
     def _anisotropic(self) -> dict[str, float]:

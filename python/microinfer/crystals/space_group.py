@@ -302,6 +302,9 @@ def _settings(symbol: str) -> list[Any]:
     plain = _squeeze(symbol)
     if plain in _table():
         return _table()[plain]
+    # with a cell choice: C2:b1
+    if cell := re.fullmatch(r"(.+):(-?[abc]\d?)", plain):
+        return [entry for entry in _table().get(cell[1], []) if entry.qualifier == cell[2]]
     # with an origin or axes: F d -3 m S, F d -3 m :2, R -3 c H, P n n n (origin choice 1)
     split = re.fullmatch(r"(.+?)[:(]*(?:originchoice|origin|choice|o)?:?([12hrsz])\)?", plain)
     if split:
