@@ -14,6 +14,7 @@ from microinfer.crystals import atoms as _atoms
 from microinfer.crystals.atoms import Atoms
 from microinfer.crystals.cif import CrystalBlock, read_cif, split_source
 from microinfer.crystals.elements import element_symbol
+from microinfer.crystals.index_grid import complete_k_max
 from microinfer.crystals.phase import CrystalPhase, lattice_basis
 from microinfer.crystals.space_group import (
     SpaceGroup,
@@ -151,9 +152,10 @@ class Structure:
     def phase(self, k_max: float, symmetry: str = "laue") -> CrystalPhase:
         """Return what prediction needs of this structure, reflections up to k_max (1/Angstrom) included."""
         crystal = self.to_py4dstem()
-        crystal.calculate_structure_factors(k_max, tol_structure_factor=1e-4)
+        reach = complete_k_max(lattice_basis(self.lattice), k_max)
+        crystal.calculate_structure_factors(reach, tol_structure_factor=1e-4)
         amplitude = np.abs(crystal.struct_factors)
-        keep = crystal.g_vec_leng > 1e-9
+        keep = (crystal.g_vec_leng > 1e-9) & (crystal.g_vec_leng <= k_max)
         reflections = np.column_stack([crystal.hkl.T[keep], amplitude[keep]])
         group = self.written if symmetry == "as_written" else self.group
         return CrystalPhase(
