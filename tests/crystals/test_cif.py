@@ -320,7 +320,7 @@ def test_displacement_factors_are_simulated(tmp_path):
         path.write_text(
             crystal_text(**FCC | {"columns": ["U_iso_or_equiv"], "sites": [f"{CU} {displacement}"]})
         )
-        config = SimulationConfig(k_max=1.2)
+        config = SimulationConfig(k_max=0.8)
         disks = PatternSimulator(load_structure(path), config).patterns(np.eye(3), np.array([100.0]))[0]
         return np.sort(disks[:, 2])[::-1][:4].mean()
 
@@ -394,7 +394,7 @@ def test_no_reflection_and_no_coupling_of_an_oblique_cell_is_missing(tmp_path):
         indices = np.stack(np.meshgrid(*[np.arange(-24, 25)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         length = np.linalg.norm(indices @ phase.reciprocal, axis=1)
         wanted = {tuple(hkl) for hkl in indices[length <= k_max].tolist()}
-        simulator = PatternSimulator(structure, SimulationConfig(k_max=k_max))
+        simulator = PatternSimulator(structure, SimulationConfig(k_max=k_max, structure_factors="Lobato"))
         assert {
             tuple(hkl) for hkl in indices[length <= 2 * k_max].tolist()
         } <= simulator._crystal.Ug_dict.keys()
