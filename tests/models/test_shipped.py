@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import microinfer as mi
-from helpers.agreement import OTHER_MODE
+from helpers.agreement import CLOSE, OTHER_MODE
 from helpers.optional import needs_py4dstem
 from helpers.patterns import about_z, scan_of
 from microinfer.crystals.structure import load_structure
@@ -64,6 +64,29 @@ def test_one_answer_at_001(cu, device):
     assert probability[:, 0].min() > 0.5
     assert probability[:, 1].max() < 0.02
     assert degrees_from(truth, matrix[:, 0], cu.phases[0]).max() < 2.0
+
+
+@pytest.mark.parametrize("name", ["cu", "cu-cu2o"])
+@pytest.mark.parametrize("refine", [None, "kinematic"])
+@pytest.mark.parametrize("zone_axis", [(0, 0, 1), (0, 1, 1)])
+def test_ideal_patterns_along_a_zone_axis_have_one_mean(name, zone_axis, refine):
+    model = mi.load_model(name)
+    frame = zone_axis_frames(np.array([zone_axis]) / np.linalg.norm(zone_axis))[0]
+    angles = (0.0, 0.1, 0.5, 1.0, 2.0, 3.0)
+    # reflections of the zone, all as strong as each other: nothing says which way the crystal leans
+    hkl = model.phases[0].reflections[:, :3]
+    zone = hkl[hkl @ np.array(zone_axis) == 0]
+    q = zone @ model.phases[0].reciprocal @ frame
+    pattern = np.column_stack([q[:, :2], np.ones(len(q))])
+    scan = scan_of([scan_of([pattern], angle).pattern(0, 0) for angle in angles])
+    core, torch = (
+        mi.map_orientations(scan, model, device=device, refine=refine) for device in ("cpu", "cpu:0")
+    )
+    assert core.valid.all()
+    operators = model.phases[0].operators
+    assert misorientation(core.matrix[:, 0], torch.matrix[:, 0], operators).max() < CLOSE
+    truth = np.array([frame @ about_z(angle).T for angle in angles])
+    assert np.degrees(misorientation(core.matrix[:, 0], truth, operators)).max() < 0.2
 
 
 @pytest.mark.parametrize("angle", [0.1, 1.234, -2.9])
