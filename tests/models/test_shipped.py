@@ -45,7 +45,7 @@ def degrees_from(truth, matrix, phase):
 @pytest.mark.parametrize(("device", "refine"), [("cpu", None), ("cpu:0", None), ("cpu", "kinematic")])
 def test_two_orientations_share_the_probability_at_112(cu, device, refine):
     scan, truth = seen_along([1, 1, 2])
-    omap = mi.map_orientations(scan, replace(cu, calibration=(1.0, 0.0)), device=device, refine=refine)
+    omap = mi.map_orientations(scan, replace(cu, calibration=(1.0, 1.0, 0.0)), device=device, refine=refine)
     matrix, probability = answers_of(omap)
     np.testing.assert_allclose(probability[:, 0], probability[:, 1], atol=0.02 if refine is None else 0.15)
     assert probability[:, :2].min() > 0.25
@@ -59,7 +59,7 @@ def test_two_orientations_share_the_probability_at_112(cu, device, refine):
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_one_answer_at_001(cu, device):
     scan, truth = seen_along([0, 0, 1])
-    uncalibrated = replace(cu, calibration=(1.0, 0.0))
+    uncalibrated = replace(cu, calibration=(1.0, 1.0, 0.0))
     matrix, probability = answers_of(mi.map_orientations(scan, uncalibrated, device=device, refine=None))
     assert probability[:, 0].min() > 0.5
     assert probability[:, 1].max() < 0.02

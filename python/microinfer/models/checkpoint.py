@@ -34,6 +34,10 @@ VERSION = 2
 """Version 1 lacked the arrays of `zone_axis_cells`."""
 
 
+UNCALIBRATED = (1.0, 1.0, 0.0)
+"""`Model.calibration` that changes nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A model: what it knows, and the weights of its network. It needs no torch.
@@ -51,8 +55,8 @@ class Model:
     card : dict
         JSON-able facts about the model: name, voltage, k_max, recipe, figures.
     calibration : tuple of float
-        Slope and offset that take the log-odds of a probability to those of being right, as a validation set
-        showed them.
+        a, b, c of beta calibration: an answer of probability p is right with the log-odds ``a ln p - b ln(1 - p) + c``,
+        as a validation set showed them.
     """
 
     config: ModelConfig
@@ -60,7 +64,7 @@ class Model:
     spec: TokenSpec
     weights: dict[str, NDArray[Any]]
     card: dict[str, Any] = field(default_factory=dict)
-    calibration: tuple[float, float] = (1.0, 0.0)
+    calibration: tuple[float, float, float] = UNCALIBRATED
 
     def __repr__(self) -> str:
         phases = ", ".join(phase.name for phase in self.phases)
@@ -184,9 +188,12 @@ def load_model(name: str | Path) -> Model:
         config = ModelConfig(**header["model"])
         if header["version"] < 2 and config.kind == "posterior":
             weights |= zone_axis_cells(phases, config.zone_axis_spacing)
-        slope, offset = header.get("calibration", (1.0, 0.0))
+        calibration = header.get("calibration", UNCALIBRATED)
+        if len(calibration) == 2:  # slope and offset of the log-odds, as until 0.3.0
+            calibration = (calibration[0], *calibration)
+        a, b, c = (float(number) for number in calibration)
         spec = TokenSpec.from_dict(header["tokens"])
-        model = Model(config, phases, spec, weights, header["card"], (float(slope), float(offset)))
+        model = Model(config, phases, spec, weights, header["card"], (a, b, c))
         model.core()  # checks the weights
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
