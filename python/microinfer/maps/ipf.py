@@ -1,13 +1,13 @@
 """Inverse pole figure colours, and their key: the fundamental sector."""
 
 from collections.abc import Sequence
-from functools import reduce
-from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystals.diffraction import four_index_direction
+from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.orientation_map import OrientationMap
 
@@ -51,7 +51,7 @@ def ipf_colors(
     return image
 
 
-def draw_color_key(ax: "Axes", name: str, basis: NDArray[np.float64], frame: ExportFrame, color: str) -> None:
+def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame) -> None:
     """Draw the fundamental sector in stereographic projection, corners as directions of the CIF's cell."""
     from orix.plot import DirectionColorKeyTSL
     from orix.vector import Vector3d
@@ -81,7 +81,7 @@ def draw_color_key(ax: "Axes", name: str, basis: NDArray[np.float64], frame: Exp
     for corner in np.atleast_2d(sector.vertices.unit.data):
         place = _stereographic(corner[None])[0]
         outward = (place - centre) / np.linalg.norm(place - centre)
-        label = f"[{indices_text(_lattice_direction(corner @ frame.rotation, basis, frame))}]"
+        label = f"[{indices_text(_lattice_direction(corner @ frame.rotation, phase))}]"
         ax.annotate(
             label,
             place,
@@ -108,22 +108,16 @@ def _stereographic(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(directions[:, :2] / (1.0 + directions[:, 2:3]))
 
 
-def _lattice_direction(
-    direction: NDArray[np.float64], basis: NDArray[np.float64], frame: ExportFrame
-) -> tuple[int, ...]:
+def _lattice_direction(direction: NDArray[np.float64], phase: CrystalPhase) -> tuple[int, ...]:
     """Smallest indices of a direction: [uvw], or [UVTW] where the CIF's cell is hexagonal."""
-    uvw = direction @ np.linalg.inv(basis)
-    if frame.symmetry.system in ("trigonal", "hexagonal") and np.allclose(frame.rotation, np.eye(3)):
-        u, v, w = uvw
-        uvw = np.array([(2 * u - v) / 3, (2 * v - u) / 3, -(u + v) / 3, w])
+    uvw = direction @ np.linalg.inv(phase.basis)
     scaled = uvw / np.abs(uvw).max()
     for factor in range(1, 13):
         indices = np.rint(factor * scaled)
         if np.abs(factor * scaled - indices).max() < 0.03:
             break
-    values = [int(index) for index in indices]
-    divisor = reduce(gcd, values)
-    return tuple(value // divisor for value in values)
+    u, v, w = (int(index) for index in indices // np.gcd.reduce(indices.astype(int)))
+    return four_index_direction(u, v, w) if phase.hexagonal_axes else (u, v, w)
 
 
 def indices_text(values: Sequence[int]) -> str:
