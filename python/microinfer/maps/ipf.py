@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INVALID_GREY = 0.9
+KEY_PIXELS = 160
 BLOCK = 32768  # orientations coloured at a time: orix holds each one's symmetry equivalents
 
 
@@ -51,7 +52,7 @@ def ipf_colors(
     return image
 
 
-def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame) -> None:
+def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame, color: str) -> None:
     """Draw the fundamental sector in stereographic projection, corners as directions of the CIF's cell."""
     from orix.plot import DirectionColorKeyTSL
     from orix.vector import Vector3d
@@ -60,7 +61,7 @@ def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame) -> None:
     sector = key.symmetry.fundamental_sector
     edge = _stereographic(np.atleast_2d(sector.edges.unit.data))
     low, high = edge.min(axis=0), edge.max(axis=0)
-    step = float((high - low).max()) / 360
+    step = float((high - low).max()) / KEY_PIXELS
     x, y = np.meshgrid(np.arange(low[0], high[0] + step, step), np.arange(low[1], high[1] + step, step))
     squared = x**2 + y**2
     directions = np.stack([2 * x, 2 * y, 1 - squared], axis=-1) / (1 + squared)[..., None]
@@ -69,12 +70,17 @@ def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame) -> None:
         colors,
         extent=(low[0], low[0] + step * x.shape[1], low[1], low[1] + step * x.shape[0]),
         origin="lower",
+        interpolation="bilinear",
     )
     outline = _polygon(edge)
     ax.add_patch(outline)
     image.set_clip_path(outline)
-    margin = 0.25 * float((high - low).max())
-    ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
+    span = float((high - low).max())
+    ax.set(
+        xlim=(low[0] - 0.25 * span, high[0] + 0.25 * span),
+        ylim=(low[1] - 0.25 * span, high[1] + 0.5 * span),
+        aspect="equal",
+    )
     ax.set_axis_off()
 
     centre = (low + high) / 2
@@ -91,11 +97,10 @@ def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame) -> None:
             va="center",
             fontsize=9,
         )
-    middle, top = (low[0] + high[0]) / 2, high[1] + 1.1 * margin
     ax.text(
-        middle,
-        top,
-        f"{name}  ({key.symmetry.name})",
+        centre[0],
+        high[1] + 0.32 * span,
+        f"{phase.name}  ({key.symmetry.name})",
         ha="center",
         fontweight="bold",
         color=color,

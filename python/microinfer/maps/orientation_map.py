@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from py4DSTEM.process.diffraction import Crystal
     from py4DSTEM.process.diffraction.utils import OrientationMap as Py4dstemMap
 
-    from microinfer.peaks.bragg_peaks import BraggPeaks
+    from microinfer.peaks.source import AnyScan
 
 
 class Candidates(NamedTuple):
@@ -335,31 +335,51 @@ class OrientationMap(MapDescription):
 
         to_ang(self, path)
 
-    def to_ctf(self, path: str | Path) -> None:
-        """Write the map to a .ctf file (HKL, MTEX); see `microinfer.maps.to_ctf`."""
+    def to_ctf(self, path: str | Path, *, frame: str = "hkl") -> None:
+        """Write the map to a .ctf file (HKL, MTEX; orix with ``frame="orix"``); see `microinfer.maps.to_ctf`."""
         from microinfer.maps.to_ctf import to_ctf
 
-        to_ctf(self, path)
+        to_ctf(self, path, frame=frame)
 
-    def plot(self, path: str | Path | None = None) -> "Figure":
-        """Draw inverse pole figure maps and the confidence; see `microinfer.maps.figures.plot_map`."""
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        panels: str | Sequence[str] | None = None,
+        dpi: float = 150,
+        return_figure: bool = False,
+    ) -> "Figure | None":
+        """Show, or write to a file, inverse pole figure maps and the confidence; see `plot_map`."""
         from microinfer.maps.figures import plot_map
 
-        return plot_map(self, path)
+        return plot_map(self, path, panels=panels, dpi=dpi, return_figure=return_figure)
 
     def plot_pattern(
         self,
         i: int,
         j: int,
-        peaks: "BraggPeaks",
+        peaks: "AnyScan",
         *,
+        alternatives: bool | int = False,
         k_max: float | None = None,
         path: str | Path | None = None,
-    ) -> "Figure":
-        """Draw a measured pattern over the answer's reflections; see `microinfer.maps.overlay.plot_pattern`."""
+        dpi: float = 150,
+        return_figure: bool = False,
+    ) -> "Figure | None":
+        """Show, or write to a file, a measured pattern over the answer's reflections; see `plot_pattern`."""
         from microinfer.maps.overlay import plot_pattern
 
-        return plot_pattern(self, i, j, peaks, k_max=k_max, path=path)
+        return plot_pattern(
+            self,
+            i,
+            j,
+            peaks,
+            alternatives=alternatives,
+            k_max=k_max,
+            path=path,
+            dpi=dpi,
+            return_figure=return_figure,
+        )
 
 
 def _along(index: int | slice, size: int, name: str) -> int | range:

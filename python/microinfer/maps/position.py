@@ -39,7 +39,8 @@ class Answer:
         axis = self.zone_axis
         indices = " ".join(map(str, axis.indices))
         score = "" if np.isnan(self.score) else f", score {self.score:.2f}"
-        return f"{self.phase.name} near [{indices}] ({axis.deviation:.1f}° off), confidence {self.confidence:.2f}{score}"
+        near = f"near [{indices}] ({axis.deviation:.1f}° off)"
+        return f"{self.phase.name} {near}, confidence {self.confidence:.2f}{score}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
