@@ -107,9 +107,9 @@ def plot_map(
     """
     names = _panels(omap, panels)
     rows, columns = _with_answers(omap)
-    part = omap[rows, columns]
+    shape = rows.stop - rows.start, columns.stop - columns.start
     frames = [export_frame(phase) for phase in omap.phases]
-    layout = _layout(part.scan_shape, len(names))
+    layout = _layout(shape, len(names))
     keys = _keys(omap, names, frames, layout)
     depth = max(layout.depth, *(height for height, _ in keys))
     stacks = _stacks([height for height, _ in keys], depth)
@@ -129,16 +129,16 @@ def plot_map(
             layout.width,
             layout.height,
         )
-        image, style = _image(part, name, frames)
+        image, style = _image(omap, name, frames)
         # a position is the middle of its pixel
         extent = (columns.start - 0.5, columns.stop - 0.5, rows.stop - 0.5, rows.start - 0.5)
-        ax.imshow(image, extent=extent, interpolation="nearest", aspect="auto", **style)
+        ax.imshow(image[rows, columns], extent=extent, interpolation="nearest", aspect="auto", **style)
         title = TITLES[name].format(axes)
         if layout.narrow:
             title = title.replace("  (", "\n").replace(", ", ",\n").rstrip(")")
         ax.set_title(title, loc="left", y=1.0, fontsize=9.5)
         _ticks(ax, layout)
-        _scale_bar(ax, part, layout)
+        _scale_bar(ax, omap, shape, layout)
         bare(ax)
         lowest = k + layout.columns >= len(names)
         ax.tick_params(labelbottom=lowest, labelleft=column == 0)
@@ -247,11 +247,11 @@ def _ticks(ax: "Axes", layout: _Layout) -> None:
         axis.set_major_locator(MaxNLocator(int(np.clip(size / label, 1, 5)), integer=True))
 
 
-def _scale_bar(ax: "Axes", omap: OrientationMap, layout: _Layout) -> None:
+def _scale_bar(ax: "Axes", omap: OrientationMap, shape: tuple[int, int], layout: _Layout) -> None:
     """Draw a length of the scan above the right end of a panel, or up from the lower end of a narrow one's side."""
     if omap.scan_units == "pixels":
         return
-    across = omap.scan_shape[0 if layout.narrow else 1]
+    across = shape[0 if layout.narrow else 1]
     length, label = _round_length(across * omap.scan_step / 4, omap.scan_units)
     end = ax.get_ylim()[0] if layout.narrow else ax.get_xlim()[1]
     ends, middle = (end - length / omap.scan_step, end), end - length / omap.scan_step / 2

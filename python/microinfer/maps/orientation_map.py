@@ -80,7 +80,8 @@ class MapDescription(OfScan):
 class OrientationMap(MapDescription):
     """Orientation, phase and confidence at every position of a scan.
 
-    A map does not change, its arrays are read-only: `replace` makes another one.
+    A map does not change, its arrays are read-only: `replace` makes another one. ``omap[i, j]`` is what it says of one
+    scan position, a `microinfer.maps.position.Position`; ``omap[10:40, 5:45]`` is the map of a part of the scan.
 
     Parameters
     ----------
@@ -349,7 +350,7 @@ class OrientationMap(MapDescription):
         dpi: float = 150,
         return_figure: bool = False,
     ) -> "Figure | None":
-        """Show, or write to a file, inverse pole figure maps and the confidence; see `plot_map`."""
+        """Show, or write to a file, the map in colours; see `microinfer.maps.figures.plot_map`."""
         from microinfer.maps.figures import plot_map
 
         return plot_map(self, path, panels=panels, dpi=dpi, return_figure=return_figure)
@@ -366,7 +367,7 @@ class OrientationMap(MapDescription):
         dpi: float = 150,
         return_figure: bool = False,
     ) -> "Figure | None":
-        """Show, or write to a file, a measured pattern over the answer's reflections; see `plot_pattern`."""
+        """Show, or write to a file, a measured pattern; see `microinfer.maps.overlay.plot_pattern`."""
         from microinfer.maps.overlay import plot_pattern
 
         return plot_pattern(
