@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 import microinfer as mi
-from microinfer.crystals.phase import Atoms, CrystalPhase
+from microinfer.crystals.phase import CellAtoms, CrystalPhase
 from microinfer.crystals.structure import load_structure
 
 
@@ -30,7 +30,7 @@ def main(*paths: str) -> None:
 def with_atoms(phase: CrystalPhase) -> CrystalPhase:
     structure = load_structure(phase.name)
     np.testing.assert_allclose(structure.lattice, phase.lattice)
-    return replace(phase, atoms=Atoms.of(structure.numbers, structure.positions, structure.occupancy))
+    return replace(phase, atoms=CellAtoms.of(structure.numbers, structure.positions, structure.occupancy))
 
 
 if __name__ == "__main__":

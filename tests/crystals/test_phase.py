@@ -6,14 +6,14 @@ import pytest
 import microinfer as mi
 from helpers.example_phases import PHASES
 from microinfer.crystals.diffraction import four_index_direction
-from microinfer.crystals.phase import Atoms, CrystalPhase
+from microinfer.crystals.phase import CellAtoms, CrystalPhase
 from microinfer.crystals.structure import load_structure
 
 
 def test_atoms_survive_json_and_older_files_have_none():
     copper = PHASES["Cu"]
     assert CrystalPhase.from_dict(json.loads(json.dumps(copper.to_dict()))).atoms is None
-    atoms = Atoms.of([29, 8], [[0, 0, 0], [0.5, 0.25, 0.125]], [1, 0.5])
+    atoms = CellAtoms.of([29, 8], [[0, 0, 0], [0.5, 0.25, 0.125]], [1, 0.5])
     values = CrystalPhase(**vars(copper) | {"atoms": atoms}).to_dict()
     assert values.keys() - copper.to_dict().keys() == {"atoms"}
     back = CrystalPhase.from_dict(json.loads(json.dumps(values))).atoms
@@ -21,7 +21,7 @@ def test_atoms_survive_json_and_older_files_have_none():
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="as many numbers as positions and occupancies, got 2, 1 and 2"):
-        Atoms.of([29, 8], [[0, 0, 0]], [1, 1])
+        CellAtoms.of([29, 8], [[0, 0, 0]], [1, 1])
 
 
 @pytest.mark.parametrize("name", ["cu", "cu-cu2o"])

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from helpers.example_maps import angles_between, assert_same_disks, disks, our_disks, random_map
 from helpers.example_phases import PHASES, turn
-from microinfer.crystals.phase import Atoms
+from microinfer.crystals.phase import CellAtoms
 from microinfer.maps.frames_of_reference import export_frame
 from microinfer.peaks import Scan
 
@@ -144,8 +144,7 @@ def test_phases_have_their_space_groups_and_distinct_colours():
         for _, phase in phases
         if phase.name in PHASES
     ]
-    # without one: F-43m and P-31m, whose point groups orix would take for others than the rotations' own, and C-1,
-    # which is no standard symbol
+    # without one: F-43m and P-31m, from which orix would derive other rotations than those that count
     assert dict(zip(PHASES, groups, strict=True)) == {
         "Cu": 225,
         "Cu primitive": 225,
@@ -156,16 +155,34 @@ def test_phases_have_their_space_groups_and_distinct_colours():
         "calcite": 167,
         "Li2MnO3": 12,
         "forsterite": 62,
-        "triclinic": None,
+        "triclinic": 2,
     }
     colors = [phase.color for _, phase in phases]
     assert len(set(colors)) == len(colors)
 
 
+@pytest.mark.parametrize(
+    ("symbol", "number"),
+    [
+        ("P2_1/n", 14),
+        ("P21/n", 14),
+        ("C2/m", 12),
+        ("I12/m1", 12),
+        ("P112/m", 10),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_symbols_of_any_setting_are_known(symbol, number):
+    phase = replace(PHASES["Li2MnO3"], space_group=symbol)
+    group = random_map("Li2MnO3").replace(phases=(phase,)).to_orix().phases[0].space_group
+    assert (None if group is None else group.number) == number
+
+
 @pytest.mark.parametrize("name", ["Cu", "Cu primitive", "Ti", "calcite", "Li2MnO3"])
 def test_exported_atoms_are_those_of_the_crystal(name):
     positions = np.array([[0.0, 0.0, 0.0], [1 / 3, 2 / 3, 0.25], [0.1, 0.95, 0.6]])
-    phase = replace(PHASES[name], atoms=Atoms.of([29, 22, 92], positions, [1.0, 0.5, 0.25]))
+    phase = replace(PHASES[name], atoms=CellAtoms.of([29, 22, 92], positions, [1.0, 0.5, 0.25]))
     frame, structure = (
         export_frame(phase),
         random_map(name).replace(phases=(phase,)).to_orix().phases[0].structure,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from helpers.example_phases import PHASES
-from microinfer.crystals.phase import Atoms, CrystalPhase
+from microinfer.crystals.phase import CellAtoms, CrystalPhase
 from microinfer.maps.arrays import FIELDS, checked_arrays
 from microinfer.maps.map_file import FORMAT_VERSION, MapWriter, load_map
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
@@ -29,7 +29,7 @@ OXIDE = CrystalPhase(
     "m-3m",
     CUBIC,
     np.zeros((0, 4)),
-    Atoms.of([29, 8], [[0.25, 0.25, 0.25], [0, 0, 0]], [1.0, 0.9]),
+    CellAtoms.of([29, 8], [[0.25, 0.25, 0.25], [0, 0, 0]], [1.0, 0.9]),
 )
 
 

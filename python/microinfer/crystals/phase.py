@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-class Atoms(NamedTuple):
+class CellAtoms(NamedTuple):
     """All atoms of a unit cell."""
 
     numbers: NDArray[np.int64]
@@ -19,7 +19,7 @@ class Atoms(NamedTuple):
     """(A,), in (0, 1]."""
 
     @classmethod
-    def of(cls, numbers: ArrayLike, positions: ArrayLike, occupancy: ArrayLike) -> "Atoms":
+    def of(cls, numbers: ArrayLike, positions: ArrayLike, occupancy: ArrayLike) -> "CellAtoms":
         """Make them of array-likes; ValueError where their lengths differ."""
         atoms = cls(
             np.asarray(numbers, np.int64),
@@ -34,7 +34,7 @@ class Atoms(NamedTuple):
         return atoms
 
     def __repr__(self) -> str:
-        return f"Atoms({self.formula}, {len(self.numbers)} in the unit cell)"
+        return f"CellAtoms({self.formula}, {len(self.numbers)} in the unit cell)"
 
     @property
     def formula(self) -> str:
@@ -71,7 +71,7 @@ class CrystalPhase:
         Proper rotations under which two orientations count as the same, in the crystal's Cartesian frame.
     reflections : ndarray of float64, shape (M, 4)
         h, k, l and the kinematic structure-factor amplitude of the reflections; may be empty.
-    atoms : Atoms, optional
+    atoms : CellAtoms, optional
         Of the unit cell, for exports; models and maps of older versions have none.
     """
 
@@ -81,7 +81,7 @@ class CrystalPhase:
     point_group: str
     operators: NDArray[np.float64]
     reflections: NDArray[np.float64]
-    atoms: Atoms | None = None
+    atoms: CellAtoms | None = None
 
     def __post_init__(self) -> None:
         operators = np.asarray(self.operators, np.float64)
@@ -154,7 +154,7 @@ class CrystalPhase:
             point_group=values["point_group"],
             operators=np.array(values["operators"], np.float64),
             reflections=np.array(values["reflections"], np.float64),
-            atoms=Atoms.of(**values["atoms"]) if "atoms" in values else None,
+            atoms=CellAtoms.of(**values["atoms"]) if "atoms" in values else None,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.crystals.phase import Atoms, CrystalPhase, lattice_basis
+from microinfer.crystals.phase import CellAtoms, CrystalPhase, lattice_basis
 from microinfer.crystals.symmetry import proper_operators
 
 
@@ -76,7 +76,7 @@ class Structure:
             self.point_group,
             self.operators(symmetry),
             reflections,
-            Atoms.of(self.numbers, self.positions, self.occupancy),
+            CellAtoms.of(self.numbers, self.positions, self.occupancy),
         )
 
 

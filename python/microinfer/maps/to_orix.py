@@ -12,7 +12,6 @@ from microinfer.maps.orientation_map import OrientationMap
 
 if TYPE_CHECKING:
     from diffpy.structure import Structure
-    from diffpy.structure.spacegroups import SpaceGroup
     from orix.crystal_map import CrystalMap, PhaseList
     from orix.quaternion.symmetry import Symmetry
 
@@ -162,22 +161,20 @@ def _phase_list(phases: Sequence[CrystalPhase], frames: Sequence[ExportFrame]) -
     )
 
 
-def _space_group(phase: CrystalPhase, symmetry: "Symmetry") -> "SpaceGroup | None":
-    """The space group, where the point group that orix derives from it has the operations of the exported one."""
-    from diffpy.structure.spacegroups import GetSpaceGroup
+def _space_group(phase: CrystalPhase, symmetry: "Symmetry") -> int | None:
+    """Number of the space group, where the point group that orix derives from it has the exported one's operations."""
+    import gemmi
     from orix.quaternion.symmetry import get_point_group
 
-    symbol = phase.space_group.split(":")[0].replace("_", "").replace(" ", "")
-    try:
-        group = GetSpaceGroup(GetSpaceGroup(symbol).number % 1000)  # diffpy numbers other settings 1167, 2062
-    except ValueError:
+    group = gemmi.find_spacegroup_by_name(phase.space_group.split(":")[0].replace("_", ""))
+    if group is None:
         return None
     derived, wanted = (
         one.to_matrix() * (1 - 2.0 * one.improper[:, None, None])
         for one in (get_point_group(group.number), symmetry)
     )
     apart = np.abs(derived[:, None] - wanted).max(axis=(2, 3)).min(axis=1)
-    return group if len(derived) == len(wanted) and apart.max() < 1e-6 else None
+    return int(group.number) if len(derived) == len(wanted) and apart.max() < 1e-6 else None
 
 
 def _structure(phase: CrystalPhase, frame: ExportFrame) -> "Structure":
