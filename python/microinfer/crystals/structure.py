@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.crystals.phase import CrystalPhase, lattice_basis
+from microinfer.crystals.phase import CellAtoms, CrystalPhase, lattice_basis
 from microinfer.crystals.symmetry import proper_operators
 
 
@@ -70,7 +70,13 @@ class Structure:
         keep = crystal.g_vec_leng > 1e-9
         reflections = np.column_stack([crystal.hkl.T[keep], amplitude[keep]])
         return CrystalPhase(
-            self.name, self.lattice, self.space_group, self.point_group, self.operators(symmetry), reflections
+            self.name,
+            self.lattice,
+            self.space_group,
+            self.point_group,
+            self.operators(symmetry),
+            reflections,
+            CellAtoms.of(self.numbers, self.positions, self.occupancy),
         )
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from microinfer import _core
-from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase, phase_names
 from microinfer.files import atomic_output
 from microinfer.models.cells import zone_axis_cells
 from microinfer.models.settings import ModelConfig
@@ -67,9 +67,11 @@ class Model:
     calibration: tuple[float, float, float] = UNCALIBRATED
 
     def __repr__(self) -> str:
-        phases = ", ".join(phase.name for phase in self.phases)
-        voltage = f", {self.voltage / 1e3:g} kV" if self.voltage else ""
-        return f"Model({self.name!r}, {self.config.kind}, phases: {phases}{voltage}, to {self.k_max:g} 1/Angstrom)"
+        voltage = "unknown voltage" if self.voltage is None else f"{self.voltage / 1e3:g} kV"
+        return (
+            f"Model({self.name!r}: {phase_names(self.phases)}, {voltage}, disks to {self.k_max:.4g} 1/Å, "
+            f"{self.config.kind} of width {self.config.width})"
+        )
 
     @property
     def name(self) -> str:
