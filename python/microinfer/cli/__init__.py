@@ -1,8 +1,10 @@
 """The command line.
 
-``microinfer map | info | demo | convert | benchmark | train | simulate | evaluate | export | models``.
+``microinfer demo | info | map | plot | convert | models | train | simulate | evaluate | export | benchmark``.
 """
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +14,10 @@ from typer.core import TyperGroup
 from microinfer import __version__
 from microinfer.cli.accuracy import evaluate
 from microinfer.cli.benchmark import benchmark
-from microinfer.cli.convert import convert
+from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
-from microinfer.cli.show import errors
+from microinfer.cli.show import errors, literal
 
 
 class _Commands(TyperGroup):
@@ -40,16 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("map")(map_scan)
-app.command("info")(info)
-app.command("demo")(demo)
-app.command("convert")(convert)
-app.command("benchmark")(benchmark)
-app.command("train")(train)
-app.command("simulate")(simulate)
-app.command("evaluate")(evaluate)
-app.command("export")(export)
-app.command("models")(models)
+for command in (demo, info, map_scan, plot, convert, models, train, simulate, evaluate, export, benchmark):
+    app.command("map" if command is map_scan else command.__name__)(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -86,12 +80,14 @@ def _microinfer(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
 def _sentence(error: Exception) -> str:
-    from rich.markup import escape
-
+    text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return escape(f"{error.filename}: {error.strerror}")
-    return escape(str(error))
+        text = f"{error.filename}: {error.strerror}"
+    return "\n".join(map(literal, text.split("\n")))
