@@ -17,6 +17,10 @@ class FileKind(Enum):
     MAP = "an orientation map", "look at it with microinfer info, plot or convert"
     UNFINISHED_MAP = "an unfinished map", "the command that began it goes on with --resume"
     PEAKS = "a scan of Bragg peaks", "map it with microinfer map {path} --model MODEL"
+    PY4DSTEM = (
+        "a file of py4DSTEM",
+        "if it holds Bragg peaks, map them with microinfer map {path} --model MODEL",
+    )
     LIBRARY = "a library of simulated patterns", "training and microinfer evaluate --test take it"
     MODEL = "a model", "map a scan with microinfer map SCAN --model {path}"
     TORCH = "a file of torch", "programs with torch take it; mapping takes the .safetensors file of the model"
@@ -41,6 +45,7 @@ _FORMATS = {  # the attribute "format" of microinfer's HDF5 files
     "microinfer-peaks": FileKind.PEAKS,
     "microinfer pattern library": FileKind.LIBRARY,
 }
+_EMD = {"emd_group_type", "python_class", "py4dstem_class"}  # attributes of groups that py4DSTEM writes
 _CAMERAS = {".mib", ".dm3", ".dm4", ".blo", ".hspy", ".zspy", ".ser", ".tvips", ".tif", ".tiff", ".raw"}
 _SAFETENSORS = re.compile(rb".{6}\0\0\{", re.DOTALL)  # the length of the header in eight bytes, and JSON
 _CIF = re.compile(rb"^\s*data_\S*\s*$", re.MULTILINE | re.IGNORECASE)
@@ -86,9 +91,15 @@ def _hdf5_kind(path: Path) -> FileKind:
     try:
         with h5py.File(path, "r") as file:
             format_name = str(file.attrs.get("format"))
+            groups = [file, *(item for item in file.values() if isinstance(item, h5py.Group))]
+            py4dstem = any(_EMD.intersection(group.attrs) for group in groups)
     except (OSError, RuntimeError, KeyError):  # h5py raises any of them for a damaged file
         return FileKind.HDF5
-    return _FORMATS.get(format_name, FileKind.FRAMES if path.suffix.lower() in _CAMERAS else FileKind.HDF5)
+    if format_name in _FORMATS:
+        return _FORMATS[format_name]
+    if path.suffix.lower() in _CAMERAS:
+        return FileKind.FRAMES
+    return FileKind.PY4DSTEM if py4dstem else FileKind.HDF5
 
 
 def require_kind(path: str | PathLike[str], wanted: FileKind, *possible: FileKind) -> None:

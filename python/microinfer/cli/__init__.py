@@ -18,6 +18,7 @@ from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors, literal
+from microinfer.extras import install_hint
 
 
 class _Commands(TyperGroup):
@@ -31,6 +32,9 @@ class _Commands(TyperGroup):
         except (ValueError, OSError, ImportError) as error:
             errors.print(f"[bold red]Error:[/] {_sentence(error)}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            errors.print("Stopped")
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -88,6 +92,9 @@ def main() -> None:
 
 def _sentence(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        text = f"{package} is not installed: {install_hint(package)}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
     return "\n".join(map(literal, text.split("\n")))

@@ -54,6 +54,7 @@ def check_outputs(
             raise ValueError(
                 f"{path}: the name of {what} must end in {_either(suffixes)}, got "
                 + (repr(path.suffix) if path.suffix else "no suffix")
+                + ("; microinfer convert gives a map that form" if path.suffix.lower() in EXPORTS else "")
             )
         require_writable(path)
         if path.exists() and not overwrite:

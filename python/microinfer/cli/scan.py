@@ -146,10 +146,11 @@ def map_scan(
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:
         omap = load_map(out)
-        for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
-            if path is not None:
-                write(path)
-                say(f"Wrote {path}")
+        with warnings_as_lines():
+            for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
+                if path is not None:
+                    write(path)
+                    say(f"Wrote {path}")
 
 
 def info(
@@ -175,9 +176,12 @@ def info(
     A wrong pixel size is seen where the peaks miss the rings.
     """
     from microinfer.file_kinds import FileKind, file_kind
+    from microinfer.models import shipped_models
     from microinfer.peaks import open_peaks
     from microinfer.peaks.radial import phase_rings, radial_histogram
 
+    if not file.exists():
+        file = shipped_models().get(str(file), file)
     about = {FileKind.MAP: about_map, FileKind.MODEL: about_model}.get(file_kind(file))
     if about is not None:
         if (phase, model, name, pixel_size) != (None,) * 4 or calibrated:
@@ -244,8 +248,8 @@ def demo(
     partial_path(target).unlink(missing_ok=True)
     with warnings_as_lines():
         report = map_to_file(scan, "cu", target, progress=True)
-    omap = load_map(target)
-    omap.plot(picture)
+        omap = load_map(target)
+        omap.plot(picture)
     map_summary(report, f"Map written to {target}, picture to {picture}")
     facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
     say("Go on with its scan:")

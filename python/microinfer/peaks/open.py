@@ -76,7 +76,7 @@ def open_peaks(
     path, options = Path(path), OpenOptions(name, calibrated, pixel_size)
     with path.open("rb"):
         pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
-    require_kind(path, FileKind.PEAKS, FileKind.HDF5)
+    require_kind(path, FileKind.PEAKS, FileKind.PY4DSTEM, FileKind.HDF5)
     for known in FORMATS:
         if known.recognises(path):
             reader = known.open(path, options)
