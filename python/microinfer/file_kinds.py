@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import zipfile
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -75,7 +76,7 @@ def file_kind(path: str | PathLike[str]) -> FileKind:
         return _hdf5_kind(path)
     if _SAFETENSORS.match(head):
         return FileKind.MODEL
-    if head.startswith(b"PK\3\4") and b"/data.pkl" in head:
+    if _is_torch(path):
         return FileKind.TORCH
     suffix = path.suffix.lower()
     if suffix in _CAMERAS:
@@ -85,6 +86,14 @@ def file_kind(path: str | PathLike[str]) -> FileKind:
     if suffix == ".cif" or (_CIF.search(head) and b"_cell_length_a" in head):
         return FileKind.CIF
     return FileKind.OTHER
+
+
+def _is_torch(path: Path) -> bool:
+    """Whether torch wrote it: a zip archive with a pickle in its folder."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 def _hdf5_kind(path: Path) -> FileKind:

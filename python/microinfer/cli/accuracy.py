@@ -70,7 +70,9 @@ def evaluate(
         require_packages("microinfer evaluate without --test", "py4DSTEM")
     if template_matching:
         require_packages("--template-matching", "py4DSTEM")
-    simulated = [] if test else [Output("a test set", path) for path in _test_set_paths(out).values()]
+    simulated = (
+        [] if test else [Output(f"the {name} test set", path) for name, path in _test_set_paths(out).items()]
+    )
     inputs = {"the model": model_path(model)} | {f"the test set {path}": path for path in test or ()}
     check_outputs([Output("the report", out), *simulated], inputs, overwrite=overwrite)
     from microinfer.evaluation import card_figures, labelled_set, write_report
