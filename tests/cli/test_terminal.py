@@ -68,6 +68,18 @@ def test_long_paths_stay_on_one_line(small_model, scan, tmp_path, monkeypatch):
     assert f"Error: {folder / 'map.h5'}: the map is there already" in refused.stderr
 
 
+def test_wrong_usage_is_a_line_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    name = str(tmp_path / ("x" * 100))
+    for arguments in (("plot", "a", name), ("info", "a", f"--{name}")):
+        result = call(*arguments)
+        assert result.exit_code == 2
+        usage, error = result.stderr.splitlines()
+        assert usage.startswith("Usage: ")
+        assert error.startswith("Error: ")
+        assert name in error
+
+
 def test_ctrl_c_stops_any_command(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt

@@ -20,17 +20,25 @@ from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors, literal
 from microinfer.extras import install_hint
 
+_UsageError: Any = typer.BadParameter.__mro__[1]  # no version of typer lacks it, but its public name differs
+
 
 class _Commands(TyperGroup):
-    """Commands whose expected errors are one clear line and exit status 1."""
+    """Commands whose expected errors are one clear line: exit status 1, or 2 for wrong options."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # who reads the output has enough of it: typer ends the program
             raise
+        except _UsageError as error:  # typer would put it into a box, which breaks paths
+            if error.ctx is not None:
+                hint = f"{error.ctx.get_usage()} ({error.ctx.command_path} --help says more)"
+                errors.print(literal(hint), soft_wrap=True)
+            _print_error(error.format_message())
+            raise typer.Exit(2) from error
         except (ValueError, OSError, ImportError) as error:
-            errors.print(f"[bold red]Error:[/] {_sentence(error)}", highlight=False, soft_wrap=True)
+            _print_error(_sentence(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             errors.print("Stopped")
@@ -97,4 +105,9 @@ def _sentence(error: Exception) -> str:
         text = f"{package} is not installed: {install_hint(package)}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
-    return "\n".join(map(literal, text.split("\n")))
+    return text
+
+
+def _print_error(text: str) -> None:
+    shown = "\n".join(map(literal, text.split("\n")))
+    errors.print(f"[bold red]Error:[/] {shown}", soft_wrap=True)

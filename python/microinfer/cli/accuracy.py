@@ -63,6 +63,7 @@ def evaluate(
     no training uses, and written beside the report.
     """
     from microinfer.extras import require_packages
+    from microinfer.file_kinds import FileKind, require_kind
     from microinfer.models import load_model, model_path
 
     require_packages("microinfer evaluate", "torch")
@@ -70,6 +71,8 @@ def evaluate(
         require_packages("microinfer evaluate without --test", "py4DSTEM")
     if template_matching:
         require_packages("--template-matching", "py4DSTEM")
+    for path in test or ():
+        require_kind(path, FileKind.LIBRARY)
     simulated = (
         [] if test else [Output(f"the {name} test set", path) for name, path in _test_set_paths(out).items()]
     )

@@ -38,7 +38,10 @@ def benchmark(
     from microinfer.extras import require_packages
 
     if structure is not None:
+        from microinfer.crystals.structure import load_structure
+
         require_packages("--structure", "py4DSTEM")
+        load_structure(structure)  # a file that cannot be read is found out before the work
     from microinfer.evaluation import timing as bench
     from microinfer.models import load_model
 

@@ -52,10 +52,11 @@ def plot(
     """Draw a map: inverse pole figure maps, the confidence, and the phases where there are several."""
     from microinfer.maps.map_file import load_map
 
+    omap = load_map(file)
     picture = out or file.with_suffix(".png")
     check_outputs([Output("the picture", picture, PICTURES)], {"the map": file}, overwrite=overwrite)
     with warnings_as_lines():
-        load_map(file).plot(picture)
+        omap.plot(picture)
     say(f"Wrote {picture}")
 
 

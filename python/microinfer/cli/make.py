@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.outputs import Output, Overwrite, check_outputs
+from microinfer.cli.outputs import GRAPHS, Output, Overwrite, check_outputs
 from microinfer.cli.show import console, duration, facts, model_table, say, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def export(
     from microinfer.models.checkpoint import model_path
 
     require_packages("microinfer export", "torch")
-    check_outputs([Output("the graph", out)], {"the model": model_path(model)}, overwrite=overwrite)
+    check_outputs([Output("the graph", out, GRAPHS)], {"the model": model_path(model)}, overwrite=overwrite)
     from microinfer.models.graph import export_model
 
     export_model(model, out, device=device)

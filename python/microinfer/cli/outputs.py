@@ -12,6 +12,7 @@ from microinfer.files import require_distinct, require_writable
 
 HDF5 = (".h5", ".hdf5")
 PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+GRAPHS = (".pt", ".pth", ".ts")
 EXPORTS = (".ang", ".ctf")
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]

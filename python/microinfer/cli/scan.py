@@ -237,6 +237,8 @@ def demo(
     )
     with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
         matrix, interior = truth["matrix"], truth["interior"]
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is there already, and is no folder", str(out))
     out.mkdir(parents=True, exist_ok=True)
     if not scan.exists():
         with atomic_output(scan) as temporary:

@@ -149,7 +149,7 @@ def load_map(path: str | Path) -> OrientationMap:
         Naming the file, if it is not HDF5, not a map, damaged, or written by a newer version.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no orientation map at {path}")
     require_kind(path, FileKind.MAP, FileKind.HDF5)
     try:
