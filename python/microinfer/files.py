@@ -54,7 +54,10 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     os.close(descriptor)
     try:
         yield temporary
-        temporary.chmod(permissions)  # safetensors puts another file there, which its owner alone may read
+        if stat.S_IMODE(temporary.stat().st_mode) != permissions:
+            temporary.chmod(
+                permissions
+            )  # safetensors puts another file there, which its owner alone may read
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     except OSError as error:

@@ -80,7 +80,10 @@ def test_a_report_and_its_test_sets_are_not_replaced(files, report):
         (("plot", "other.h5", "--out", "a.doc"), "a.doc: the name of the picture must end in .png"),
         (("plot", "other.h5", "--out", "other.h5"), "other.h5: the picture would replace the map"),
         (("convert", "other.h5", "--out", "a.xyz"), "a.xyz: the name of the export must end in .ang or .ctf"),
-        (("convert", "scan.h5", "--out", "a.ang"), "a.ang: the name of the copy must end in .h5 or .hdf5"),
+        (
+            ("convert", "scan.h5", "--out", "a.ang"),
+            "scan.h5 is a scan of Bragg peaks, not an orientation map: map it",
+        ),
         (("evaluate", "small.safetensors", "--out", "no/a.md"), "no/a.md: cannot write the file: the folder"),
     ],
 )

@@ -87,7 +87,6 @@ READERS = {
         ("a model", "map.h5", "microinfer info, plot or convert"),
         ("a model", "peaks.h5", "microinfer map"),
         ("a model", "py4dstem.h5", "microinfer map"),
-        ("a model", "graph.pt", "mapping takes the .safetensors file"),
         ("a scan of Bragg peaks", "model.safetensors", "microinfer map SCAN --model"),
         ("a scan of Bragg peaks", "map.h5", "microinfer info, plot or convert"),
         ("a scan of Bragg peaks", "scan.mib", "find the Bragg disks in them with py4DSTEM"),

@@ -31,7 +31,7 @@ def convert(
     """
     from microinfer.file_kinds import FileKind, file_kind
 
-    if file_kind(file) is FileKind.MAP:
+    if file_kind(file) is FileKind.MAP or out.suffix.lower() in EXPORTS:
         if name is not None or calibrated or pixel_size is not None:
             raise typer.BadParameter("--name, --calibrated and --pixel-size are for scans, not for maps")
         check_outputs([Output("the export", out, EXPORTS)], {"the map": file}, overwrite=overwrite)
