@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from microinfer.cli.show import facts, share
+from microinfer.cli.show import card_figures, facts, share
 
 if TYPE_CHECKING:
     from microinfer.crystals.phase import CrystalPhase
@@ -58,7 +58,8 @@ def about_model(path: Path) -> None:
         f"{path}: a model",
         _card({"k_max": model.k_max} | model.card)
         | lines
-        | {"Network": network, "Calibration": f"log-odds times {slope:.3g}, plus {offset:.3g}"},
+        | {"Network": network, "Calibration": f"log-odds times {slope:.3g}, plus {offset:.3g}"}
+        | {f"Test set {test}": line for test, line in card_figures(model.card).items()},
     )
 
 

@@ -114,9 +114,7 @@ def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> Non
     for column in ("Model", "Phases", "Voltage", "k max", "Figures"):
         table.add_column(column)
     for name, card in cards.items():
-        # cards of the first models hold plain numbers here, of no test set in particular
-        tests = {test: found for test, found in card.get("figures", {}).items() if isinstance(found, dict)}
-        text = "\n".join(_test_figures(test, found) for test, found in tests.items())
+        text = "\n".join(literal(f"{test}: {line}") for test, line in card_figures(card).items())
         table.add_row(
             literal(name),
             literal(phases[name]),
@@ -127,16 +125,18 @@ def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> Non
     console.print(table)
 
 
-def _test_figures(test: str, figures: dict[str, Any]) -> str:
-    """What `microinfer evaluate --write-card` found on one test set, in a line."""
-    parts = [
-        f"mean {figures['mean_error_deg']:.2f} deg",
-        f"median {figures['median_error_deg']:.2f} deg",
-        f"within 3 deg {figures['within_3_deg']:.1%}",
-    ]
-    if "calibration_error" in figures:
-        parts.append(f"calibration error {figures['calibration_error']:.3f}")
-    return literal(f"{test}: {', '.join(parts)}")
+def card_figures(card: dict[str, Any]) -> dict[str, str]:
+    """What `microinfer evaluate --write-card` found on each test set, in a line."""
+    lines = {}
+    for test, figures in card.get("figures", {}).items():
+        if isinstance(figures, dict):  # cards of the first models hold numbers, of no test set in particular
+            lines[test] = (
+                f"mean {figures['mean_error_deg']:.2f} deg, median {figures['median_error_deg']:.2f} deg, "
+                f"within 3 deg {figures['within_3_deg']:.1%}"
+            )
+            if "calibration_error" in figures:
+                lines[test] += f", calibration error {figures['calibration_error']:.3f}"
+    return lines
 
 
 def duration(seconds: float) -> str:
