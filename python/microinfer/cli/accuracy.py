@@ -62,24 +62,10 @@ def evaluate(
     Without **--test** a clean and a noisy test set are simulated for the model's own crystals, with a seed that
     no training uses, and written beside the report.
     """
-    from microinfer.extras import require_packages
-    from microinfer.file_kinds import FileKind, require_kind
-    from microinfer.models import load_model, model_path
-
-    require_packages("microinfer evaluate", "torch")
-    if not test:
-        require_packages("microinfer evaluate without --test", "py4DSTEM")
-    if template_matching:
-        require_packages("--template-matching", "py4DSTEM")
-    for path in test or ():
-        require_kind(path, FileKind.LIBRARY)
-    simulated = (
-        [] if test else [Output(f"the {name} test set", path) for name, path in _test_set_paths(out).items()]
-    )
-    inputs = {"the model": model_path(model)} | {f"the test set {path}": path for path in test or ()}
-    check_outputs([Output("the report", out), *simulated], inputs, overwrite=overwrite)
+    _check(model, test or [], out, template_matching > 0, write_card, overwrite)
     from microinfer.evaluation import card_figures, labelled_set, write_report
     from microinfer.evaluation import evaluate as run
+    from microinfer.models import load_model, model_path
     from microinfer.simulation import load_library
 
     loaded = load_model(model)
@@ -110,6 +96,31 @@ def evaluate(
         replace(loaded, card=loaded.card | {"figures": card_figures(evaluation)}).save(model_path(model))
         say(f"Figures written to the card of {model_path(model)}")
     say(f"Report written to {out}")
+
+
+def _check(
+    model: str, tests: list[Path], out: Path, matching: bool, write_card: bool, overwrite: bool
+) -> None:
+    """Find out before the work whether what it needs is there, and its results can be written."""
+    from microinfer.extras import require_packages
+    from microinfer.file_kinds import FileKind, require_kind
+    from microinfer.files import require_writable
+    from microinfer.models import model_path
+
+    require_packages("microinfer evaluate", "torch")
+    if not tests:
+        require_packages("microinfer evaluate without --test", "py4DSTEM")
+    if matching:
+        require_packages("--template-matching", "py4DSTEM")
+    outputs = [Output("the report", out)]
+    for path in tests:
+        require_kind(path, FileKind.LIBRARY)
+    if not tests:
+        outputs += [Output(f"the {name} test set", path) for name, path in _test_set_paths(out).items()]
+    inputs = {"the model": model_path(model)} | {f"the test set {path}": path for path in tests}
+    check_outputs(outputs, inputs, overwrite=overwrite)
+    if write_card:
+        require_writable(model_path(model))
 
 
 def _simulated(model: "Model", cif: list[str] | None, count: int, out: Path) -> "list[LabelledSet]":
