@@ -149,7 +149,7 @@ def test_a_stopped_mapping_goes_on_to_the_same_map(files, stop):
     status, errors = interrupt(IN_PYTHON, stop)
     assert status == -stop, errors
     assert not (files / "map.h5").exists()
-    with pytest.raises(ValueError, match="unfinished: go on with microinfer map --resume"):
+    with pytest.raises(ValueError, match=r"is an unfinished map.* goes on with --resume"):
         mi.load_map("map.h5.part")
 
     report = map_to_file("scan.h5", "small.safetensors", "map.h5", resume=True, **OPTIONS)
@@ -330,7 +330,7 @@ def test_a_damaged_array_is_refused(unfinished, scan):
 
 def test_unfinished_work_is_never_replaced(unfinished, scan):
     before = unfinished.read_bytes()
-    with pytest.raises(FileExistsError, match=r"resume it, or remove the file.*map\.h5\.part"):
+    with pytest.raises(FileExistsError, match=r"resume it \(--resume\), or remove the file.*map\.h5\.part"):
         map_to_file(scan, "small.safetensors", "map.h5", **OPTIONS)
     assert unfinished.read_bytes() == before
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CellAtoms, CrystalPhase, lattice_basis
 from microinfer.crystals.symmetry import proper_operators
+from microinfer.extras import require_packages
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,9 @@ class Structure:
 
     def to_py4dstem(self) -> Any:
         """Return the structure as a `py4DSTEM.process.diffraction.Crystal`."""
-        try:
-            from py4DSTEM.process.diffraction import Crystal
-        except ImportError as error:
-            raise ImportError(
-                "simulation needs py4DSTEM: pip install -c constraints.txt '.[sim]' (Python 3.11 or 3.12)"
-            ) from error
+        require_packages("simulation", "py4DSTEM")
+        from py4DSTEM.process.diffraction import Crystal
+
         return Crystal(self.positions, self.numbers, self.lattice, occupancy=self.occupancy)
 
     def phase(self, k_max: float, symmetry: str = "laue") -> CrystalPhase:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import OutputFile, atomic_hdf5
 from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
@@ -148,14 +149,13 @@ def load_map(path: str | Path) -> OrientationMap:
         Naming the file, if it is not HDF5, not a map, damaged, or written by a newer version.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no orientation map at {path}")
+    require_kind(path, FileKind.MAP, FileKind.HDF5)
     try:
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
-                if attributes.get("format") == UNFINISHED_FORMAT:
-                    raise ValueError("the map is unfinished: go on with microinfer map --resume")
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
             version = int(attributes["format_version"])
             if version > FORMAT_VERSION:

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from microinfer import _core
 from microinfer.crystals.phase import CrystalPhase, phase_names
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import atomic_output
 from microinfer.models.cells import zone_axis_cells
 from microinfer.models.settings import ModelConfig
@@ -174,6 +175,7 @@ def load_model(name: str | Path) -> Model:
         If the file is damaged, foreign, or from a newer version.
     """
     path = model_path(name)
+    require_kind(path, FileKind.MODEL)
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("microinfer")
@@ -206,9 +208,12 @@ def model_path(name: str | PathLike[str]) -> Path:
     """File of a shipped model or a checkpoint; errors as of `load_model`."""
     shipped = shipped_models()
     path = shipped.get(str(name), Path(name))
+    if path.is_dir():
+        require_kind(path, FileKind.MODEL)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'})"
+            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'}); "
+            "microinfer train makes one of a CIF file"
         )
     return path
 
