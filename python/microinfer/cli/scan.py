@@ -83,8 +83,9 @@ def map_scan(
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
     **--resume** goes on from there.
     """
-    from microinfer.files import partial_path, require_distinct
+    from microinfer.files import require_distinct
     from microinfer.mapping import map_to_file
+    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
     from microinfer.models.checkpoint import model_path
     from microinfer.peaks import open_peaks

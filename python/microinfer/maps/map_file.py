@@ -19,7 +19,7 @@ from microinfer.maps.orientation_map import MapDescription, OrientationMap
 from microinfer.peaks.scan import Scan
 
 FORMAT = "microinfer orientation map"
-UNFINISHED_FORMAT = f"unfinished {FORMAT}"
+UNFINISHED_KIND = f"unfinished {FORMAT} 1"  # what an unfinished map begins with
 FORMAT_VERSION = 3  # 1 had one candidate and no score, 2 had three in arrays of two kinds: see _arrays
 CHUNK_POSITIONS = 2048  # scan positions in an HDF5 chunk: 440 kB of matrices of six candidates
 
@@ -151,11 +151,12 @@ def load_map(path: str | Path) -> OrientationMap:
     if not path.is_file():
         raise FileNotFoundError(f"no orientation map at {path}")
     try:
+        with path.open("rb") as start:
+            if start.read(len(UNFINISHED_KIND)) == UNFINISHED_KIND.encode():
+                raise ValueError("the map is unfinished: go on with microinfer map --resume")
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
-                if attributes.get("format") == UNFINISHED_FORMAT:
-                    raise ValueError("the map is unfinished: go on with microinfer map --resume")
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
             version = int(attributes["format_version"])
             if version > FORMAT_VERSION:
