@@ -10,6 +10,9 @@ from pathlib import Path
 import h5py
 
 HEAD = 65_536  # bytes that tell text files apart
+UNFINISHED_MAP = (
+    b"unfinished microinfer orientation map "  # what an unfinished map begins with; its version follows
+)
 
 
 class FileKind(Enum):
@@ -42,7 +45,6 @@ class FileKind(Enum):
 
 _FORMATS = {  # the attribute "format" of microinfer's HDF5 files
     "microinfer orientation map": FileKind.MAP,
-    "unfinished microinfer orientation map": FileKind.UNFINISHED_MAP,
     "microinfer-peaks": FileKind.PEAKS,
     "microinfer pattern library": FileKind.LIBRARY,
 }
@@ -72,6 +74,8 @@ def file_kind(path: str | PathLike[str]) -> FileKind:
         head = file.read(HEAD)
     if not head:
         return FileKind.EMPTY
+    if head.startswith(UNFINISHED_MAP):
+        return FileKind.UNFINISHED_MAP
     if h5py.is_hdf5(path):
         return _hdf5_kind(path)
     if _SAFETENSORS.match(head):
@@ -99,7 +103,8 @@ def _is_torch(path: Path) -> bool:
 def _hdf5_kind(path: Path) -> FileKind:
     try:
         with h5py.File(path, "r") as file:
-            format_name = str(file.attrs.get("format"))
+            stored = file.attrs.get("format")
+            format_name = stored.decode() if isinstance(stored, bytes) else str(stored)
             groups = [file, *(item for item in file.values() if isinstance(item, h5py.Group))]
             py4dstem = any(_EMD.intersection(group.attrs) for group in groups)
     except (OSError, RuntimeError, KeyError):  # h5py raises any of them for a damaged file

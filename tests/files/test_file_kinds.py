@@ -9,16 +9,17 @@ import pytest
 import microinfer as mi
 from helpers.example_maps import random_map
 from microinfer.file_kinds import FileKind, file_kind, require_kind
-from microinfer.maps.map_file import UNFINISHED_FORMAT
+from microinfer.maps.map_file import UNFINISHED_KIND
+from microinfer.record_file import RecordFile
 from microinfer.simulation import PatternLibrary
 from microinfer.simulation.settings import SimulationConfig
 from microinfer.training.config import load_config
 
 
 def _unfinished(path):
-    random_map("Cu").save(path)
-    with h5py.File(path, "r+") as file:
-        file.attrs["format"] = UNFINISHED_FORMAT
+    unfinished = RecordFile(path, UNFINISHED_KIND)
+    unfinished.begin({})
+    unfinished.close()
 
 
 def _library(path, scan, model):

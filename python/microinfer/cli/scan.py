@@ -90,8 +90,8 @@ def map_scan(
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
     **--resume** goes on from there.
     """
-    from microinfer.files import partial_path
     from microinfer.mapping import map_to_file
+    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
     from microinfer.models.checkpoint import model_path
     from microinfer.peaks import open_peaks
@@ -224,8 +224,9 @@ def demo(
 
     The scan is left beside its map, to try other commands on.
     """
-    from microinfer.files import atomic_output, partial_path
+    from microinfer.files import atomic_output
     from microinfer.mapping import map_to_file
+    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
 
     data = Path(__file__).parents[1] / "data" / "demo"
