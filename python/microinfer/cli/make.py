@@ -1,11 +1,13 @@
 """The commands that make models: simulate, train, export, and the list of those that exist."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.show import console, crystals, duration, facts, model_table, warnings_as_lines
+from microinfer.cli.outputs import GRAPHS, Output, Overwrite, check_outputs
+from microinfer.cli.show import console, crystals, duration, facts, model_table, say, warnings_as_lines
 
 if TYPE_CHECKING:
     from microinfer.training.config import Config
@@ -56,8 +58,8 @@ def train(
                 console.print(f"The pattern library will take about {duration(simulation)}.")
             console.print(f"The training will take about {duration(training)}.")
         checkpoint = run(settings, folder, resume=resume, device=device, progress=True)
-    console.print(
-        f"Model written to {checkpoint}. Map with: microinfer map SCAN --model {checkpoint}", soft_wrap=True
+    say(
+        f"Model written to {checkpoint}. Map with: microinfer map SCAN --model {shlex.quote(str(checkpoint))}"
     )
 
 
@@ -88,16 +90,22 @@ def export(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     device: Annotated[str, typer.Option(help="Where it is traced: cpu or cuda.")] = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model as a TorchScript file, for whatever runs torch without microinfer.
 
     The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity, unrefined. microinfer's
     C++ library reads checkpoints themselves.
     """
+    from microinfer.extras import require_packages
+    from microinfer.models.checkpoint import model_path
+
+    require_packages("microinfer export", "torch")
+    check_outputs([Output("the graph", out, GRAPHS)], {"the model": model_path(model)}, overwrite=overwrite)
     from microinfer.models.graph import export_model
 
     export_model(model, out, device=device)
-    console.print(f"Wrote {out}", soft_wrap=True, markup=False)
+    say(f"Wrote {out}")
 
 
 def models() -> None:
@@ -106,10 +114,7 @@ def models() -> None:
 
     loaded = {name: load_model(name) for name in shipped_models()}
     if not loaded:
-        console.print(
-            "No models come with this installation: train one with microinfer train --cif FILE",
-            soft_wrap=True,
-        )
+        say("No models come with this installation: train one with microinfer train --cif FILE")
         return
     model_table(
         {name: model.card for name, model in loaded.items()},

@@ -24,8 +24,8 @@ from microinfer.ops.tokens import Tokens
 from microinfer.progress import ProgressBar
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.simulate import simulate_library
-from microinfer.training.augmentation import Batch, augmented, joined, training_batches, turned
-from microinfer.training.calibration import calibrate
+from microinfer.training.augmentation import Batch, training_batches, turned
+from microinfer.training.calibration import calibrate, calibration_patterns
 from microinfer.training.config import Config, TrainingConfig
 
 VALIDATION_PATTERNS = 2048
@@ -33,8 +33,6 @@ VALIDATIONS = 20
 """Validations in a training."""
 LIBRARY, STATE = "library.h5", "state.pt"
 """Files in the folder of a training."""
-CALIBRATION_PATTERNS = 6000
-"""Draws from the held-out patterns, each once clean and once augmented."""
 
 
 def train(
@@ -108,7 +106,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.members, self.held_out = _split(library, training)
+        self.members, self.held_out = split(library, training)
         self.validation = turned(library, self.held_out, config.tokens, training.seed)
         self._multiplies_bfloat16 = (
             _core.multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
@@ -210,15 +208,10 @@ class Run:
         }
 
     def calibrate(self) -> None:
-        """Calibrate the confidence of the best checkpoint on held-out patterns, clean ones and augmented ones."""
-        config = self.config
-        rng = np.random.default_rng([config.training.seed, 2])
-        drawn = rng.choice(self.held_out, CALIBRATION_PATTERNS)
-        noisy = augmented(self.library, drawn, config.tokens, config.augmentation, rng)
-        clean = turned(self.library, drawn, config.tokens, config.training.seed)
+        """Calibrate the confidence of the best checkpoint on held-out patterns."""
+        patterns = calibration_patterns(self.library, self.held_out, self.config)
         model = load_model(self.checkpoint)
-        calibration = calibrate(model, joined(clean, noisy), str(self.device))
-        replace(model, calibration=calibration).save(self.checkpoint)
+        replace(model, calibration=calibrate(model, patterns, str(self.device))).save(self.checkpoint)
 
     def _log(self, loss: float, figures: dict[str, float]) -> None:
         record = {"samples": self.samples, "seconds": round(self.seconds, 1), "loss": loss, **figures}
@@ -305,7 +298,7 @@ def _alike(first: ArrayLike, second: ArrayLike) -> bool:
     return np.shape(first) == np.shape(second) and np.allclose(first, second, rtol=1e-4, atol=1e-6)
 
 
-def _split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Patterns to train with and to validate with."""
     unit = library.zone if training.validation_split == "zone_axes" else np.arange(len(library))
     units = np.unique(unit)
