@@ -50,6 +50,11 @@ def test_point_group_and_cell(name, point_group, cell):
     np.testing.assert_array_equal(frame.cell, cell)
 
 
+def test_the_laue_class_of_a_mirror_alone_is_that_of_its_axis():
+    phase = replace(PHASES["Li2MnO3"], point_group="m")
+    assert export_frame(phase).symmetry.name == "2/m"
+
+
 def test_a_phase_without_such_axes_is_refused():
     with pytest.raises(ValueError, match=r"'Li2MnO3'.*no cell of its lattice"):
         export_frame(PHASES["Li2MnO3"], ["m-3m"])

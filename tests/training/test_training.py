@@ -258,7 +258,7 @@ def test_only_its_own_training_is_resumed(trained, library, tmp_path):
 def test_library_of_another_simulation_or_crystal_is_refused(library, tmp_path, monkeypatch):
     library.save(tmp_path / "library.h5")
     # names of crystals are compared without the packages of the simulation
-    monkeypatch.setitem(sys.modules, "diffpy.structure.spacegroups", None)
+    monkeypatch.setitem(sys.modules, "py4DSTEM.process.diffraction", None)
     assert trainer.read_library(CONFIG, tmp_path) is not None
     other = dataclasses.replace(CONFIG, simulation=dataclasses.replace(CONFIG.simulation, voltage=200e3))
     with pytest.raises(ValueError, match=r"library\.h5: was simulated with other settings"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microinfer.cli.outputs import GRAPHS, Output, Overwrite, check_outputs
-from microinfer.cli.show import console, duration, facts, model_table, say, warnings_as_lines
+from microinfer.cli.show import console, crystals, duration, facts, model_table, say, warnings_as_lines
 
 if TYPE_CHECKING:
     from microinfer.training.config import Config
@@ -20,7 +20,9 @@ def train(
     ] = None,
     cif: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A CIF file: the crystal, in place of the configuration's."),
+        typer.Option(
+            metavar="FILE", help="A CIF file, or FILE#BLOCK: the crystal, in place of the configuration's."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -34,11 +36,12 @@ def train(
     **microinfer train --cif Cu.cif** simulates a pattern library and trains on it with the default
     settings. How long it will take is measured and said first.
     """
+    from microinfer.crystals.cif import split_source
     from microinfer.training.config import default_config, load_config
 
     if config is None and cif is None:
         raise typer.BadParameter("give a configuration, or --cif FILE, or both")
-    if cif is not None and not cif.is_file():
+    if cif is not None and not split_source(cif)[0].is_file():
         raise FileNotFoundError(f"{cif}: no such CIF file")
     settings: Config = load_config(config) if config is not None else default_config(str(cif))
     if cif is not None:
@@ -49,6 +52,7 @@ def train(
 
     with warnings_as_lines():
         if not resume:
+            crystals(settings.phases)
             simulation, training = estimate(settings, folder, device=device)
             if simulation:
                 console.print(f"The pattern library will take about {duration(simulation)}.")
@@ -72,6 +76,7 @@ def simulate(
     from microinfer.simulation import simulate_library
 
     with warnings_as_lines():
+        crystals(settings.phases)
         library = simulate_library(settings, out, progress=True)
     facts(
         f"Pattern library written to {out}",

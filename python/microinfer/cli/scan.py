@@ -161,7 +161,10 @@ def info(
         ),
     ],
     phase: Annotated[
-        str | None, typer.Option(help="Compare with the rings of a CIF file or a built-in phase (Cu, Cu2O).")
+        str | None,
+        typer.Option(
+            help="Compare with the rings of a CIF file (FILE or FILE#BLOCK) or a built-in phase (Cu, Cu2O)."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Compare with the rings of this model's phases, a name or a path.")
@@ -319,7 +322,9 @@ def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[C
     if phase is not None:
         from microinfer.crystals.structure import load_structure
 
-        return (load_structure(phase).phase(radius_max),)
+        structure = load_structure(phase)
+        say(structure.summary())
+        return (structure.phase(radius_max),)
     if model is not None:
         from microinfer.models import load_model
 

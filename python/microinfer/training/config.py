@@ -1,11 +1,13 @@
 """The one configuration of a model: its phases, their simulation, the network, its training."""
 
 import dataclasses
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from microinfer.crystals.cif import split_source
 from microinfer.file_kinds import FileKind, require_kind
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
@@ -229,7 +231,7 @@ def load_config(path: str | Path) -> Config:
     config = Config.from_dict(values, str(path))
     phases = tuple(
         dataclasses.replace(phase, structure=str(beside))
-        if (beside := path.parent / phase.structure).is_file()
+        if split_source(beside := path.parent / phase.structure)[0].is_file()
         else phase
         for phase in config.phases
     )
@@ -248,7 +250,7 @@ def default_config(structure: str | Path) -> Config:
 
 
 def _name_of(structure: str | Path) -> str:
-    return Path(structure).stem.lower()
+    return re.sub(r"[^\w.-]", "_", PhaseConfig(str(structure)).display_name.lower())
 
 
 _T = TypeVar("_T")
