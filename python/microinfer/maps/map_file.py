@@ -72,6 +72,8 @@ class MapWriter:
         file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, microinfer_version=described.version)
         for name in ("scan_step", "scan_units", "qr_calibrated", "dtype"):
             file.attrs[name] = getattr(described, name)
+        if described.voltage is not None:
+            file.attrs["voltage"] = described.voltage
         phases = json.dumps([phase.to_dict() for phase in described.phases])
         for name, text in (("phases", phases), ("model_card", self._model_card)):
             file.create_dataset(name, data=text, dtype=h5py.string_dtype())
@@ -169,6 +171,7 @@ def load_map(path: str | Path) -> OrientationMap:
                 float(attributes["scan_step"]),
                 str(attributes["scan_units"]),
                 bool(attributes["qr_calibrated"]),
+                attributes.get("voltage"),
             )
             description = MapDescription(
                 tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
