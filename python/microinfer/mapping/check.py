@@ -31,7 +31,7 @@ class ScanCheck:
     reach : float
         Radius that 98 % of the peaks do not exceed, in 1/Angstrom; NaN where there are hardly any.
     k_max : float
-        That the model was trained to, in 1/Angstrom.
+        That the model was trained to, in 1/Angstrom; NaN where its card does not state it.
     beyond : float
         Share of the peaks that lie farther out than the model has seen.
     """
@@ -92,9 +92,10 @@ class ScanCheck:
     def _about_reach(self) -> str:
         if np.isnan(self.reach):
             return "the peaks are too few to say how far out they reach"
-        text = (
-            f"the peaks reach {self.reach:.2f} 1/Angstrom, {self.reach / self.k_max:.2f} of the model's k_max"
-        )
+        text = f"the peaks reach {self.reach:.2f} 1/Angstrom"
+        if np.isnan(self.k_max):
+            return f"{text}; the model's k_max is not stated"
+        text += f", {self.reach / self.k_max:.2f} of the model's k_max"
         if self.beyond > FEW:
             return (
                 f"{text}: {self.beyond:.1%} of them lie beyond what the model has seen, it was trained to "
@@ -126,14 +127,15 @@ def check_scan(source: PeakSource, model: Model, selected: NDArray[np.bool_] | N
     """
     peaks = sample_peaks(source, model.spec.direct_beam_radius, selected)
     radius = np.concatenate([np.zeros(0), *(np.hypot(pattern[:, 0], pattern[:, 1]) for pattern in peaks)])
+    k_max = float(model.card.get("k_max", np.nan))
     return ScanCheck(
         rings=agreement_of(peaks, model.phases),
         pixel_size=getattr(source, "pixel_size", None),
         voltage=source.voltage,
         model_voltage=model.voltage,
         reach=float(np.quantile(radius, REACHED)) if len(radius) >= LEAST_PEAKS else float("nan"),
-        k_max=model.k_max,
-        beyond=float(np.mean(radius > BEYOND * model.k_max)) if len(radius) >= LEAST_PEAKS else 0.0,
+        k_max=k_max,
+        beyond=float(np.mean(radius > BEYOND * k_max)) if len(radius) >= LEAST_PEAKS else 0.0,
     )
 
 
