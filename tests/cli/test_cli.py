@@ -1,6 +1,7 @@
 """The command line, as a user calls it."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -108,13 +109,14 @@ def test_benchmark_times_the_stages(files):
         assert text in result.output
 
 
-def test_warning_is_one_line(files, scan):
+def test_a_warning_is_one_line(files, scan):
     mi.write_peaks(
         "wide.h5", mi.BraggPeaks(scan.offsets, scan.qx * 1.4, scan.qy * 1.4, scan.intensity, (13, 7))
     )
     result = call("map", "wide.h5", "--model", "small.safetensors")
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("Warning:") == 1
+    assert result.stderr.count("Warning:") == 2
+    assert re.search(r"at 0\.71\d times the pixel size they would", result.stderr)
     assert "trained to 2.00" in result.stderr
 
 
@@ -262,6 +264,22 @@ def test_map_without_a_model_lists_what_there_is(files):
     ):
         assert text in result.stderr
     assert not (files / "map.h5").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_map_asks_for_the_model_at_a_terminal(files):
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "microinfer", "map", "scan.h5", "--device", "cpu"]
+    with subprocess.Popen(
+        command, stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as asked:
+        os.write(terminal, b"small.safetensors\n")
+        _, errors = asked.communicate(timeout=120)
+    os.close(terminal)
+    os.close(end)
+    assert asked.returncode == 0, errors
+    assert "cu (Cu, 300 kV" in errors
+    assert mi.load_map("map.h5").model_card["name"] == "small"
 
 
 def test_metadata_that_name_the_phase_decide_the_model(files):

@@ -109,7 +109,7 @@ def map_orientations(
         `microinfer.mapping.cluster`), each on the one device that `device` means to it.
     check : bool, default: True
         First see whether scan and model go together (see `microinfer.mapping.check_scan`), and warn if they do not.
-        It takes a quarter of a second.
+        It takes a fraction of a second.
 
     Returns
     -------

@@ -37,12 +37,15 @@ EXPECTED_SHARE, LEAST_SHARE = 0.8, 0.5  # of the peaks on the rings of a crystal
 
 SHIFTS = np.arange(-167, 168)  # in bins
 SCALES = np.exp(SHIFTS * BIN)
-NEAR = np.abs(SCALES - 1) <= 0.15  # where a scale is looked for; beyond it is chance
+FARTHEST = 0.15
+NEAR = np.abs(SCALES - 1) <= FARTHEST  # where a scale is looked for; beyond it is chance
 HERE = np.abs(SCALES - 1) <= 0.01  # the scan's own, as good as calibrations are
 
 EVIDENCE, COUNTEREVIDENCE = 8.0, 4.0
 """Nats of log-likelihood: by which an explanation must beat chance, and another scale this one; and by which chance
 must beat the least share of the peaks that a crystal which is there has on its rings."""
+ELSEWHERE = 16.0
+"""Nats by which scales that are far off fit better than this one only where it is wrong."""
 CHANCE = 1.4
 """How many times the best evidence of scales that are far off."""
 FITTING = 0.5
@@ -59,7 +62,8 @@ class RingAgreement:
         ``"fits"``; ``"scale"``: they would fit farther in or out; ``"other"``: they fit at no scale within 15 %;
         ``"unknown"``: the peaks are too few, or the rings too dense, to tell.
     scale : float
-        Radii of the peaks over those of the rings, where they agree best.
+        Radii of the peaks over those of the rings, where they agree best; more than 15 % off only where they clearly
+        do there.
     shares : dict of str to float
         Of the peaks, on the rings of each phase, what chance puts there left out.
     spots : float
@@ -118,9 +122,11 @@ class RingAgreement:
                 f"({remedy}), or this is another crystal of the same kind, its lattice {change} {lattice}"
             )
         if self.verdict == "other":
+            far = abs(self.scale - 1) > FARTHEST
+            elsewhere = f"; at {1 / self.scale:.3g} times the pixel size they would" if far else ""
             return (
                 f"the peaks do not lie on the rings of {names}, nor would they at any pixel size within 15 % of this "
-                "one: it is another crystal, or the calibration (pixel size, origin) is far off"
+                f"one: it is another crystal, or the calibration (pixel size, origin) is far off{elsewhere}"
             )
         why = (
             f"{self.spots:.0f} different peaks are too few"
@@ -215,7 +221,9 @@ def _judged(spots: "_Spots", phases: tuple[CrystalPhase, ...]) -> RingAgreement:
     at = int(np.where(NEAR, best.evidence, -np.inf).argmax())
     here = max(fits, key=lambda fit: fit.evidence[HERE].max())
     at_here = int(np.where(HERE, here.evidence, -np.inf).argmax())
-    chance = max(float(fit.evidence[~NEAR].max()) for fit in fits)
+    far = max(fits, key=lambda fit: fit.evidence[~NEAR].max())
+    at_far = int(np.where(NEAR, -np.inf, far.evidence).argmax())
+    chance = float(far.evidence[at_far])
 
     def holds(fit: _Fit, index: int) -> bool:
         expected = fit.expected(index)
@@ -223,16 +231,17 @@ def _judged(spots: "_Spots", phases: tuple[CrystalPhase, ...]) -> RingAgreement:
         least = max(enough, CHANCE * chance, FITTING * expected)
         return bool(fit.evidence[index] > least and expected > EVIDENCE)
 
+    usual = [fit for fit in fits if fit.width <= USUAL_WIDTH]
+    against = max(float(fit.evidence_of_least[HERE].max()) for fit in usual)
     verdict: Verdict = "unknown"
     if holds(here, at_here) and best.evidence[at] - here.evidence[at_here] < EVIDENCE:
         verdict, best, at = "fits", here, at_here
     elif holds(best, at) and best.evidence[at] - here.evidence[at_here] > EVIDENCE:
         verdict = "scale"
-    elif (
-        max(float(fit.evidence_of_least[HERE].max()) for fit in fits if fit.width <= USUAL_WIDTH)
-        < -COUNTEREVIDENCE
-    ):
+    elif against < -COUNTEREVIDENCE or chance - here.evidence[at_here] > ELSEWHERE:
         verdict = "other"
+        if chance - best.evidence[at] > ELSEWHERE and chance > FITTING * far.expected(at_far) > EVIDENCE:
+            best, at = far, at_far
     return RingAgreement(
         verdict,
         float(SCALES[at]),
