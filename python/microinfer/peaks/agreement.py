@@ -244,13 +244,23 @@ def _judged(spots: "_Spots", phases: tuple[CrystalPhase, ...]) -> RingAgreement:
             best, at = far, at_far
     return RingAgreement(
         verdict,
-        float(SCALES[at]),
+        _scale(best.evidence, at),
         _shares(phases, best.shares[at].tolist()),
         spots.number,
         best.width,
         float(best.evidence[at]),
         best.expected(at),
     )
+
+
+def _scale(evidence: NDArray[np.float32], at: int) -> float:
+    """Scale of a maximum, between the bins."""
+    before, top, after = (
+        float(evidence[min(max(0, near), len(evidence) - 1)]) for near in (at - 1, at, at + 1)
+    )
+    bend = 2 * top - before - after
+    between = float(np.clip((after - before) / (2 * bend), -0.5, 0.5)) if bend > 0 else 0.0
+    return float(SCALES[at] * np.exp(between * BIN))
 
 
 class _Spots:

@@ -127,6 +127,9 @@ class BraggVectorsReader(Hdf5Reader):
             raise ValueError(f"{self.path}: {stored.name}: {error}") from error
         self._calibration = calibration.left_in(stored)
         self.pixel_size = calibration.pixel_size
+        frame = group.get("metadatabundle/_braggvectors_shape/Qshape")
+        if isinstance(frame, h5py.Dataset):  # the mean distance to opposite edges is half the width
+            self.camera = calibration.pixel_size * float(np.mean(frame[()])) / 2
         self.description = {
             "format": f"py4DSTEM BraggVectors ({'EMD 1.0' if 'python_class' in group.attrs else 'version 0.13'})",
             "found": describe_items(items),

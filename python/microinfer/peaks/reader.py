@@ -46,6 +46,8 @@ class PeakReader(PeakSource):
         file as text; ``applied``, a list of the steps that lead from stored to returned peaks, in order.
     pixel_size : float or None
         1/Angstrom per detector pixel, where the stored peaks are in pixels.
+    camera : float or None
+        How far the camera reaches from the direct beam to its edges, on average, in 1/Angstrom.
     phases : tuple of str
         Names of the crystal phases, where the file states them.
     options : OpenOptions
@@ -56,6 +58,7 @@ class PeakReader(PeakSource):
     scan: Scan
     description: dict[str, Any]
     pixel_size: float | None = None
+    camera: float | None = None
     phases: tuple[str, ...] = ()
 
     def __init__(self, path: str | PathLike[str]) -> None:
