@@ -1,11 +1,13 @@
 """The command line, as a user calls it."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,10 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from helpers.cif import crystal_text, write_cif
+from helpers.example_phases import PHASES
+from helpers.kinematic import kinematic_scan
 from helpers.optional import needs_py4dstem
-from helpers.scans import bragg_vectors, random_points, save_vectors
+from helpers.scans import bragg_vectors, random_points, save_old_vectors, save_vectors
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.cli.show import warnings_as_lines
@@ -105,13 +109,14 @@ def test_benchmark_times_the_stages(files):
         assert text in result.output
 
 
-def test_warning_is_one_line(files, scan):
+def test_a_warning_is_one_line(files, scan):
     mi.write_peaks(
         "wide.h5", mi.BraggPeaks(scan.offsets, scan.qx * 1.4, scan.qy * 1.4, scan.intensity, (13, 7))
     )
     result = call("map", "wide.h5", "--model", "small.safetensors")
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("Warning:") == 1
+    assert result.stderr.count("Warning:") == 2
+    assert re.search(r"at 0\.71\d times the pixel size they would", result.stderr)
     assert "trained to 2.00" in result.stderr
 
 
@@ -262,6 +267,77 @@ def test_a_closed_pipe_prints_no_error(monkeypatch):
 @pytest.mark.parametrize("arguments", [("train",), ("map",), ("simulate", "a.toml")])
 def test_wrong_usage_exits_with_two(arguments):
     assert call(*arguments).exit_code == 2
+
+
+def test_map_without_a_model_lists_what_there_is(files):
+    result = call("map", "scan.h5")
+    assert result.exit_code == 1
+    for text in (
+        "give --model",
+        "cu (Cu, 300 kV, to 2.0992",
+        "cu-cu2o (Cu, Cu2O",
+        "microinfer train --cif FILE",
+    ):
+        assert text in result.stderr
+    assert not (files / "map.h5").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_map_asks_for_the_model_at_a_terminal(files):
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "microinfer", "map", "scan.h5", "--device", "cpu"]
+    with subprocess.Popen(
+        command, stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as asked:
+        os.write(terminal, b"small.safetensors\n")
+        _, errors = asked.communicate(timeout=120)
+    os.close(terminal)
+    os.close(end)
+    assert asked.returncode == 0, errors
+    assert "cu (Cu, 300 kV" in errors
+    assert mi.load_map("map.h5").model_card["name"] == "small"
+
+
+def test_metadata_that_name_the_phase_decide_the_model(files):
+    points = random_points(np.random.default_rng(4), 6)
+    save_old_vectors(
+        files / "old.h5", (2, 3), points,
+        {"qx0": 32.0, "qy0": 32.0, "Q_pixel_size": 0.04, "Q_pixel_units": "A^-1"},
+    )  # fmt: skip
+    with h5py.File("old.h5", "r+") as file:
+        file.create_dataset("4DSTEM/metadatabundle/sample/phase", data="copper")
+    assert call("map", "old.h5").exit_code == 1  # no model's phase is called so
+    with h5py.File("old.h5", "r+") as file:
+        file["4DSTEM/metadatabundle/sample/phase"][()] = "cu"
+    result = call("map", "old.h5", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "Model cu: the scan's metadata name cu" in result.output
+
+
+def test_map_and_info_say_whether_scan_and_model_go_together(files):
+    kinematic_scan(PHASES["Cu"], 1, camera=2.0).save("right.h5")
+    kinematic_scan(PHASES["Cu"], 1, camera=2.0, scale=1.03, voltage=200e3).save("wrong.h5")
+    for command in ("map", "info"):
+        right = call(command, "right.h5", "--model", "small.safetensors")
+        assert right.exit_code == 0, right.output
+        assert "Crystal: the peaks fit Cu" in right.stdout
+        assert "Voltage: the scan's is not known (the model's: 300 kV); give --voltage" in right.stdout
+        assert "Warning" not in right.stderr
+        (files / "map.h5").unlink(missing_ok=True)
+        wrong = call(command, "wrong.h5", "--model", "small.safetensors")
+        assert wrong.exit_code == 0, wrong.output
+        told = [line for line in wrong.stderr.splitlines() if line.startswith("Warning:")]
+        assert len(told) == 2
+        assert "3.0% too far out for Cu" in told[0]
+        assert "taken at 200 kV, the model is for 300 kV" in told[1]
+    assert "Warning: Crystal" in call("info", "wrong.h5", "--phase", "Cu").stderr
+
+
+def test_the_voltage_is_given_once(files):
+    assert call("convert", "scan.h5", "--out", "copy.h5", "--voltage", 200).exit_code == 0
+    assert mi.read_peaks("copy.h5").scan.voltage == 200e3
+    assert "200 kV" in call("info", "copy.h5").output
+    assert "got '200 V'" in call("info", "scan.h5", "--voltage", "200 V").stderr
 
 
 def test_info_shows_calibration_histogram_and_rings(files):

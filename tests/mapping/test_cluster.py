@@ -113,7 +113,7 @@ class DeadlyScan(PeakSource):
 def test_a_killed_worker_is_made_up_for(cluster, scan, small_model, whole, tmp_path):
     flag = tmp_path / "killed"
     omap = mi.map_orientations(
-        DeadlyScan(scan, flag), small_model, cluster=cluster.scheduler_address, **OPTIONS
+        DeadlyScan(scan, flag), small_model, cluster=cluster.scheduler_address, check=False, **OPTIONS
     )
     assert flag.exists()
     assert_same(omap, whole)

@@ -106,10 +106,13 @@ def set_item(key: str, value: object) -> Callable[[h5py.Group], None]:
     [
         (
             set_item("Q_pixel_units", b"pixels"),
-            "Q_pixel_units must be 'A.-1', got 'pixels': give pixel_size=",
+            "Q_pixel_units must be 'A.-1' or 'mrad', got 'pixels': give pixel_size=",
         ),
-        (set_item("Q_pixel_units", b"_None"), "Q_pixel_units must be 'A.-1', got None"),
-        (lambda group: group.__delitem__("Q_pixel_units"), "Q_pixel_units must be 'A.-1', got None"),
+        (set_item("Q_pixel_units", b"_None"), "Q_pixel_units must be 'A.-1' or 'mrad', got None"),
+        (
+            lambda group: group.__delitem__("Q_pixel_units"),
+            "Q_pixel_units must be 'A.-1' or 'mrad', got None",
+        ),
         (lambda group: group.__delitem__("Q_pixel_size"), "Q_pixel_size must be a positive number, got None"),
         (set_item("Q_pixel_size", -0.1), "Q_pixel_size must be a positive number, got -0.1"),
         (set_item("Q_pixel_size", np.nan), "Q_pixel_size must be finite, got nan"),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from microinfer.cli.outputs import EXPORTS, HDF5, PICTURES, Output, Overwrite, check_outputs
-from microinfer.cli.scan import Calibrated, Name, PixelSize
+from microinfer.cli.scan import Calibrated, Name, PixelSize, Voltage
 from microinfer.cli.show import facts, say, warnings_as_lines
 
 
@@ -23,6 +23,7 @@ def convert(
     name: Name = None,
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
+    voltage: Voltage = None,
     frame: Annotated[
         str, typer.Option(help="Of a .ctf file's hexagonal axes: hkl, or orix as orix reads them.")
     ] = "hkl",
@@ -35,13 +36,15 @@ def convert(
     from microinfer.file_kinds import FileKind, file_kind
 
     if file_kind(file) is FileKind.MAP or out.suffix.lower() in EXPORTS:
-        if name is not None or calibrated or pixel_size is not None:
-            raise typer.BadParameter("--name, --calibrated and --pixel-size are for scans, not for maps")
+        if (name, pixel_size, voltage) != (None,) * 3 or calibrated:
+            raise typer.BadParameter(
+                "--name, --calibrated, --pixel-size and --voltage are for scans, not for maps"
+            )
         check_outputs([Output("the export", out, EXPORTS)], {"the map": file}, overwrite=overwrite)
         _export(file, out, frame)
     else:
         check_outputs([Output("the copy", out, HDF5)], {"the scan": file}, overwrite=overwrite)
-        _copy_peaks(file, out, name, calibrated, pixel_size)
+        _copy_peaks(file, out, name, calibrated, pixel_size, voltage)
 
 
 def plot(
@@ -82,13 +85,20 @@ def _export(file: Path, out: Path, frame: str) -> None:
     say(f"Wrote {out}")
 
 
-def _copy_peaks(scan: Path, out: Path, name: str | None, calibrated: bool, pixel_size: float | None) -> None:
+def _copy_peaks(
+    scan: Path,
+    out: Path,
+    name: str | None,
+    calibrated: bool,
+    pixel_size: float | None,
+    voltage: str | None,
+) -> None:
     from microinfer.peaks import convert_peaks, open_peaks
     from microinfer.progress import ProgressBar
 
     with (
         warnings_as_lines(),
-        open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
+        open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader,
     ):
         rows, columns = reader.scan_shape
         with ProgressBar("converting", rows * columns, unit="positions", visible=True) as bar:
@@ -97,6 +107,9 @@ def _copy_peaks(scan: Path, out: Path, name: str | None, calibrated: bool, pixel
             f"Peaks of {scan} written to {out}",
             {
                 "Scan": f"{rows} x {columns} positions, step {reader.scan_step:g} {reader.scan_units}",
+                "Voltage": "not known, give it once with --voltage"
+                if reader.voltage is None
+                else f"{reader.voltage / 1e3:g} kV",
                 "Applied": ", ".join(reader.description["applied"]) or "nothing",
                 "Size": f"{out.stat().st_size / 1e6:,.1f} MB, before {scan.stat().st_size / 1e6:,.1f} MB",
             },

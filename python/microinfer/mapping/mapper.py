@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer.files import require_distinct
+from microinfer.mapping.check import check_scan
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from microinfer.models.device import Device
     from microinfer.peaks.source import AnyScan
 
-EXCESS_SHARE = 1e-3  # of the disks may lie beyond the model's k_max, as noise, before that is worth a warning
-K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_max looks wrongly calibrated
-
 
 class MapOptions(TypedDict, total=False):
     """The options of `map_orientations`, where its description is."""
@@ -49,6 +47,7 @@ class MapOptions(TypedDict, total=False):
     mask: ArrayLike | None
     refine: str | None
     cluster: str | None
+    check: bool
 
 
 def map_orientations(
@@ -65,6 +64,7 @@ def map_orientations(
     mask: ArrayLike | None = None,
     refine: str | None = "kinematic",
     cluster: str | None = None,
+    check: bool = True,
 ) -> OrientationMap:
     """Map crystal orientation and phase over a scan.
 
@@ -103,6 +103,9 @@ def map_orientations(
     cluster : str, optional
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
         `microinfer.mapping.cluster`), each on the one device that `device` means to it.
+    check : bool, default: True
+        First see whether scan and model go together (see `microinfer.mapping.check_scan`), and warn if they do not.
+        It takes a fraction of a second.
 
     Returns
     -------
@@ -122,7 +125,8 @@ def map_orientations(
     Warns
     -----
     UserWarning
-        Where the radii of the peaks do not fit the model's k_max.
+        Where the peaks do not lie on the rings of the model's phases, or would with another pixel size; where the
+        scan's voltage is another than the model's; where the peaks end early for the model, or reach too far.
     """
     options: MapOptions = {
         "device": device,
@@ -134,6 +138,7 @@ def map_orientations(
         "mask": mask,
         "refine": refine,
         "cluster": cluster,
+        "check": check,
     }
     with ExitStack() as stack:
         source = peak_source(peaks, stack)
@@ -216,6 +221,7 @@ class _Mapper:
     ) -> None:
         self._progress = progress
         self._cluster = options.pop("cluster", None)
+        self._check = options.pop("check", True)
         self._options = options
         if self._cluster is not None:
             from microinfer.mapping.cluster import workers_dtype
@@ -232,7 +238,11 @@ class _Mapper:
         """Map the rows that are not done, hand the answers to `write` and complete the report."""
         job = self.job
         report.resumed = int(job.selected[done].sum())
-        disks, far_disks, largest_radius, enough = 0, 0, 0.0, report.valid > 0
+        if self._check:
+            report.check = check_scan(job.source, job.model, job.selected)
+            for problem in report.check.warnings:
+                warnings.warn(problem, UserWarning, stacklevel=3)
+        enough = report.valid > 0
         missing = job.selected.any(axis=1) & ~done
         lanes = {"infer": len(job.lanes)} if self._cluster is None else {}
         began = time.perf_counter()
@@ -255,21 +265,16 @@ class _Mapper:
                     report.seconds[stage] += seconds / lanes.get(stage, 1)
                 missing[slice(*block.rows)] = False
                 report.count(block.arrays, job.model.phases)
-                disks += block.disks
-                far_disks += block.far_disks
-                largest_radius = max(largest_radius, block.largest_radius)
                 enough = enough or block.enough_disks
         report.elapsed = time.perf_counter() - began
         if missing.any():
             raise RuntimeError(f"scan rows {np.flatnonzero(missing).tolist()} came without answers")
         if not enough:
-            self._warn(f"no scan position has the {job.min_disks} disks that an answer needs")
-        elif disks and (
-            far_disks > EXCESS_SHARE * disks or largest_radius < K_MAX_SHORTFALL * job.model.k_max
-        ):
-            self._warn(
-                f"the scan's disks reach {largest_radius:.2f} 1/Angstrom, {far_disks / disks:.1%} of them "
-                f"beyond what the model has seen; it was trained to {job.model.k_max:.2f}"
+            warnings.warn(
+                f"no scan position has the {job.min_disks} disks that an answer needs: check the calibration "
+                "(microinfer info) and the model",
+                UserWarning,
+                stacklevel=3,
             )
 
     def _answers(
@@ -288,7 +293,3 @@ class _Mapper:
                 return
             with closing(spread(lanes, ready, "device")) as answers:
                 yield from answers
-
-    def _warn(self, problem: str) -> None:
-        message = f"{problem}: check the calibration (microinfer info --phase) and the model"
-        warnings.warn(message, UserWarning, stacklevel=4)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from microinfer.crystals.phase import CrystalPhase
+from microinfer.mapping.check import ScanCheck
 
 STAGES = ("read", "infer", "write")
 
@@ -31,6 +32,8 @@ class MapReport:
         longest is the bottleneck. Of several devices it is the mean, of a cluster's workers the sum.
     elapsed : float
         Seconds from first to last.
+    check : ScanCheck or None
+        How scan and model go together; None where that was not asked for.
     """
 
     positions: int
@@ -40,6 +43,7 @@ class MapReport:
     mean_confidence: float = float("nan")
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     elapsed: float = 0.0
+    check: ScanCheck | None = None
 
     def __repr__(self) -> str:
         parts = [f"{self.positions:,} positions"]

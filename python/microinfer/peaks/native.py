@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from microinfer.files import atomic_hdf5
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.hdf5 import Hdf5Reader, hdf5_file, is_hdf5
+from microinfer.peaks.metadata import settled_voltage
 from microinfer.peaks.reader import Block, OpenOptions
 from microinfer.peaks.scan import OfScan, Scan
 
@@ -27,8 +28,8 @@ class PeakWriter(OfScan):
     """Write Bragg peaks block by block to a native HDF5 file, in constant memory; a context manager.
 
     The file appears under its name when the context ends well. The root carries the attributes ``format``,
-    ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``; the datasets are
-    `BraggPeaks`'s arrays by name, in 1/Angstrom.
+    ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``, and ``voltage`` where it is
+    known; the datasets are `BraggPeaks`'s arrays by name, in 1/Angstrom.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ class PeakWriter(OfScan):
         self._attributes = {"format": FORMAT, "format_version": FORMAT_VERSION} | {
             name: getattr(self, name) for name in _SCAN
         }
+        if self.voltage is not None:
+            self._attributes["voltage"] = self.voltage
         self._output = atomic_hdf5(path)
         self._rows = 0
 
@@ -133,7 +136,7 @@ def open_native(path: Path, options: OpenOptions) -> "NativeReader":
         if getattr(options, name) is not None:
             raise ValueError(f"{path}: {name} must not be given for peaks that microinfer wrote")
     with hdf5_file(path) as file:
-        return NativeReader(file)
+        return NativeReader(file, options.voltage)
 
 
 class NativeReader(Hdf5Reader):
@@ -143,6 +146,8 @@ class NativeReader(Hdf5Reader):
     ----------
     file : h5py.File
         Open for reading; closed with the reader.
+    voltage : float or str, optional
+        In place of the file's.
 
     Raises
     ------
@@ -150,7 +155,7 @@ class NativeReader(Hdf5Reader):
         Where the file is of a newer version, or its arrays and attributes contradict each other.
     """
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: h5py.File, voltage: float | str | None = None) -> None:
         super().__init__(file)
         self.source = "/"
         version = file.attrs.get("format_version")
@@ -162,13 +167,15 @@ class NativeReader(Hdf5Reader):
                 f"version {FORMAT_VERSION}: install a newer one"
             )
         try:
-            scan = [file.attrs[name] for name in _SCAN]
+            shape, step, units, qr_calibrated = (file.attrs[name] for name in _SCAN)
             self._offsets = file["offsets"]
             self._values = [file[name] for name in _VALUES]
         except KeyError as error:
             raise ValueError(f"{self.path}: incomplete {FORMAT} file: {error.args[0]}") from error
         try:
-            self.scan = Scan(*scan)
+            self.scan = Scan(
+                shape, step, units, qr_calibrated, settled_voltage(file.attrs.get("voltage"), voltage)
+            )
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
         self._require_shapes()
