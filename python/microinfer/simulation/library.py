@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,7 +14,22 @@ from microinfer.files import atomic_output
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
-_FORMAT = "microinfer pattern library"
+FORMAT = "microinfer pattern library"
+VERSION = 2
+
+Arrays = dict[str, NDArray[Any]]
+"""Some patterns of a library: the arrays of `LABELS` and `DISKS`."""
+LABELS: dict[str, tuple[tuple[int, ...], type]] = {
+    "orientation": ((3, 3), np.float32),
+    "phase": ((), np.int64),
+    "zone": ((), np.int64),
+    "thickness": ((), np.float32),
+    "in_plane_bound": ((), np.float32),
+    "count": ((), np.int64),
+}
+"""Shape and type of what is said of each pattern; the count is that of its disks."""
+DISKS: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(("qx", "qy", "intensity"), ((), np.float32))
+"""Of each disk."""
 _LABELS = ("orientation", "phase", "zone", "thickness")
 
 
@@ -57,16 +73,23 @@ class PatternLibrary:
     def save(self, path: str | Path) -> None:
         """Write the library to an HDF5 file."""
         with atomic_output(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = _FORMAT
-            file.attrs["version"] = 2
-            file.attrs["phases"] = json.dumps([phase.to_dict() for phase in self.phases])
-            file.attrs["simulation"] = json.dumps(vars(self.simulation))
+            file.attrs.update(attributes(self.phases, self.simulation))
             for name in ("offsets", "qx", "qy", "intensity"):
                 file[name] = getattr(self.peaks, name)
             for name in _LABELS:
                 file[name] = getattr(self, name)
             if self.in_plane_bound is not None:
                 file["in_plane_bound"] = self.in_plane_bound
+
+
+def attributes(phases: tuple[CrystalPhase, ...], simulation: SimulationConfig) -> dict[str, str | int]:
+    """Return the attributes of a library's file."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "phases": json.dumps([phase.to_dict() for phase in phases]),
+        "simulation": json.dumps(vars(simulation)),
+    }
 
 
 def load_library(path: str | Path) -> PatternLibrary:
@@ -79,10 +102,12 @@ def load_library(path: str | Path) -> PatternLibrary:
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") not in (1, 2):
+            if file.attrs.get("format") != FORMAT or file.attrs.get("version") not in (1, 2):
                 raise ValueError(f"{path}: not a pattern library that this version of microinfer reads")
             simulation = json.loads(file.attrs["simulation"])
-            simulation["thickness_range"] = tuple(simulation["thickness_range"])
+            simulation = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in simulation.items()
+            }
             labels = {name: file[name][()] for name in _LABELS}
             bound = file["in_plane_bound"][()] if "in_plane_bound" in file else None
             disks = {name: file[name][()] for name in ("offsets", "qx", "qy", "intensity")}

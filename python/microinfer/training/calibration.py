@@ -1,6 +1,7 @@
 """Calibration: how often answers of a given probability are right, on patterns that were not trained on."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,13 @@ CERTAIN = 1e-6
 """Probabilities nearer to 0 or 1 than this have the log-odds of this one."""
 
 
-def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, float]:
+BATCH = 128
+"""Patterns that are answered at a time: few enough for an interruption to be heard soon."""
+
+
+def calibrate(
+    model: Model, batch: Batch, device: str = "cpu", advance: Callable[[int], None] = lambda done: None
+) -> tuple[float, float]:
     """Find the slope and offset that a model's confidence needs, on labelled patterns.
 
     Parameters
@@ -30,6 +37,8 @@ def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, f
         Patterns and labels; answers to patterns without a crystal are wrong.
     device : str, default: "cpu"
         Where the network runs.
+    advance : callable, optional
+        Told how many more patterns are answered.
 
     Returns
     -------
@@ -41,8 +50,9 @@ def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, f
     UserWarning
         Where the probabilities do not rise with being right; then 1 and 0 too.
     """
-    infer = Inference(replace(model, calibration=(1.0, 0.0)), device, min_disks=model.spec.min_disks)
-    answers = infer(batch.peaks()).arrays
+    plain = replace(model, calibration=(1.0, 0.0))
+    infer = Inference(plain, device, min_disks=model.spec.min_disks, batch_size=BATCH)
+    answers = infer(batch.peaks(), advance=advance).arrays
     valid = answers["valid"]
     error = orientation_errors(
         answers["matrix"][valid, 0],
