@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 import microinfer as mi
-from helpers.cif import write_cif
+from helpers.cif import crystal_text, write_cif
 from helpers.optional import needs_py4dstem
 from helpers.scans import bragg_vectors, random_points, save_vectors
 from microinfer.cli import app
@@ -212,8 +212,8 @@ def test_train_says_what_it_will_do_and_what_came_out(files):
         re.DOTALL | re.MULTILINE,
     ).groups()
     for text in (
-        "Ni, Fm-3m",
-        "Ti, P63/mmc",
+        "Ni (Ni.cif, block 'Ni'): Fm-3m (number 225); cell 3.524 3.524 3.524",
+        "Ti (Ti.cif, block 'Ti'): P6",
         "200 kV",
         "1.2 1/Å",
         "80: 20 zone axes of each phase, 2 thicknesses of 1 to 300 nm",
@@ -261,6 +261,21 @@ def test_packages_of_the_simulation_are_missed_at_once(files, command, monkeypat
     result = call(*command)
     assert result.exit_code == 1
     assert 'simulation needs py4DSTEM: in the clone: pip install -c constraints.txt ".[sim]"' in result.stderr
+
+
+@needs_py4dstem
+def test_a_block_of_a_cif_file_is_chosen_and_said(files):
+    gold = crystal_text(cell=(4.08,) * 3, number=225, sites=["Au Au 0 0 0"]).replace("data_own", "data_gold")
+    (files / "two.cif").write_text(crystal_text(cell=(3.6,) * 3, number=225, sites=["Cu Cu 0 0 0"]) + gold)
+    result = call("info", "scan.h5", "--phase", "two.cif#gold")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("gold (two.cif, block 'gold'): Fm-3m (number 225); cell 4.08 4.08 4.08")
+    assert "19.3 g/cm³" in result.output
+    for arguments in (("info", "scan.h5", "--phase", "two.cif"), ("train", "--cif", "two.cif")):
+        result = call(*arguments)
+        assert result.exit_code == 1
+        assert "'own', 'gold': choose one as two.cif#own" in result.stderr
+    assert "has no block 'silver'" in call("train", "--cif", "two.cif#silver").stderr
 
 
 def test_warnings_are_printed_before_an_error_too(capsys):

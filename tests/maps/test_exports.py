@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,6 +47,11 @@ def test_point_group_and_cell(name, point_group, cell):
     frame = export_frame(PHASES[name])
     assert frame.symmetry.name == point_group
     np.testing.assert_array_equal(frame.cell, cell)
+
+
+def test_the_laue_class_of_a_mirror_alone_is_that_of_its_axis():
+    phase = dataclasses.replace(PHASES["Li2MnO3"], point_group="m")
+    assert export_frame(phase).symmetry.name == "2/m"
 
 
 def test_a_phase_without_such_axes_is_refused():

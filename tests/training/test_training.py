@@ -280,7 +280,7 @@ def test_only_its_own_training_is_resumed(trained, library, tmp_path):
 def test_library_of_another_simulation_or_crystal_is_refused(library, tmp_path, monkeypatch):
     library.save(tmp_path / "library.h5")
     # names of crystals are compared without the packages of the simulation
-    monkeypatch.setitem(sys.modules, "diffpy.structure.spacegroups", None)
+    monkeypatch.setitem(sys.modules, "py4DSTEM.process.diffraction", None)
     assert read_library(CONFIG, tmp_path) is not None
     for change in ({"voltage": 200e3}, {"thickness_nm": (1.0, 301.0)}):
         other = dataclasses.replace(CONFIG, simulation=dataclasses.replace(CONFIG.simulation, **change))

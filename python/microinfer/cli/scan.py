@@ -136,7 +136,10 @@ def map_scan(
 def info(
     file: Scan,
     phase: Annotated[
-        str | None, typer.Option(help="Compare with the rings of a CIF file or a built-in phase (Cu, Cu2O).")
+        str | None,
+        typer.Option(
+            help="Compare with the rings of a CIF file (FILE or FILE#BLOCK) or a built-in phase (Cu, Cu2O)."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Compare with the rings of this model's phases, a name or a path.")
@@ -253,7 +256,9 @@ def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[C
     if phase is not None:
         from microinfer.crystals.structure import load_structure
 
-        return (load_structure(phase).phase(radius_max),)
+        structure = load_structure(phase)
+        console.print(structure.summary(), soft_wrap=True, markup=False)
+        return (structure.phase(radius_max),)
     if model is not None:
         from microinfer.models import load_model
 

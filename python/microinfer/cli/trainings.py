@@ -29,7 +29,9 @@ def plan(
     if simulation.sampling != "random":
         thicknesses = simulation.thicknesses
     limits = [simulation.thickness_limits(crystal.lattice[0]) for crystal in crystals]
-    rows = {"Crystal": "\n".join(map(_crystal, crystals))}
+    rows = {}
+    for crystal in crystals:
+        console.print(_crystal(crystal), soft_wrap=True, markup=False)
     rows["Microscope"] = f"{simulation.voltage / 1e3:g} kV, disks to {simulation.k_max:g} 1/Å"
     rows["Patterns"] = (
         f"{len(crystals) * zone_axes * thicknesses:,}: {zone_axes:,} zone axes"
@@ -43,8 +45,11 @@ def plan(
 
 
 def _crystal(crystal: "Structure | CrystalPhase") -> str:
-    cell = " ".join(f"{value:g}" for value in crystal.lattice)
-    return f"{crystal.name}, {crystal.space_group or crystal.point_group}, cell {cell} (Å, degrees)"
+    from microinfer.crystals.structure import Structure
+
+    if isinstance(crystal, Structure):
+        return crystal.summary()
+    return f"{crystal.name}: {crystal.space_group or crystal.point_group}"
 
 
 def verdict(found: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ class PatternSimulator:
                 config.structure_factors,
                 # twice k_max, so that every beam couples to every other
                 k_max=2.0 * config.k_max,
-                thermal_sigma=config.thermal_sigma,
+                thermal_sigma=structure.thermal_sigma(config.thermal_sigma),
                 tol_structure_factor=-1.0,
                 recompute_kinematic_structure_factors=False,
             )

@@ -1,9 +1,9 @@
 """What is simulated: crystal phases, zone axes, thicknesses, the microscope."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from microinfer.crystals.cif import split_source
 from microinfer.ranges import POSITIVE, RISING_ABOVE_0, SPACING, at_least, one_of, require
 from microinfer.units import volts
 
@@ -17,17 +17,33 @@ apart: to NumPy a seed is its 32-bit words, and zeros at their end change nothin
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """A crystal phase: a built-in name or a CIF file's path (``FILE#BLOCK``), and which symmetry counts."""
+    """A crystal phase, and which symmetry counts.
+
+    Attributes
+    ----------
+    structure : str
+        A built-in name (``"Cu"``, ``"Cu2O"``) or a CIF file's path, with ``#BLOCK`` behind it where the file has
+        several crystals.
+    name : str
+        The phase's name in maps; by default `display_name`.
+    symmetry : str
+        Orientations that count as the same are those of the Laue class (``"laue"``), of the crystal's own proper
+        rotations (``"point_group"``), or of the Laue class of the operations that the file states, even where they
+        are P1 and the atoms have more (``"as_written"``).
+    """
 
     structure: str
     name: str = ""
     symmetry: str = "laue"
 
+    def __post_init__(self) -> None:
+        require(self, "phases", one_of("laue", "point_group", "as_written"), "symmetry")
+
     @property
     def display_name(self) -> str:
-        """The name in maps: its own, or the built-in structure's, or that of the CIF file's block or of the file."""
-        path, _, block = self.structure.partition("#")
-        return self.name or block or Path(path).stem
+        """The name in maps: its own, or the built-in structure's, or the CIF block's or file's without the ending."""
+        path, block = split_source(self.structure)
+        return self.name or block or path.stem
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,8 @@ class SimulationConfig:
     structure_factors : str
         py4DSTEM's method for the dynamical structure factors, e.g. ``"WK-CP"``.
     thermal_sigma : float
-        Root-mean-square thermal displacement in Angstrom.
+        Root-mean-square thermal displacement in Angstrom of the elements for which the CIF file gives no displacement
+        factors; the others have the file's.
     voltage : float
         Accelerating voltage in volts; kilovolts are recognised (`microinfer.units.volts`).
     k_max : float

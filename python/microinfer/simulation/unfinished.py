@@ -152,7 +152,8 @@ def _identity(config: LibrarySettings, structures: list[Structure], tasks: int) 
     digests = []
     for structure, phase in zip(structures, config.phases, strict=True):
         content = hashlib.sha256(repr((structure.lattice, phase.symmetry)).encode())
-        for values in (structure.positions, structure.numbers, structure.occupancy, structure.rotations):
+        for values in (structure.positions, structure.numbers, structure.occupancy, structure.displacement):
             content.update(np.ascontiguousarray(values).tobytes())
+        content.update(structure.operators(phase.symmetry).tobytes())
         digests.append(f"{phase.display_name} {content.hexdigest()[:8]}")
     return json.dumps({"crystals": ", ".join(digests), "tasks": tasks, **asdict(config.simulation)})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from microinfer.crystals.cif import split_source
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ranges import (
@@ -324,7 +325,7 @@ def load_config(path: str | Path) -> Config:
         )
     phases = tuple(
         dataclasses.replace(phase, structure=str(beside))
-        if (beside := path.parent / phase.structure).with_name(beside.name.partition("#")[0]).is_file()
+        if split_source(beside := path.parent / phase.structure)[0].is_file()
         else phase
         for phase in config.phases
     )
