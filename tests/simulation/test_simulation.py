@@ -1,7 +1,6 @@
 """Simulated patterns against py4DSTEM itself, and the pattern library."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import h5py
@@ -157,7 +156,9 @@ def test_a_library_that_was_interrupted_is_the_same(library, tmp_path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             simulate_library(settings, path, resume=resume, processes=1)
         assert [file.name for file in tmp_path.iterdir()] == ["library.h5.part"]
-    with pytest.raises(FileExistsError, match="holds unfinished work: resume it, or remove the file"):
+    with pytest.raises(
+        FileExistsError, match=r"holds unfinished work: resume it \(--resume\), or remove the file"
+    ):
         simulate_library(settings, path, processes=1)
     with pytest.raises(
         ValueError, match=r"library\.h5\.part was begun with other settings: k_max 1\.0, now 1\.1"
@@ -181,26 +182,28 @@ def test_a_library_that_was_interrupted_is_the_same(library, tmp_path, monkeypat
 
 
 @needs_py4dstem
-def test_a_process_that_is_killed_as_it_writes_leaves_what_was_counted(tmp_path, monkeypatch):
+def test_a_process_that_is_killed_as_it_writes_leaves_what_it_wrote_before(tmp_path, monkeypatch):
     monkeypatch.setattr("microinfer.simulation.simulate.BLOCK", 1)
     monkeypatch.setattr("microinfer.simulation.unfinished.SECONDS", 0.0)
     settings = config(method="kinematic")
-    whole, path = simulate_library(settings, processes=1), tmp_path / "library.h5"
-    append, kept = UnfinishedLibrary._append, tmp_path / "kept.h5"
+    whole, path, kept = simulate_library(settings, processes=1), tmp_path / "library.h5", tmp_path / "kept"
+    write, call, calls = UnfinishedLibrary.write, _Worker.__call__, []
 
-    def killed(unfinished, name, rows):
-        append(unfinished, name, rows)
-        if unfinished.tasks == 5 and name == "qx":  # disks without their count
-            unfinished._file.flush()
-            shutil.copy(tmp_path / "library.h5.part", kept)
+    def killed(unfinished):
+        write(unfinished)
+        if unfinished.tasks == 5:
+            content = (tmp_path / "library.h5.part").read_bytes()
+            kept.write_bytes(content[:-7])  # the last record is not whole
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(UnfinishedLibrary, "_append", killed)
+        patched.setattr(UnfinishedLibrary, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             simulate_library(settings, path, processes=1)
     kept.replace(tmp_path / "library.h5.part")
+    monkeypatch.setattr(_Worker, "__call__", lambda worker, task: calls.append(task) or call(worker, task))
     assert equal(simulate_library(settings, path, resume=True, processes=1), whole)
+    assert len(calls) == 8 - 4
 
 
 @needs_py4dstem
@@ -215,7 +218,9 @@ def test_an_unfinished_library_of_another_crystal_or_none_is_refused(tmp_path, m
     ):
         simulate_library(settings.for_structures("Cu2O"), path, resume=True, processes=1)
     (tmp_path / "library.h5.part").write_text("no HDF5")
-    with pytest.raises(ValueError, match=r"library\.h5\.part is damaged, remove it and start anew"):
+    with pytest.raises(
+        ValueError, match=r"library\.h5\.part is not an unfinished microinfer pattern library"
+    ):
         simulate_library(settings, path, resume=True, processes=1)
 
 

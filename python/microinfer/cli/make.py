@@ -123,8 +123,8 @@ def simulate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
 ) -> None:
     """Simulate a library of diffraction patterns for training."""
-    from microinfer.files import partial_path
     from microinfer.simulation.simulate import load_structures, require_simulation, simulate_library
+    from microinfer.simulation.unfinished import partial_path
     from microinfer.training.config import load_config
 
     require_simulation()

@@ -14,8 +14,7 @@ from microinfer.files import atomic_output
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
-FORMAT = "microinfer pattern library"
-VERSION = 2
+_FORMAT = "microinfer pattern library"
 
 Arrays = dict[str, NDArray[Any]]
 """Some patterns of a library: the arrays of `LABELS` and `DISKS`."""
@@ -73,23 +72,16 @@ class PatternLibrary:
     def save(self, path: str | Path) -> None:
         """Write the library to an HDF5 file."""
         with atomic_output(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs.update(attributes(self.phases, self.simulation))
+            file.attrs["format"] = _FORMAT
+            file.attrs["version"] = 2
+            file.attrs["phases"] = json.dumps([phase.to_dict() for phase in self.phases])
+            file.attrs["simulation"] = json.dumps(vars(self.simulation))
             for name in ("offsets", "qx", "qy", "intensity"):
                 file[name] = getattr(self.peaks, name)
             for name in _LABELS:
                 file[name] = getattr(self, name)
             if self.in_plane_bound is not None:
                 file["in_plane_bound"] = self.in_plane_bound
-
-
-def attributes(phases: tuple[CrystalPhase, ...], simulation: SimulationConfig) -> dict[str, str | int]:
-    """Return the attributes of a library's file."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "phases": json.dumps([phase.to_dict() for phase in phases]),
-        "simulation": json.dumps(vars(simulation)),
-    }
 
 
 def load_library(path: str | Path) -> PatternLibrary:
@@ -102,7 +94,7 @@ def load_library(path: str | Path) -> PatternLibrary:
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT or file.attrs.get("version") not in (1, 2):
+            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") not in (1, 2):
                 raise ValueError(f"{path}: not a pattern library that this version of microinfer reads")
             simulation = json.loads(file.attrs["simulation"])
             simulation = {

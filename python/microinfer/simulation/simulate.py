@@ -16,14 +16,14 @@ from microinfer.extras import require_packages
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.progress import ProgressBar
 from microinfer.simulation.bloch import PatternSimulator
-from microinfer.simulation.library import DISKS, LABELS, Arrays, PatternLibrary, load_library
+from microinfer.simulation.library import DISKS, LABELS, Arrays, PatternLibrary
 from microinfer.simulation.settings import LibrarySettings, SimulationConfig
 from microinfer.simulation.standard_triangle import (
     ZoneAxisPatterns,
     interpolated_zone_axes,
     zone_axis_patterns,
 )
-from microinfer.simulation.unfinished import unfinished_library
+from microinfer.simulation.unfinished import joined_arrays, unfinished_library
 from microinfer.simulation.workers import spread
 
 CUBIC = 24
@@ -80,16 +80,16 @@ def simulate_library(
         for task, done in simulate_tasks(structures, config.simulation, tasks, processes, progress):
             parts.append(_arrays(task.phase, done, zones))
             zones += len(done)
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in (*LABELS, *DISKS)}
-        return _library(config, _phases(config, structures), arrays)
+        return _library(config, _phases(config, structures), joined_arrays(parts))
     with unfinished_library(path, config, structures, len(tasks), resume=resume) as unfinished:
         started = simulate_tasks(
             structures, config.simulation, tasks, processes, progress, first=unfinished.tasks
         )
         for task, done in started:
             unfinished.add(len(done), _arrays(task.phase, done, unfinished.zones))
-        unfinished.finish(_phases(config, structures), config.simulation)
-    return load_library(path)
+        library = _library(config, _phases(config, structures), unfinished.arrays)
+        library.save(path)
+    return library
 
 
 def _arrays(phase: int, zones: list[ZoneAxisPatterns], first: int) -> Arrays:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microinfer.files import partial_path
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.settings import SimulationConfig
 from microinfer.simulation.simulate import load_structures
+from microinfer.simulation.unfinished import partial_path
 from microinfer.training.config import Config
 
 LIBRARY, STATE = "library.h5", "state.pt"

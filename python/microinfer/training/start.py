@@ -4,10 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from microinfer.files import partial_path
 from microinfer.models.device import first_device
 from microinfer.simulation.library import PatternLibrary
 from microinfer.simulation.simulate import require_simulation, simulate_library
+from microinfer.simulation.unfinished import partial_path
 from microinfer.training.config import Config, configure
 from microinfer.training.folder import LIBRARY, STATE, may_resume, read_library, require_no_training
 from microinfer.training.threads import let_threads_sleep
