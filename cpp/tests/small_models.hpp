@@ -56,7 +56,7 @@ class SmallModel {
                     {"min_disks", 2}}},
                   {"phases", {phase, other}},
                   {"card", {{"name", "small"}, {"voltage", 3e5}}},
-                  {"calibration", {1.0, 0.0}}};
+                  {"calibration", {1.0, 1.0, 0.0}}};
         for (const char* const name : {"blocks.0", "blocks.1"}) {
             add_block(name);
         }

@@ -191,7 +191,7 @@ TEST_P(BothModels, Bfloat16AnswersAreNearThoseOfFloat32) {
 }
 
 TEST_P(BothModels, RankIsWhatAnswerEndsWith) {
-    small_.header["calibration"] = {1.5, -0.3};
+    small_.header["calibration"] = {1.5, 1.2, -0.3};
     const Model calibrated = small_.model();
     const PeakList list = list_of(patterns_);
     const RaggedPeaks peaks = list.view();
@@ -308,7 +308,7 @@ TEST_P(BothModels, BadHeadersAreNamed) {
     expect_refused("/tokens/max_disks", 4294967297, "max_disks: a whole number in range was expected");
     expect_refused("/tokens/max_disks", -1, "max_disks must be at least 1, got -1");
     expect_refused("/tokens/radius_max", "2", "its header cannot be read");
-    expect_refused("/calibration", {1.0}, "a list of 2 numbers was expected, got [1.0]");
+    expect_refused("/calibration", {1.0}, "a list of 3 numbers was expected, got [1.0]");
     expect_refused("/phases", json::array(), "a model has one phase or more");
     expect_refused("/phases/0/lattice", {4, 4, 4, 90, 90}, "a list of 6 numbers was expected");
     expect_refused("/phases/0/lattice", {4, 4, 4, 90, 90, 190}, "a lattice that no unit cell has");

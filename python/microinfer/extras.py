@@ -2,14 +2,22 @@
 
 from importlib.util import find_spec
 
-_EXTRAS = {"py4DSTEM": "sim", "distributed": "cluster"}
+_EXTRAS = {
+    "py4DSTEM": "sim",
+    "emdfile": "sim",
+    "threadpoolctl": "sim",
+    "dask": "cluster",
+    "distributed": "cluster",
+}
 
 
 def install_hint(package: str) -> str:
     """The command that brings a package, from a clone of the repository, which is where microinfer comes from."""
     extra = _EXTRAS.get(package)
-    command = f'pip install -c constraints.txt "{f".[{extra}]" if extra else package}"'
-    return f"in the clone: {command}" + (", with Python 3.11 or 3.12" if extra == "sim" else "")
+    if extra is None:
+        return "in the clone: pip install -c constraints.txt ."
+    version = ", with Python 3.11 or 3.12" if extra == "sim" else ""
+    return f'in the clone: pip install -c constraints.txt ".[{extra}]"{version}'
 
 
 def require_packages(work: str, *packages: str) -> None:

@@ -1,10 +1,10 @@
-"""Output files that appear complete or not at all; unfinished ones that wait under another name to be gone on with."""
+"""Output files that appear complete or not at all."""
 
 import errno
-import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from os import PathLike
@@ -24,7 +24,7 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`, which takes its place when the block ends without an error.
 
     The file at `path`, if there is one, stays as it is until then. After any error, an interruption from the
-    keyboard included, the temporary file is removed.
+    keyboard included, the temporary file is removed. Who may read the file is what the process's umask says.
 
     Parameters
     ----------
@@ -46,16 +46,22 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     require_writable(path)
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except OSError as error:
-        raise _cannot_write(error, path) from error
+        raise cannot_write(error, path) from error
+    permissions = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
     try:
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != permissions:
+            temporary.chmod(
+                permissions
+            )  # safetensors puts another file there, which its owner alone may read
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     except OSError as error:
         if error.errno in _OUT_OF_SPACE:
-            raise _cannot_write(error, path) from error
+            raise cannot_write(error, path) from error
         raise
     finally:
         with suppress(FileNotFoundError):
@@ -63,45 +69,15 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 class _Sink(FileIO):
-    """A file that keeps the first error of writing to itself and from then on pretends to write.
-
-    What stood there at the last `commit`, or when the file was opened, can be brought back.
-    """
+    """A file that keeps the first error of writing to itself and from then on pretends to write."""
 
     error: OSError | None = None
-
-    def __init__(self, file: Path | int, mode: str) -> None:
-        super().__init__(file, mode)
-        self.commit()
-
-    def commit(self) -> None:
-        """Take what stands there for good."""
-        self._size = os.fstat(self.fileno()).st_size
-        self._overwritten: list[tuple[int, bytes]] = []
-
-    def roll_back(self) -> bool:
-        """Bring back what was committed last, which takes no room; whether that could be done."""
-        try:
-            super().truncate(self._size)
-            for position, content in reversed(self._overwritten):
-                self.seek(position)
-                if super().write(content) != len(content):
-                    return False
-        except OSError:
-            return False
-        return True
-
-    def _remember(self, position: int, count: int) -> None:
-        inside = min(position + count, self._size) - position
-        if inside > 0:
-            self._overwritten.append((position, os.pread(self.fileno(), inside, position)))
 
     def write(self, data: "Buffer", /) -> int:
         view = memoryview(data).cast("B")
         done = 0
         while self.error is None and done < len(view):  # a single call may write a part
             try:
-                self._remember(self.tell(), len(view) - done)
                 done += super().write(view[done:])
             except OSError as error:
                 self.error = error
@@ -111,7 +87,6 @@ class _Sink(FileIO):
         end = self.tell() if size is None else size
         if self.error is None:
             try:
-                self._remember(end, self._size)
                 return super().truncate(end)
             except OSError as error:
                 self.error = error
@@ -119,28 +94,16 @@ class _Sink(FileIO):
 
 
 class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
-    """An HDF5 file open for writing through `atomic_hdf5` or `resumable_hdf5`."""
+    """An HDF5 file open for writing through `atomic_hdf5`."""
 
-    def __init__(self, sink: _Sink, mode: str = "w") -> None:
-        super().__init__(sink, mode)
+    def __init__(self, sink: _Sink) -> None:
+        super().__init__(sink, "w", libver="v110")  # with checksums of all that HDF5 keeps beside the data
         self._sink = sink
 
     def require_written(self) -> None:
         """Raise the OSError of the first write that failed, if any did: long before the end of the block."""
         if self._sink.error is not None:
             raise self._sink.error
-
-    def commit(self) -> None:
-        """Hand what was written to the operating system; `resumable_hdf5` keeps it though later writes fail.
-
-        Raises
-        ------
-        OSError
-            As `require_written`.
-        """
-        self.flush()
-        self.require_written()
-        self._sink.commit()
 
 
 @contextmanager
@@ -174,97 +137,7 @@ def atomic_hdf5(path: str | PathLike[str]) -> Iterator[OutputFile]:
             if sink.error is None:
                 raise
         if sink.error is not None:  # also behind an error that HDF5 met as it read back what was not written
-            raise _cannot_write(sink.error, path) from sink.error
-
-
-def partial_path(path: str | PathLike[str]) -> Path:
-    """Name under which `resumable_hdf5` keeps unfinished work for `path`: beside it, with ``.part`` at the end."""
-    target = Path(os.path.realpath(path))
-    return target.with_name(f"{target.name}.part")
-
-
-@contextmanager
-def resumable_hdf5(
-    path: str | PathLike[str], *, resume: bool, worth_keeping: Callable[[], bool]
-) -> Iterator[OutputFile]:
-    """Give an HDF5 file, which takes the place of `path` when the block ends without an error, and else may stay.
-
-    Until then its name is `partial_path`. After an error, an interruption from the keyboard included, it stays
-    there where it is worth it, to be given again with `resume`. Where writing itself failed, on a full disk, it
-    is what it was at the last `OutputFile.commit`.
-
-    Parameters
-    ----------
-    path : path-like
-        File to write. A symbolic link is followed.
-    resume : bool
-        Go on with the file that stayed.
-    worth_keeping : callable
-        Asked after an error whether what is there, or was committed, should stay.
-
-    Yields
-    ------
-    OutputFile
-        Open for writing; closed by the end of the block.
-
-    Raises
-    ------
-    FileExistsError
-        Without `resume`, where an unfinished file is there.
-    FileNotFoundError
-        With `resume`, where there is none.
-    ValueError
-        With `resume`, where it is damaged.
-    OSError
-        As in `atomic_output`, and where another process writes the same file. The message says what stays.
-    """
-    require_writable(path)
-    partial = partial_path(path)
-    if resume and not partial.exists():
-        raise FileNotFoundError(errno.ENOENT, "nothing to resume", os.fspath(partial))
-    try:
-        flags = os.O_RDWR if resume else os.O_CREAT | os.O_EXCL | os.O_RDWR
-        sink = _Sink(os.open(partial, flags, 0o666), "r+")
-    except FileExistsError as error:
-        raise FileExistsError(
-            errno.EEXIST, "holds unfinished work: resume it, or remove the file", os.fspath(partial)
-        ) from error
-    except OSError as error:
-        raise _cannot_write(error, path) from error
-    keep = True
-    with sink:
-        try:
-            fcntl.flock(sink, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(errno.EBUSY, "another process is writing it", os.fspath(partial)) from error
-        try:
-            with _open_partial(sink, partial, resume) as file:
-                try:
-                    yield file
-                except BaseException:
-                    keep = worth_keeping()
-                    raise
-            if sink.error is None:
-                _flush_to_disk(partial)
-                os.replace(partial, os.path.realpath(path))
-        except Exception:
-            if sink.error is None:
-                raise
-        finally:
-            if sink.error is not None:
-                keep = sink.roll_back() and worth_keeping()
-            if not keep:
-                partial.unlink(missing_ok=True)
-        if sink.error is not None:
-            stays = f"; what is finished stays in {partial}" if keep else ""
-            raise _cannot_write(sink.error, path, stays) from sink.error
-
-
-def _open_partial(sink: _Sink, partial: Path, resume: bool) -> OutputFile:
-    try:
-        return OutputFile(sink, "r+" if resume else "w")
-    except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of them for a damaged file
-        raise ValueError(f"{partial} is damaged, remove it and start anew: {error}") from error
+            raise cannot_write(sink.error, path) from sink.error
 
 
 def require_distinct(
@@ -302,13 +175,13 @@ def require_writable(path: str | PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     # os.replace would put a new file over a read-only one, and a folder is only found out at the very end.
     if target.is_dir():
-        raise _cannot_write(OSError(errno.EISDIR, "it is a folder"), path)
+        raise cannot_write(OSError(errno.EISDIR, "it is a folder"), path)
     if not target.parent.is_dir():
-        raise _cannot_write(OSError(errno.ENOENT, f"the folder {target.parent} does not exist"), path)
+        raise cannot_write(OSError(errno.ENOENT, f"the folder {target.parent} does not exist"), path)
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise _cannot_write(OSError(errno.EACCES, f"the folder {target.parent} is read-only"), path)
+        raise cannot_write(OSError(errno.EACCES, f"the folder {target.parent} is read-only"), path)
     if target.exists() and not os.access(target, os.W_OK):
-        raise _cannot_write(OSError(errno.EACCES, "the file is read-only"), path)
+        raise cannot_write(OSError(errno.EACCES, "the file is read-only"), path)
 
 
 def _flush_to_disk(temporary: Path) -> None:
@@ -320,7 +193,9 @@ def _flush_to_disk(temporary: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_write(error: OSError, path: str | PathLike[str], remark: str = "") -> OSError:
+def cannot_write(error: OSError, path: str | PathLike[str], remark: str = "") -> OSError:
+    """Say of what could not be written that it was `path`, and why; `remark` comes last."""
     # h5py puts HDF5's whole error stack into strerror: then the system's own words for the number are better.
     known = error.strerror if error.strerror and "\n" not in error.strerror else os.strerror(error.errno or 0)
-    return OSError(error.errno, f"cannot write the file: {known}{remark}", os.fspath(path))
+    said = "cannot write the file: "
+    return OSError(error.errno, f"{said}{known.removeprefix(said)}{remark}", os.fspath(path))

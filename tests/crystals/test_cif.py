@@ -320,7 +320,7 @@ def test_displacement_factors_are_simulated(tmp_path):
         path.write_text(
             crystal_text(**FCC | {"columns": ["U_iso_or_equiv"], "sites": [f"{CU} {displacement}"]})
         )
-        config = SimulationConfig(k_max=1.2)
+        config = SimulationConfig(k_max=0.8)
         disks = PatternSimulator(load_structure(path), config).patterns(np.eye(3), np.array([100.0]))[0]
         return np.sort(disks[:, 2])[::-1][:4].mean()
 
@@ -381,3 +381,31 @@ def test_elements_scatter_as_ase_says(first, tmp_path):
     ours = amplitudes(structure.lattice, structure.positions, structure.numbers, structure.occupancy, 0.3)
     theirs = amplitudes(crystal.cell.cellpar(), positions, numbers, [1.0] * len(numbers), 0.3)
     assert max(abs(ours[hkl] - theirs[hkl]) for hkl in theirs) < 1e-5 * theirs[0, 0, 0]
+
+
+@needs_py4dstem
+def test_no_reflection_and_no_coupling_of_an_oblique_cell_is_missing(tmp_path):
+    path, k_max = tmp_path / "own.cif", 0.6
+    missed = 0
+    for cell in ((5.0, 4.2, 12.0, 90, 128, 90), (6.0, 7.0, 5.0, 80, 85, 140)):
+        path.write_text(crystal_text(cell=cell, symbol="P -1", sites=["U U 0.1 0.2 0.3"]))
+        structure = load_structure(path)
+        phase = structure.phase(k_max)
+        indices = np.stack(np.meshgrid(*[np.arange(-24, 25)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        length = np.linalg.norm(indices @ phase.reciprocal, axis=1)
+        wanted = {tuple(hkl) for hkl in indices[length <= k_max].tolist()}
+        simulator = PatternSimulator(structure, SimulationConfig(k_max=k_max, structure_factors="Lobato"))
+        assert {
+            tuple(hkl) for hkl in indices[length <= 2 * k_max].tolist()
+        } <= simulator._crystal.Ug_dict.keys()
+        assert wanted <= {tuple(hkl) for hkl in simulator._crystal.hkl.T.tolist()}
+        amplitude = amplitudes(
+            structure.lattice, structure.positions, structure.numbers, structure.occupancy, k_max + 0.3
+        )
+        strong = {hkl for hkl in wanted if amplitude[hkl] > 1e-3} - {(0, 0, 0)}
+        found = {tuple(hkl) for hkl in phase.reflections[:, :3].tolist()}
+        assert strong <= found <= wanted
+        crystal = structure.to_py4dstem()
+        crystal.calculate_structure_factors(k_max, tol_structure_factor=-1.0)
+        missed += len(wanted) - crystal.hkl.shape[1]
+    assert missed > 0  # by py4DSTEM alone

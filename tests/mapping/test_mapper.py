@@ -186,6 +186,8 @@ def test_report_counts_what_was_mapped(scan, small_model, tmp_path):
     assert set(report.seconds) == {"read", "infer", "write"}
     assert min(report.seconds.values()) > 0
     assert report.seconds[report.bottleneck] == max(report.seconds.values())
+    text = f"{report.valid / 35:.1%} valid, Cu 100.0%, mean confidence {report.mean_confidence:.2f}, "
+    assert repr(report).startswith(f"MapReport(35 positions, {text}")
     assert report.positions_per_second == pytest.approx(report.positions / report.elapsed)
 
 

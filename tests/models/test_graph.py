@@ -62,7 +62,7 @@ def require_answers(answers, model, peaks):
 @pytest.fixture(scope="module", params=["posterior", "reference"])
 def exported(request, tmp_path_factory):
     """A model and its file."""
-    model = replace(odd_model(request.param), calibration=(1.3, -0.4))
+    model = replace(odd_model(request.param), calibration=(1.3, 0.8, -0.4))
     path = tmp_path_factory.mktemp("graph") / "model.ts"
     export_model(model, path)
     return model, path

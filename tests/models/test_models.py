@@ -220,9 +220,9 @@ def rewrite(path, model, change, leave_out=()):
 
 
 def test_checkpoint_round_trip(small_model, tmp_path, path):
-    replace(small_model, calibration=(1.3, -0.2)).save(path)
+    replace(small_model, calibration=(1.3, 0.9, -0.2)).save(path)
     loaded = load_model(path)
-    assert loaded.calibration == (1.3, -0.2)
+    assert loaded.calibration == (1.3, 0.9, -0.2)
     for name in ("card", "spec", "config"):
         assert getattr(loaded, name) == getattr(small_model, name)
     assert loaded.phases[0].to_dict() == small_model.phases[0].to_dict()
@@ -233,12 +233,19 @@ def test_checkpoint_round_trip(small_model, tmp_path, path):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_slope_and_offset_of_older_checkpoints_load(small_model, path):
+    rewrite(path, small_model, lambda header: header.update(calibration=[1.3, -0.2]))
+    loaded = load_model(path)
+    assert loaded.calibration == (1.3, 1.3, -0.2)
+    assert json.loads(loaded.header)["calibration"] == [1.3, 1.3, -0.2]
+
+
 def test_digest_tells_models_apart(small_model, path):
     assert load_model(path).digest == small_model.digest
     name, values = next(iter(small_model.weights.items()))
     for other in (
         replace(small_model, weights=small_model.weights | {name: values + 1e-3}),
-        replace(small_model, calibration=(1.1, 0.0)),
+        replace(small_model, calibration=(1.1, 1.0, 0.0)),
     ):
         assert other.digest != small_model.digest
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import microinfer as mi
-from helpers.agreement import OTHER_MODE
+from helpers.agreement import CLOSE, OTHER_MODE
 from helpers.optional import needs_py4dstem
 from helpers.patterns import about_z, scan_of
 from microinfer.crystals.structure import load_structure
@@ -45,7 +45,7 @@ def degrees_from(truth, matrix, phase):
 @pytest.mark.parametrize(("device", "refine"), [("cpu", None), ("cpu:0", None), ("cpu", "kinematic")])
 def test_two_orientations_share_the_probability_at_112(cu, device, refine):
     scan, truth = seen_along([1, 1, 2])
-    omap = mi.map_orientations(scan, replace(cu, calibration=(1.0, 0.0)), device=device, refine=refine)
+    omap = mi.map_orientations(scan, replace(cu, calibration=(1.0, 1.0, 0.0)), device=device, refine=refine)
     matrix, probability = answers_of(omap)
     np.testing.assert_allclose(probability[:, 0], probability[:, 1], atol=0.02 if refine is None else 0.15)
     assert probability[:, :2].min() > 0.25
@@ -59,11 +59,34 @@ def test_two_orientations_share_the_probability_at_112(cu, device, refine):
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_one_answer_at_001(cu, device):
     scan, truth = seen_along([0, 0, 1])
-    uncalibrated = replace(cu, calibration=(1.0, 0.0))
+    uncalibrated = replace(cu, calibration=(1.0, 1.0, 0.0))
     matrix, probability = answers_of(mi.map_orientations(scan, uncalibrated, device=device, refine=None))
     assert probability[:, 0].min() > 0.5
     assert probability[:, 1].max() < 0.02
     assert degrees_from(truth, matrix[:, 0], cu.phases[0]).max() < 2.0
+
+
+@pytest.mark.parametrize("name", ["cu", "cu-cu2o"])
+@pytest.mark.parametrize("refine", [None, "kinematic"])
+@pytest.mark.parametrize("zone_axis", [(0, 0, 1), (0, 1, 1)])
+def test_ideal_patterns_along_a_zone_axis_have_one_mean(name, zone_axis, refine):
+    model = mi.load_model(name)
+    frame = zone_axis_frames(np.array([zone_axis]) / np.linalg.norm(zone_axis))[0]
+    angles = (0.0, 0.1, 0.5, 1.0, 2.0, 3.0)
+    # reflections of the zone, all as strong as each other: nothing says which way the crystal leans
+    hkl = model.phases[0].reflections[:, :3]
+    zone = hkl[hkl @ np.array(zone_axis) == 0]
+    q = zone @ model.phases[0].reciprocal @ frame
+    pattern = np.column_stack([q[:, :2], np.ones(len(q))])
+    scan = scan_of([scan_of([pattern], angle).pattern(0, 0) for angle in angles])
+    core, torch = (
+        mi.map_orientations(scan, model, device=device, refine=refine) for device in ("cpu", "cpu:0")
+    )
+    assert core.valid.all()
+    operators = model.phases[0].operators
+    assert misorientation(core.matrix[:, 0], torch.matrix[:, 0], operators).max() < CLOSE
+    truth = np.array([frame @ about_z(angle).T for angle in angles])
+    assert np.degrees(misorientation(core.matrix[:, 0], truth, operators)).max() < 0.2
 
 
 @pytest.mark.parametrize("angle", [0.1, 1.234, -2.9])
@@ -76,3 +99,19 @@ def test_answers_turn_with_the_scan(cu, angle):
     expected = plain.matrix[plain.valid] @ about_z(angle).T
     error = misorientation(moved.matrix[plain.valid], expected, cu.phases[0].operators)
     assert np.mean(error > 1e-3) <= OTHER_MODE
+
+
+def test_shipped_models_are_listed_with_their_figures():
+    models = mi.models()
+    assert list(models) == ["cu", "cu-cu2o"]
+    copper = models["cu"]
+    assert (copper.voltage, [phase.name for phase in copper.phases]) == (300e3, ["Cu"])
+    lines = repr(models).split("\n")
+    assert lines[0] == "Model('cu': Cu (Fm-3m), 300 kV, disks to 2.099 1/Å, posterior of width 128)"
+    share = copper.card["figures"]["noisy"]["within_3_deg"]
+    assert any(line.startswith(f"  noisy: {share:.1%} within 3 degrees") for line in lines)
+
+
+def test_a_network_says_what_it_is_in_a_line(cu):
+    assert repr(cu.network()).startswith("PosteriorNetwork(Cu (Fm-3m), ")
+    assert "\n" not in repr(cu.network())

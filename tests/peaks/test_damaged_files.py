@@ -41,7 +41,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         mi.read_peaks(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89HDF", b"qx qy intensity\n" * 1000])
+@pytest.mark.parametrize("content", [b"\x89HDF", b"qx qy intensity\n" * 1000])
 def test_not_hdf5(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "table.h5"
     path.write_bytes(content)
@@ -340,4 +340,4 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 peaks.save(path)
 print(microinfer.peaks.open.read_peaks(path))
 """
-    assert run(script) == "BraggPeaks(1 x 2 scan positions, 20000 peaks)\n"
+    assert run(script).startswith("BraggPeaks(1 x 2 positions, 20,000 peaks, ")

@@ -22,7 +22,7 @@ from microinfer.simulation import PatternLibrary, simulate_library
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.training import train, trainer
 from microinfer.training.augmentation import CHUNK_BATCHES, augmented, training_batches, turned
-from microinfer.training.calibration import CERTAIN, fit_log_odds
+from microinfer.training.calibration import CERTAIN, fit_beta
 from microinfer.training.config import AugmentationConfig, Config, TrainingConfig
 from microinfer.training.folder import read_library
 
@@ -191,16 +191,16 @@ def test_training_lowers_the_validation_loss(trained):
 
 
 def test_validation_zone_axes_are_not_trained_on(library):
-    members, held_out = trainer._split(library, TrainingConfig(validation_share=0.3))
+    members, held_out = trainer.split(library, TrainingConfig(validation_share=0.3))
     assert not set(library.zone[members]) & set(library.zone[held_out])
     assert len(held_out) == 36 == len(library) - len(members)
     of_patterns = TrainingConfig(validation_share=0.3, validation_split="patterns")
-    members, held_out = trainer._split(library, of_patterns)
+    members, held_out = trainer.split(library, of_patterns)
     assert sorted([*members, *held_out]) == list(range(len(library)))
     assert len(held_out) == round(0.3 * len(library))
     assert set(library.zone[members]) & set(library.zone[held_out])
     with pytest.raises(ValueError, match=r"0\.999 leaves none of the library's 60 zone axes"):
-        trainer._split(library, TrainingConfig(validation_share=0.999))
+        trainer.split(library, TrainingConfig(validation_share=0.999))
 
 
 def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):
@@ -262,7 +262,7 @@ def test_a_reference_model_stays_without_confidence(library, tmp_path):
         training=dataclasses.replace(CONFIG.training, samples=400),
     )
     model = load_model(train(config, tmp_path, library=library, device="cpu"))
-    assert model.calibration == (1.0, 0.0)
+    assert model.calibration == (1.0, 1.0, 0.0)
     for refine in (None, "kinematic"):
         omap = map_orientations(library.peaks, model, device="cpu", refine=refine)
         assert omap.valid.any()
@@ -329,7 +329,7 @@ def test_log_odds_are_recovered():
     probability = rng.random(40_000)
     odds = 1.7 * np.log(probability / (1 - probability)) - 0.4
     right = rng.random(40_000) < 1 / (1 + np.exp(-odds))
-    np.testing.assert_allclose(fit_log_odds(probability, right), (1.7, -0.4), atol=0.06)
+    np.testing.assert_allclose(fit_beta(probability, right), (1.7, 1.7, -0.4), atol=0.06)
 
 
 @given(seed=st.integers(0, 10**6), certain=st.floats(0.0, 0.9), wrong=st.floats(0.0, 0.3))
@@ -341,47 +341,51 @@ def test_calibration_is_no_worse_than_none_where_many_answers_are_certain(seed, 
     sure = rng.random(12_000) < certain
     probability[sure], right[sure] = 1.0, rng.random(sure.sum()) >= wrong
     bounded = probability.clip(CERTAIN, 1.0 - CERTAIN)
-    odds = np.log(bounded / (1.0 - bounded))
 
-    def negative_log_likelihood(slope, offset):
-        logit = slope * odds + offset
+    def negative_log_likelihood(at):
+        logit = at[0] * np.log(bounded) - at[1] * np.log(1.0 - bounded) + at[2]
         return (np.logaddexp(0.0, logit) - right * logit).sum()
 
-    slope, offset = fit_log_odds(probability, right)
-    assert 0.0 < slope < 2.0
-    assert negative_log_likelihood(slope, offset) <= negative_log_likelihood(1.0, 0.0)
-    for other in (
-        (slope + 0.01, offset),
-        (slope - 0.01, offset),
-        (slope, offset + 0.03),
-        (slope, offset - 0.03),
-    ):
-        assert negative_log_likelihood(slope, offset) < negative_log_likelihood(*other) + 0.1
+    found = np.array(fit_beta(probability, right))
+    assert (found[:2] >= 0.0).all()
+    assert negative_log_likelihood(found) <= negative_log_likelihood((1.0, 1.0, 0.0))
+    for step in np.vstack([np.diag([0.01, 0.01, 0.03]), np.diag([-0.01, -0.01, -0.03])]):
+        if (found + step)[:2].min() >= 0.0:
+            assert negative_log_likelihood(found) < negative_log_likelihood(found + step) + 0.1
+
+
+@pytest.mark.parametrize("truth", [(0.6, 2.3, -1.2), (2.0, 0.5, 0.3), (0.0, 1.5, -1.0)])
+def test_odds_that_bend_are_recovered(truth):
+    rng = np.random.default_rng(3)
+    probability = rng.random(40_000)
+    odds = truth[0] * np.log(probability) - truth[1] * np.log(1 - probability) + truth[2]
+    right = rng.random(40_000) < 1 / (1 + np.exp(-odds))
+    np.testing.assert_allclose(fit_beta(probability, right), truth, atol=0.12)
 
 
 def test_probabilities_that_mislead_are_refused():
     rng = np.random.default_rng(2)
     probability = rng.random(1000)
     with pytest.raises(ValueError, match="more probable answers are not right more often"):
-        fit_log_odds(probability, rng.random(1000) > probability)
+        fit_beta(probability, rng.random(1000) > probability)
 
 
 def test_certain_answers_and_none_do_not_break_the_calibration():
-    assert np.isfinite(fit_log_odds(np.array([0.0, 1.0, 1.0]), np.array([True, False, True]))).all()
-    assert fit_log_odds(np.zeros(0), np.zeros(0, bool)) == (1.0, 0.0)
-    assert fit_log_odds(np.zeros(9), np.ones(9, bool)) == (1.0, 0.0)
+    assert np.isfinite(fit_beta(np.array([0.0, 1.0, 1.0]), np.array([True, False, True]))).all()
+    assert fit_beta(np.zeros(0), np.zeros(0, bool)) == (1.0, 1.0, 0.0)
+    assert fit_beta(np.zeros(9), np.ones(9, bool)) == (1.0, 1.0, 0.0)
 
 
 def test_training_calibrates_the_confidence(trained, library):
     model = load_model(trained[1])
-    slope, offset = model.calibration
-    assert model.calibration != (1.0, 0.0)
+    a, b, c = model.calibration
+    assert model.calibration != (1.0, 1.0, 0.0)
     plain, calibrated = (
         map_orientations(library.peaks, each, device="cpu").confidence
-        for each in (dataclasses.replace(model, calibration=(1.0, 0.0)), model)
+        for each in (dataclasses.replace(model, calibration=(1.0, 1.0, 0.0)), model)
     )
     some = (plain > 0.01) & (plain < 0.99)
     assert some.any()
-    odds = slope * np.log(plain[some] / (1.0 - plain[some])) + offset
+    odds = a * np.log(plain[some]) - b * np.log(1.0 - plain[some]) + c
     np.testing.assert_allclose(calibrated[some], 1.0 / (1.0 + np.exp(-odds)), atol=1e-4)
     assert not calibrated[plain == 0.0].any()

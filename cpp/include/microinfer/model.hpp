@@ -53,8 +53,9 @@ struct ModelInfo {
     TokenSpec tokens;
     /// The phases, in the order of Candidate::phase.
     std::vector<Phase> phases;
-    /// Slope and offset that take a probability's log-odds to those of being right.
-    std::array<double, 2> calibration;
+    /// a, b, c of beta calibration: an answer of probability p is right with the log-odds
+    /// a ln p - b ln(1 - p) + c.
+    std::array<double, 3> calibration;
 };
 
 /// Reads a checkpoint's JSON header, which graphs carry too. Throws std::invalid_argument, which names what

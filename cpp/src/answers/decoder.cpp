@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <numbers>
+#include <utility>
 
 namespace microinfer::networks {
 namespace {
@@ -21,8 +22,13 @@ constexpr float kStep = static_cast<float>(2.0 * std::numbers::pi / kAngles);
 constexpr std::size_t kPeaks = 6;
 constexpr std::int64_t kWindow = 6;
 constexpr double kDegree = std::numbers::pi / 180.0;
-/// Peaks further from a mode's centre than this do not enter its mean.
-constexpr double kModeRadius = 7.0 * kDegree;
+/// Peaks further from a mode's centre than this do not enter its mean: wide enough for those around a zone
+/// axis to have one.
+constexpr double kModeRadius = 10.0 * kDegree;
+/// Means that are taken around each other, until one is as good as where the last was: then it does not
+/// matter which of nearly equal peaks came first.
+constexpr int kMeans = 12;
+constexpr double kSettled = 1e-11;  // sin^2 of half the angle
 /// A mode's probability counts the peaks this near: 3 degrees and the cells' own spread.
 constexpr double kConfidenceRadius = 4.0 * kDegree;
 
@@ -76,9 +82,15 @@ Quaternion quaternion_of(const float* elements) {
     return quaternion_of(a);
 }
 
-/// Angle of the rotation between two orientations, from the cosine of its half.
-double distance_of(float cosine) {
-    return 2.0 * std::acos(std::min(1.0, static_cast<double>(cosine)));
+/// How far two rotations are from each other: sin^2 of half the angle.
+double part_of_turn(const Quaternion& p, const Quaternion& q) {
+    const double cosine = dot(p, q);
+    return 1.0 - cosine * cosine;
+}
+
+double part_of_turn(double angle) {
+    const double sine = std::sin(0.5 * angle);
+    return sine * sine;
 }
 
 /// exp(x), 0 where that would be hardly more; the library's function is slow where it underflows.
@@ -225,39 +237,39 @@ void Decoder::find_peaks(Scratch& scratch) const {
     }
 }
 
-/// Lays the peaks' quaternions out for `measure`.
-void Decoder::lay_out(Scratch& scratch) const {
-    const auto count = static_cast<std::int64_t>(scratch.peak.size());
-    const std::size_t stride = size(padded(count, kernels_.panel));
+/// Of each peak the equivalent nearest to a centre.
+void Decoder::bring_near(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const {
+    const std::size_t count = scratch.peak.size();
+    const std::size_t stride = size(padded(static_cast<std::int64_t>(count), kernels_.panel));
+    const std::size_t group = size(padded(group_, kernels_.panel));
     scratch.parts.assign(4 * stride, 0.0F);
     scratch.cosine.resize(stride);
     scratch.nearest.resize(stride);
-    for (std::size_t i = 0; i < scratch.peak.size(); ++i) {
-        const Quaternion& q = scratch.peak[i].rotation;
+    scratch.near.resize(count);
+    const auto lay_out = [](std::vector<float>& parts, std::size_t columns, std::size_t at,
+                            const Quaternion& q) {
         const double part[4] = {q.w, q.x, q.y, q.z};
         for (std::size_t j = 0; j < 4; ++j) {
-            scratch.parts[j * stride + i] = static_cast<float>(part[j]);
+            parts[j * columns + at] = static_cast<float>(part[j]);
         }
-    }
-}
-
-/// How far each peak is from the centre, equivalents taken together.
-void Decoder::measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const {
-    const std::size_t group = size(padded(group_, kernels_.panel));
-    for (std::int64_t g = 0; g < group_; ++g) {
-        const Quaternion q = multiply(conjugate(operators_[size(phase * group_ + g)]), centre);
-        const double part[4] = {q.w, q.x, q.y, q.z};
-        for (std::size_t j = 0; j < 4; ++j) {
-            scratch.centre_parts[j * group + size(g)] = static_cast<float>(part[j]);
-        }
-    }
-    const auto view = [](std::vector<float>& parts, std::int64_t count) {
-        float* const p = parts.data();
-        const std::size_t stride = parts.size() / 4;
-        return QuaternionsView{{p, p + stride, p + 2 * stride, p + 3 * stride}, count};
     };
-    kernels_.nearest(view(scratch.parts, static_cast<std::int64_t>(scratch.peak.size())),
+    for (std::size_t i = 0; i < count; ++i) {
+        lay_out(scratch.parts, stride, i, scratch.peak[i].rotation);
+    }
+    const Quaternion* const operators = operators_.data() + phase * group_;
+    for (std::int64_t g = 0; g < group_; ++g) {
+        lay_out(scratch.centre_parts, group, size(g), multiply(conjugate(operators[g]), centre));
+    }
+    const auto view = [](std::vector<float>& parts, std::int64_t rotations) {
+        float* const p = parts.data();
+        const std::size_t columns = parts.size() / 4;
+        return QuaternionsView{{p, p + columns, p + 2 * columns, p + 3 * columns}, rotations};
+    };
+    kernels_.nearest(view(scratch.parts, static_cast<std::int64_t>(count)),
                      view(scratch.centre_parts, group_), scratch.cosine.data(), scratch.nearest.data());
+    for (std::size_t i = 0; i < count; ++i) {
+        scratch.near[i] = multiply(operators[scratch.nearest[i]], scratch.peak[i].rotation);
+    }
 }
 
 double Decoder::find_modes(Scratch& scratch, float* matrix, std::int64_t* phase, float* probability) const {
@@ -268,7 +280,6 @@ double Decoder::find_modes(Scratch& scratch, float* matrix, std::int64_t* phase,
         if (scratch.peak.empty()) {
             break;
         }
-        lay_out(scratch);
         find_mode(scratch, mode);
     }
     std::stable_sort(modes.begin(), modes.end(),
@@ -285,20 +296,20 @@ double Decoder::find_modes(Scratch& scratch, float* matrix, std::int64_t* phase,
     return sum;
 }
 
-/// Weighted mean rotation of the peaks of a phase near the measured centre, equivalents taken together.
-Matrix3<double> Decoder::mean(const Scratch& scratch, std::int64_t phase) const {
+/// Weighted mean rotation of the peaks of a phase near a centre.
+Matrix3<double> Decoder::mean(const Scratch& scratch, const Quaternion& centre, std::int64_t phase) {
+    const double radius = part_of_turn(kModeRadius);
     Matrix3<double> sum = filled(0.0);
     for (std::size_t i = 0; i < scratch.peak.size(); ++i) {
         const Peak& peak = scratch.peak[i];
-        const double share = distance_of(scratch.cosine[i]) / kModeRadius;
+        const double share = part_of_turn(scratch.near[i], centre) / radius;
         if (peak.phase != phase || share >= 1.0) {
             continue;
         }
-        const double fall = 1.0 - share * share;  // smoothly to nothing at the radius
-        const Quaternion& best = operators_[size(phase * group_ + scratch.nearest[i])];
-        const Matrix3<double> equivalent = matrix_of(multiply(best, peak.rotation));
+        const double fall = 1.0 - share;  // smoothly to nothing at the radius
+        const Matrix3<double> rotation = matrix_of(scratch.near[i]);
         for (int j = 0; j < 9; ++j) {
-            sum.m[j / 3][j % 3] += peak.weight * fall * fall * equivalent.m[j / 3][j % 3];
+            sum.m[j / 3][j % 3] += peak.weight * fall * fall * rotation.m[j / 3][j % 3];
         }
     }
     return nearest_rotation(sum);
@@ -310,18 +321,22 @@ void Decoder::find_mode(Scratch& scratch, Mode& mode) const {
     const auto heaviest = std::max_element(peaks.begin(), peaks.end(),
                                            [](const Peak& a, const Peak& b) { return a.weight < b.weight; });
     mode.phase = heaviest->phase;
-    measure(scratch, heaviest->rotation, mode.phase);
-    for (int pass = 0; pass < 2; ++pass) {
-        mode.centre = mean(scratch, mode.phase);
-        measure(scratch, quaternion_of(mode.centre), mode.phase);
+    Quaternion centre = heaviest->rotation;
+    bring_near(scratch, centre, mode.phase);
+    double moved = 1.0;
+    for (int means = 0; means < kMeans && moved > kSettled; ++means) {
+        mode.centre = mean(scratch, centre, mode.phase);
+        const Quaternion last = std::exchange(centre, quaternion_of(mode.centre));
+        moved = part_of_turn(last, centre);
     }
     const auto at = static_cast<std::size_t>(heaviest - peaks.begin());
     std::size_t left = 0;
+    const double mode_part = part_of_turn(kModeRadius);
+    const double confidence_part = part_of_turn(kConfidenceRadius);
     for (std::size_t i = 0; i < peaks.size(); ++i) {
-        const double distance =
-            peaks[i].phase == mode.phase ? distance_of(scratch.cosine[i]) : std::numbers::pi;
-        mode.probability += distance < kConfidenceRadius ? peaks[i].weight : 0.0;
-        if (distance >= kModeRadius && i != at) {
+        const double part = peaks[i].phase == mode.phase ? part_of_turn(scratch.near[i], centre) : 1.0;
+        mode.probability += part < confidence_part ? peaks[i].weight : 0.0;
+        if (part >= mode_part && i != at) {
             peaks[left++] = peaks[i];
         }
     }

@@ -49,9 +49,10 @@ class Decoder {
         std::vector<std::int64_t> highest;
         std::vector<Peak> peak;
         std::vector<float> parts;           // the peaks' quaternions, component by component
-        std::vector<float> centre_parts;    // the same of a mode's centre under each operator
-        std::vector<float> cosine;          // (peaks,) of half the distance to the centre
-        std::vector<std::int32_t> nearest;  // operator that brings each peak nearest to the centre
+        std::vector<float> centre_parts;    // the same of a mode's first centre under each operator
+        std::vector<float> cosine;          // (peaks,) of half the distance to that centre
+        std::vector<std::int32_t> nearest;  // operator that brings each peak nearest to it
+        std::vector<Quaternion> near;       // (peaks,) the equivalent that it brings there
     };
 
     /// Chooses the most probable cells by their logits, the last of which is "no crystal", and returns the
@@ -67,9 +68,9 @@ class Decoder {
 
     void find_peaks(Scratch& scratch) const;
     void find_mode(Scratch& scratch, Mode& mode) const;
-    void lay_out(Scratch& scratch) const;
-    void measure(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const;
-    [[nodiscard]] Matrix3<double> mean(const Scratch& scratch, std::int64_t phase) const;
+    void bring_near(Scratch& scratch, const Quaternion& centre, std::int64_t phase) const;
+    [[nodiscard]] static Matrix3<double> mean(const Scratch& scratch, const Quaternion& centre,
+                                              std::int64_t phase);
 
     const Kernels& kernels_;
     std::int64_t cells_;

@@ -21,13 +21,13 @@ constexpr double kEvidence = 0.3;
 constexpr double kMargin = 0.5;
 
 /// A probability as a validation set corrected it; 0 stays 0.
-double calibrated(double probability, const std::array<double, 2>& calibration) {
+double calibrated(double probability, const std::array<double, 3>& calibration) {
     if (!(probability > 0.0)) {
         return 0.0;
     }
     const double bounded = std::clamp(probability, kCertain, 1.0 - kCertain);
-    const double odds = std::log(bounded / (1.0 - bounded));
-    return 1.0 / (1.0 + std::exp(-(calibration[0] * odds + calibration[1])));
+    const auto [a, b, c] = calibration;
+    return 1.0 / (1.0 + std::exp(-(a * std::log(bounded) - b * std::log(1.0 - bounded) + c)));
 }
 
 struct Ranked {
@@ -92,7 +92,7 @@ Candidate no_candidate() {
 }
 
 void rank(const PaddedDisks& disks, std::int64_t row, const FoundCandidates& found, std::int64_t count,
-          const Refinement* refinement, const std::array<double, 2>& calibration, Candidate* ranked) {
+          const Refinement* refinement, const std::array<double, 3>& calibration, Candidate* ranked) {
     thread_local std::vector<Ranked> candidates;
     candidates.clear();
     for (std::int64_t at = row * count; at < (row + 1) * count; ++at) {

@@ -15,6 +15,6 @@ Candidate no_candidate();
 /// Ranks the candidates of pattern `row` of `disks` and writes as many. `refinement` may be null: they keep
 /// their order then, and have no score.
 void rank(const PaddedDisks& disks, std::int64_t row, const FoundCandidates& found, std::int64_t candidates,
-          const Refinement* refinement, const std::array<double, 2>& calibration, Candidate* ranked);
+          const Refinement* refinement, const std::array<double, 3>& calibration, Candidate* ranked);
 
 }  // namespace microinfer::answers

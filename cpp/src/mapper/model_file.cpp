@@ -152,6 +152,15 @@ std::string_view read_bytes(const std::string& path, std::unique_ptr<std::max_al
     return {first, bytes};
 }
 
+/// Until 0.3.0 it was a slope and an offset of the log-odds.
+std::array<double, 3> calibration_of(const json& list) {
+    if (list.is_array() && list.size() == 2) {
+        const auto [slope, offset] = numbers<2>(list);
+        return {slope, slope, offset};
+    }
+    return numbers<3>(list);
+}
+
 Model model_of(std::string_view bytes, const NetworkOptions& options) {
     std::uint64_t length = 0;
     require(bytes.size() >= sizeof(length), "it is no .safetensors file: it is too short");
@@ -191,7 +200,7 @@ Header parse_header(const std::string& text) {
                        0.0,
                        tokens_of(header.at("tokens")),
                        {},
-                       numbers<2>(header.at("calibration"))},
+                       calibration_of(header.at("calibration"))},
                       whole<std::int64_t>(header.at("model"), "heads")};
         ModelInfo& info = parsed.info;
         require(info.kind == "posterior" || info.kind == "reference",

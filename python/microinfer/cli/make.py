@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.show import console, duration, facts, model_table, warnings_as_lines
+from microinfer.cli.outputs import GRAPHS, Output, Overwrite, check_outputs
+from microinfer.cli.show import console, duration, facts, model_table, say, warnings_as_lines
 from microinfer.cli.trainings import plan, stops_with_a_way_on, verdict
 
 if TYPE_CHECKING:
@@ -73,9 +74,8 @@ def train(
     from microinfer.models import load_model
 
     verdict(load_model(checkpoint).card["verdict"])
-    console.print(
-        f"Model written to {checkpoint}. Map with: microinfer map SCAN --model {shlex.quote(str(checkpoint))}",
-        soft_wrap=True,
+    say(
+        f"Model written to {checkpoint}. Map with: microinfer map SCAN --model {shlex.quote(str(checkpoint))}"
     )
 
 
@@ -151,16 +151,22 @@ def export(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     device: Annotated[str, typer.Option(help="Where it is traced: cpu or cuda.")] = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model as a TorchScript file, for whatever runs torch without microinfer.
 
     The file takes Bragg peaks in 1/Å and returns orientation, phase, confidence and validity, unrefined. microinfer's
     C++ library reads checkpoints themselves.
     """
+    from microinfer.extras import require_packages
+    from microinfer.models.checkpoint import model_path
+
+    require_packages("microinfer export", "torch")
+    check_outputs([Output("the graph", out, GRAPHS)], {"the model": model_path(model)}, overwrite=overwrite)
     from microinfer.models.graph import export_model
 
     export_model(model, out, device=device)
-    console.print(f"Wrote {out}", soft_wrap=True, markup=False)
+    say(f"Wrote {out}")
 
 
 def models() -> None:
@@ -169,10 +175,7 @@ def models() -> None:
 
     loaded = {name: load_model(name) for name in shipped_models()}
     if not loaded:
-        console.print(
-            "No models come with this installation: train one with microinfer train --cif FILE",
-            soft_wrap=True,
-        )
+        say("No models come with this installation: train one with microinfer train --cif FILE")
         return
     model_table(
         {name: model.card for name, model in loaded.items()},

@@ -1,12 +1,18 @@
 """The commands that look at scans: map, info, demo."""
 
+import errno
+import filecmp
+import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from microinfer.cli.show import console, errors, facts, histogram, map_summary, warnings_as_lines
+from microinfer.cli.about import about_map, about_model
+from microinfer.cli.outputs import HDF5, PICTURES, Output, Overwrite, check_outputs
+from microinfer.cli.show import errors, facts, histogram, literal, map_summary, say, warnings_as_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,6 +77,7 @@ def map_scan(
         bool, typer.Option(help="Polish the answers against the measured disks and rank them again.")
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    overwrite: Overwrite = False,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -83,15 +90,27 @@ def map_scan(
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
     **--resume** goes on from there.
     """
-    from microinfer.files import partial_path, require_distinct
     from microinfer.mapping import map_to_file
+    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
     from microinfer.models.checkpoint import model_path
     from microinfer.peaks import open_peaks
 
-    require_distinct(
-        {"the map": out, "the plot": plot, "the .ang file": ang, "the .ctf file": ctf},
+    if resume and out.exists() and not partial_path(out).exists():
+        raise FileExistsError(
+            errno.EEXIST,
+            "is there already, no unfinished work beside it: nothing is left to resume",
+            str(out),
+        )
+    check_outputs(
+        [
+            Output("the map", out, HDF5),
+            Output("the plot", plot, PICTURES),
+            Output("the .ang file", ang, [".ang"]),
+            Output("the .ctf file", ctf, [".ctf"]),
+        ],
         {"the scan": scan, "the model": model_path(model), "the mask": mask},
+        overwrite=overwrite,
     )
     selection = None if mask is None else _load_mask(mask)
     with (
@@ -122,19 +141,25 @@ def map_scan(
                 if kept.exists()
                 else "no row was finished"
             )
-            errors.print(f"Stopped; {rows}", soft_wrap=True)
+            errors.print(f"Stopped; {literal(rows)}", soft_wrap=True)
             raise typer.Exit(130) from None
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:
         omap = load_map(out)
-        for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
-            if path is not None:
-                write(path)
-                console.print(f"Wrote {path}", soft_wrap=True, markup=False)
+        with warnings_as_lines():
+            for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
+                if path is not None:
+                    write(path)
+                    say(f"Wrote {path}")
 
 
 def info(
-    file: Scan,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A scan (HDF5 file of Bragg peaks), an orientation map, or a model."
+        ),
+    ],
     phase: Annotated[
         str | None,
         typer.Option(
@@ -149,10 +174,23 @@ def info(
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
 ) -> None:
-    """Show a scan's shape, calibration and peaks, beside a phase's rings: a wrong pixel size is seen here."""
+    """Show a scan's calibration and peaks beside a phase's rings, or what a map or a model holds.
+
+    A wrong pixel size is seen where the peaks miss the rings.
+    """
+    from microinfer.file_kinds import FileKind, file_kind
+    from microinfer.models import shipped_models
     from microinfer.peaks import open_peaks
     from microinfer.peaks.radial import phase_rings, radial_histogram
 
+    if not file.exists():
+        file = shipped_models().get(str(file), file)
+    about = {FileKind.MAP: about_map, FileKind.MODEL: about_model}.get(file_kind(file))
+    if about is not None:
+        if (phase, model, name, pixel_size) != (None,) * 4 or calibrated:
+            raise typer.BadParameter("the options are for scans: a map or a model is shown as it is")
+        about(file)
+        return
     phases = _phases(phase, model, radius_max)
     with (
         warnings_as_lines(),
@@ -181,24 +219,52 @@ def info(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for map.h5 and map.png.")] = Path(
-        "microinfer-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the scan, its map and its picture.")
+    ] = Path("microinfer-demo"),
 ) -> None:
-    """Map a small simulated copper polycrystal and compare with its known orientations."""
+    """Map a small simulated copper polycrystal and compare with its known orientations.
+
+    The scan is left beside its map, to try other commands on.
+    """
+    from microinfer.files import atomic_output
     from microinfer.mapping import map_to_file
+    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
 
     data = Path(__file__).parents[1] / "data" / "demo"
+    bundled, scan, target, picture = (
+        data / "polycrystal.h5",
+        out / "scan.h5",
+        out / "demo.h5",
+        out / "demo.png",
+    )
     with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
         matrix, interior = truth["matrix"], truth["interior"]
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is there already, and is no folder", str(out))
     out.mkdir(parents=True, exist_ok=True)
+    if not scan.exists():
+        with atomic_output(scan) as temporary:
+            shutil.copyfile(bundled, temporary)
+    elif not filecmp.cmp(bundled, scan, shallow=False):
+        raise FileExistsError(
+            errno.EEXIST, "is not the demo's scan: give another folder with --out", str(scan)
+        )
+    partial_path(target).unlink(missing_ok=True)
     with warnings_as_lines():
-        report = map_to_file(data / "polycrystal.h5", "cu", out / "map.h5", progress=True)
-    omap = load_map(out / "map.h5")
-    omap.plot(out / "map.png")
-    map_summary(report, f"Map written to {out / 'map.h5'}, picture to {out / 'map.png'}")
+        report = map_to_file(scan, "cu", target, progress=True)
+        omap = load_map(target)
+        omap.plot(picture)
+    map_summary(report, f"Map written to {target}, picture to {picture}")
     facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
+    say("Go on with its scan:")
+    for line in (
+        f"cd {shlex.quote(str(out))}",
+        "microinfer info scan.h5 --model cu",
+        "microinfer map scan.h5 --model cu --out map.h5 --plot map.png",
+    ):
+        say(f"  {line}")
 
 
 def compare_with_truth(
@@ -257,7 +323,7 @@ def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[C
         from microinfer.crystals.structure import load_structure
 
         structure = load_structure(phase)
-        console.print(structure.summary(), soft_wrap=True, markup=False)
+        say(structure.summary())
         return (structure.phase(radius_max),)
     if model is not None:
         from microinfer.models import load_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from microinfer.cli.show import console, errors, facts
+from microinfer.cli.show import errors, facts, literal, say
 from microinfer.interruption import Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def plan(
         thicknesses = simulation.thicknesses
     limits = [simulation.thickness_limits(crystal.lattice[0]) for crystal in crystals]
     rows = {}
-    for crystal in crystals:
-        console.print(_crystal(crystal), soft_wrap=True, markup=False)
+    for crystal, phase in zip(crystals, config.phases, strict=True):
+        say(_crystal(crystal, phase.symmetry))
     rows["Microscope"] = f"{simulation.voltage / 1e3:g} kV, disks to {simulation.k_max:g} 1/Å"
     rows["Patterns"] = (
         f"{len(crystals) * zone_axes * thicknesses:,}: {zone_axes:,} zone axes"
@@ -44,23 +44,22 @@ def plan(
     facts(title, rows)
 
 
-def _crystal(crystal: "Structure | CrystalPhase") -> str:
+def _crystal(crystal: "Structure | CrystalPhase", symmetry: str) -> str:
     from microinfer.crystals.structure import Structure
 
     if isinstance(crystal, Structure):
-        return crystal.summary()
+        return crystal.summary(symmetry)
     return f"{crystal.name}: {crystal.space_group or crystal.point_group}"
 
 
 def verdict(found: dict[str, Any]) -> None:
     """Print what a training came to."""
-    console.print(
+    say(
         f"On {found['patterns']:,} patterns of zone axes that it was not trained on, "
         f"{found['refined_within_3_deg']:.1%} of its answers are right to 3 degrees, median error "
         f"{found['refined_median_error_deg']:.2f} degrees (before refinement {found['within_3_deg']:.1%}, "
         f"{found['median_error_deg']:.2f} degrees). Usual for patterns with as many disks: "
-        f"{found['usual_within_3_deg']:.0%}.",
-        soft_wrap=True,
+        f"{found['usual_within_3_deg']:.0%}."
     )
     if not found["good_enough"]:
         errors.print(
@@ -87,5 +86,5 @@ def stops_with_a_way_on(kept: Callable[[], bool]) -> Iterator[None]:
             text, again = "Stopped; what is done is kept. Go on with:", [*again, "--resume"]
         else:
             text = "Stopped before there was anything to keep. Begin again with:"
-        errors.print(f"{text} {shlex.join(['microinfer', *again])}", soft_wrap=True, markup=False)
+        errors.print(literal(f"{text} {shlex.join(['microinfer', *again])}"), soft_wrap=True)
         raise typer.Exit(128 + stopped.number) from None

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.cif import CrystalBlock
-from microinfer.crystals.elements import element_symbol
-from microinfer.crystals.phase import lattice_basis
+from microinfer.crystals.phase import CellAtoms, lattice_basis
 from microinfer.crystals.sites import Site
 
 
@@ -49,11 +48,7 @@ class Atoms:
 
     def composition(self) -> str:
         """Numbers of atoms by element."""
-        parts = [
-            (number, self.occupancy[self.numbers == number].sum())
-            for number in dict.fromkeys(self.numbers.tolist())
-        ]
-        return " ".join(f"{element_symbol(number)}{count:.4g}" for number, count in parts)
+        return CellAtoms.of(self.numbers, self.positions, self.occupancy).formula
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Positions, each once, shape (P, 3), and the kind of what sits there, shape (P,)."""

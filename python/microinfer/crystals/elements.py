@@ -1,5 +1,7 @@
 """Chemical elements: symbols and atomic numbers."""
 
+from microinfer.crystals.phase import ELEMENTS
+
 HEAVIEST = 98
 """Californium: the last element with scattering factors in py4DSTEM."""
 
@@ -13,6 +15,4 @@ def atomic_number(symbol: str) -> int:
 
 def element_symbol(number: int) -> str:
     """Chemical symbol of an atomic number."""
-    import gemmi
-
-    return str(gemmi.Element(number).name)
+    return ELEMENTS[number - 1]

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from microinfer.crystals import atoms as _atoms
 from microinfer.crystals.atoms import Atoms
 from microinfer.crystals.cif import CrystalBlock, read_cif, split_source
 from microinfer.crystals.elements import element_symbol
-from microinfer.crystals.phase import CrystalPhase, lattice_basis
+from microinfer.crystals.index_grid import complete_k_max
+from microinfer.crystals.phase import CellAtoms, CrystalPhase, lattice_basis
 from microinfer.crystals.space_group import (
     SpaceGroup,
     found_group,
@@ -23,6 +23,7 @@ from microinfer.crystals.space_group import (
     unknown_symbols,
 )
 from microinfer.crystals.symmetry import proper_operators
+from microinfer.extras import require_packages
 
 SYMMETRIES = ("laue", "point_group", "as_written")
 
@@ -140,24 +141,28 @@ class Structure:
 
     def to_py4dstem(self) -> Any:
         """Return the structure as a `py4DSTEM.process.diffraction.Crystal`."""
-        try:
-            from py4DSTEM.process.diffraction import Crystal
-        except ImportError as error:
-            raise ImportError(
-                "simulation needs py4DSTEM: pip install -c constraints.txt '.[sim]' (Python 3.11 or 3.12)"
-            ) from error
+        require_packages("simulation", "py4DSTEM")
+        from py4DSTEM.process.diffraction import Crystal
+
         return Crystal(self.positions, self.numbers, self.lattice, occupancy=self.occupancy)
 
     def phase(self, k_max: float, symmetry: str = "laue") -> CrystalPhase:
         """Return what prediction needs of this structure, reflections up to k_max (1/Angstrom) included."""
         crystal = self.to_py4dstem()
-        crystal.calculate_structure_factors(k_max, tol_structure_factor=1e-4)
+        reach = complete_k_max(lattice_basis(self.lattice), k_max)
+        crystal.calculate_structure_factors(reach, tol_structure_factor=1e-4)
         amplitude = np.abs(crystal.struct_factors)
-        keep = crystal.g_vec_leng > 1e-9
+        keep = (crystal.g_vec_leng > 1e-9) & (crystal.g_vec_leng <= k_max)
         reflections = np.column_stack([crystal.hkl.T[keep], amplitude[keep]])
         group = self.written if symmetry == "as_written" else self.group
         return CrystalPhase(
-            self.name, self.lattice, group.symbol, group.point_group, self.operators(symmetry), reflections
+            self.name,
+            self.lattice,
+            group.symbol,
+            group.point_group,
+            self.operators(symmetry),
+            reflections,
+            CellAtoms.of(self.numbers, self.positions, self.occupancy),
         )
 
     def summary(self, symmetry: str = "laue") -> str:
@@ -169,25 +174,25 @@ class Structure:
             As of `operators`: ``"as_written"`` is said where it makes a difference.
         """
         a, b, c, *angles = (f"{value:g}" for value in np.round(self.lattice, 4))
-        counts = Counter[int]()
-        for number, share in zip(self.numbers.tolist(), self.occupancy.tolist(), strict=True):
-            counts[number] += share
-        total = sum(counts.values())
-        elements = " ".join(f"{element_symbol(number)}{count:.4g}" for number, count in counts.items())
+        atoms = CellAtoms.of(self.numbers, self.positions, self.occupancy)
         sigma = self._measured_sigma()
         given = ", ".join(f"{element_symbol(number)} {value:.3f}" for number, value in sigma.items())
         thermal = "the simulation's thermal_sigma, as no displacement factors are known"
         if sigma:
-            others = "" if set(sigma) == set(counts) else ", the simulation's thermal_sigma for the others"
+            others = (
+                ""
+                if set(sigma) == set(self.numbers.tolist())
+                else ", the simulation's thermal_sigma for the others"
+            )
             thermal = f"displacements of the file: {given} Å{others}"
         setting = f"{self.group.setting}, " if self.group.setting.replace(" ", "") != self.space_group else ""
         return "; ".join(
             [
                 f"{self.name} ({self.source}): {self.space_group} ({setting}number {self.group.number})",
                 f"cell {a} {b} {c} Å, {' '.join(angles)}°",
-                f"{elements} in the cell",
+                f"{atoms.formula} in the cell",
                 f"{self.density:.3g} g/cm³",
-                f"{self.volume / total:.4g} Å³ per atom",
+                f"{self.volume / self.occupancy.sum():.4g} Å³ per atom",
                 thermal,
                 *self.notes,
                 *([f"used as written: {self.written.symbol}"] if symmetry == "as_written" else []),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,17 +24,13 @@ from microinfer.maps.orientation_map import OrientationMap
 from microinfer.models import Model
 from microinfer.models.checkpoint import model_path
 from microinfer.models.device import device_names
-from microinfer.peaks import open_peaks
-from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.scan import PeakSource
+from microinfer.peaks.source import peak_source
 from microinfer.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from py4DSTEM import BraggVectors
-
     from microinfer.models.device import Device
-
-    AnyScan: TypeAlias = PeakSource | BraggVectors | str | PathLike[str]
+    from microinfer.peaks.source import AnyScan
 
 EXCESS_SHARE = 1e-3  # of the disks may lie beyond the model's k_max, as noise, before that is worth a warning
 K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_max looks wrongly calibrated
@@ -140,7 +136,7 @@ def map_orientations(
         "cluster": cluster,
     }
     with ExitStack() as stack:
-        source = _open(peaks, stack)
+        source = peak_source(peaks, stack)
         mapper = _Mapper(source, model, progress, options)
         result = blank_arrays(source.scan_shape, mapper.job.candidates)
 
@@ -186,7 +182,7 @@ def map_to_file(
         `resume`, none with it, or that of another mapping.
     """
     with ExitStack() as stack:
-        source = _open(peaks, stack)
+        source = peak_source(peaks, stack)
         require_distinct(
             {"the map": path},
             {
@@ -296,14 +292,3 @@ class _Mapper:
     def _warn(self, problem: str) -> None:
         message = f"{problem}: check the calibration (microinfer info --phase) and the model"
         warnings.warn(message, UserWarning, stacklevel=4)
-
-
-def _open(peaks: "AnyScan", stack: ExitStack) -> PeakSource:
-    if isinstance(peaks, str | PathLike):
-        return stack.enter_context(open_peaks(peaks))
-    if hasattr(peaks, "read_rows"):
-        return peaks
-    if not hasattr(peaks, "Rshape"):
-        kind = f"{type(peaks).__module__}.{type(peaks).__qualname__}"
-        raise TypeError(f"peaks must be BraggPeaks, BraggVectors of py4DSTEM, a reader or a path, got {kind}")
-    return BraggPeaks.from_py4dstem(peaks)

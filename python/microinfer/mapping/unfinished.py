@@ -1,29 +1,45 @@
-"""The unfinished map: a map file under another name that knows which rows are done, to be gone on with."""
+"""The unfinished map: a file of answered blocks, from which the map is put together when all are there."""
 
-import json
+import errno
 import math
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.files import OutputFile, partial_path, resumable_hdf5
+from microinfer.files import cannot_write, require_writable
 from microinfer.mapping.job import AnsweredBlock, MapJob, RowBlock, checksum_peaks
-from microinfer.maps.map_file import FORMAT, UNFINISHED_FORMAT, MapWriter
+from microinfer.maps.arrays import FIELDS, Arrays, checked_arrays
+from microinfer.maps.map_file import UNFINISHED_KIND, MapWriter
+from microinfer.record_file import RecordFile
 
-BLOCKS = "finished_blocks"  # dataset (n, 3): first row, row after the last, checksum of the peaks
-IDENTITY = "identity"  # attribute: JSON of MapJob.identity
-CHECKED_BLOCKS = 3  # read again before a mapping goes on, to see that the scan is the same
+HEAD = np.dtype([("start", "<i8"), ("stop", "<i8"), ("checksum", "<i8")])
+"""What a record begins with: the block's scan rows, and the checksum of its peaks; the answers follow."""
+CHECKED_BLOCKS = 3  # whose peaks are read again before a mapping goes on, to see that the scan is the same
 
 
-class UnfinishedMap(MapWriter):
+def partial_path(path: str | os.PathLike[str]) -> Path:
+    """Name of the unfinished map of a map file: beside it, with ``.part`` at the end."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f"{target.name}.part")
+
+
+class _Block(NamedTuple):
+    rows: RowBlock
+    checksum: int
+    arrays: Arrays
+
+
+class UnfinishedMap:
     """Write a map that can be interrupted; a context manager.
 
-    The file is called ``<path>.part`` until the context ends well. After an error, a full disk's too, or Ctrl-C
-    it stays there where a block of rows was finished. Each block is on its way to the disk before it counts as
-    finished.
+    The blocks are in ``<path>.part`` until the context ends well and the map is there. After an error, a full disk's
+    too, or Ctrl-C they stay, where there are any.
 
     Parameters
     ----------
@@ -41,85 +57,128 @@ class UnfinishedMap(MapWriter):
 
     Raises
     ------
+    FileExistsError
+        Without `resume`, where an unfinished map is there.
+    FileNotFoundError
+        With `resume`, where there is none.
     ValueError
-        With `resume`, where the unfinished map is damaged or belongs to another scan, model, microinfer or to
-        other options; the message says which.
+        With `resume`, where it belongs to another scan, model, microinfer or to other options, the message says which;
+        and where another file is in its place.
     OSError
-        As `resumable_hdf5` says.
+        Where the map cannot be written, and where another process writes it. The message says what stays.
     """
 
     def __init__(self, path: str, job: MapJob, *, resume: bool) -> None:
-        super().__init__(path, job.description, job.candidates)
+        self.path, self.partial = Path(path), partial_path(path)
         self._job, self._resume = job, resume
-        self.done: NDArray[np.bool_] = np.zeros(self.scan_shape[0], np.bool_)
-
-    def _open(self, stack: ExitStack) -> OutputFile:
-        file = stack.enter_context(
-            resumable_hdf5(
-                self.path,
-                resume=self._resume,
-                worth_keeping=lambda: self._resume or bool(self.done.any()),
-            )
+        self._position = np.dtype(
+            [(name, field.dtype, field.cell(job.candidates)) for name, field in FIELDS.items()]
         )
-        if self._resume:
-            self._check(file)
-        else:
-            self._lay_out(file)
-            file.attrs["format"] = UNFINISHED_FORMAT
-            file.attrs[IDENTITY] = json.dumps(self._job.identity)
-            file.create_dataset(BLOCKS, (0, 3), np.int64, maxshape=(None, 3), chunks=(1024, 3))
-        stack.push(lambda kind, *_: _finish(file) if kind is None else None)
-        return file
+        self.done: NDArray[np.bool_] = np.zeros(job.source.scan_shape[0], np.bool_)
 
-    def _check(self, file: OutputFile) -> None:
-        partial = partial_path(self.path)
-        if file.attrs.get("format") != UNFINISHED_FORMAT:
-            raise ValueError(f"{partial} is not an unfinished map")
-        began, now = json.loads(file.attrs[IDENTITY]), self._job.identity
+    def __enter__(self) -> Self:
+        require_writable(self.path)
+        if self._resume and not self.partial.exists():
+            raise FileNotFoundError(errno.ENOENT, "nothing to resume", os.fspath(self.partial))
+        self._records = RecordFile(self.partial, UNFINISHED_KIND)
+        try:
+            self._take_up()
+        except BaseException:
+            self._leave(keep=len(self._records) > 0)
+            raise
+        return self
+
+    def _take_up(self) -> None:
+        if not len(self._records):  # then nothing is lost
+            with self._naming_the_map():
+                self._records.begin(self._job.identity)
+            return
+        if not self._resume:
+            raise FileExistsError(
+                errno.EEXIST,
+                "holds unfinished work: resume it (--resume), or remove the file",
+                os.fspath(self.partial),
+            )
+        self._require_same_job()
+        compared = range(0, len(self._records), math.ceil(len(self._records) / CHECKED_BLOCKS))
+        for index, block in enumerate(self._blocks()):
+            if (
+                index in compared
+                and checksum_peaks(self._job.source.read_rows(*block.rows)) != block.checksum
+            ):
+                raise ValueError(
+                    f"{self.partial} was begun with another scan: the peaks of the scan rows {block.rows.start} to "
+                    f"{block.rows.stop - 1} differ"
+                )
+            self.done[slice(*block.rows)] = True
+
+    def _require_same_job(self) -> None:
+        began, now = self._records.about, self._job.identity
+        if not isinstance(began, dict):
+            raise ValueError(f"{self.partial} does not say what it belongs to: remove it and start anew")
         differences = [
             f"{name} {began.get(name)!r}, now {now[name]!r}" for name in now if began.get(name) != now[name]
         ]
         if differences:
-            raise ValueError(f"{partial} was begun with other settings: {'; '.join(differences)}")
-        blocks = file[BLOCKS][...]
-        for start, stop, checksum in blocks[:: math.ceil(len(blocks) / CHECKED_BLOCKS) or 1]:
-            if checksum_peaks(self._job.source.read_rows(int(start), int(stop))) != checksum:
-                raise ValueError(
-                    f"{partial} was begun with another scan: the peaks of the scan rows {start} to {stop - 1} differ"
-                )
-        for start, stop, _ in blocks:
-            self.done[start:stop] = True
+            raise ValueError(f"{self.partial} was begun with other settings: {'; '.join(differences)}")
 
     def write(self, block: AnsweredBlock) -> None:
-        """Write a block; errors as `MapWriter.write_rows`."""
-        assert self._file is not None
-        self.write_rows(block.rows.start, block.arrays)
-        self._file.commit()
-        finished = self._file[BLOCKS]
-        finished.resize(len(finished) + 1, axis=0)
-        finished[-1] = (*block.rows, block.checksum)
-        self._file.commit()
+        """Write a block.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `checked_arrays`.
+        OSError
+            If it cannot be written.
+        """
+        checked = checked_arrays(block.arrays, len(self._job.model.phases), first_row=block.rows.start)
+        answers = np.empty(checked["valid"].shape, self._position)
+        for name, values in checked.items():
+            answers[name] = values
+        head = np.array((*block.rows, block.checksum), HEAD)
+        with self._naming_the_map():
+            self._records.append(head.tobytes() + answers.tobytes())
         self.done[slice(*block.rows)] = True
 
-    def finished_blocks(self) -> Iterator[dict[str, Any]]:
-        """The arrays that `MapReport.count` needs of the blocks that are done, for the best candidates.
+    def finished_blocks(self) -> Iterator[Arrays]:
+        """The arrays of the blocks that are done."""
+        return (block.arrays for block in self._blocks())
 
-        ValueError where they cannot be read.
-        """
-        assert self._file is not None
-        for start, stop, _ in self._file[BLOCKS][...]:
-            rows = RowBlock(int(start), int(stop))
-            try:
-                arrays = {name: self._file[name][slice(*rows), :, :1] for name in ("phase", "probability")}
-                arrays["valid"] = self._file["valid"][slice(*rows)]
-            except OSError as error:
-                raise ValueError(
-                    f"{partial_path(self.path)} is damaged, remove it and start anew ({error})"
-                ) from error
-            yield arrays
+    def _blocks(self) -> Iterator[_Block]:
+        for index in range(len(self._records)):
+            record = self._records[index]
+            start, stop, checksum = np.frombuffer(record, HEAD, 1)[0].tolist()
+            answers = np.frombuffer(record, self._position, offset=HEAD.itemsize)
+            answers = answers.reshape(stop - start, self._job.source.scan_shape[1])
+            yield _Block(RowBlock(start, stop), checksum, {name: answers[name] for name in FIELDS})
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finished = False
+        try:
+            if kind is None:
+                with self._naming_the_map():
+                    self._assemble()
+                finished = True
+        finally:
+            self._leave(keep=not finished and len(self._records) > 0)
 
-def _finish(file: OutputFile) -> None:
-    """Turn an unfinished map into a finished one."""
-    del file[BLOCKS], file.attrs[IDENTITY]
-    file.attrs["format"] = FORMAT
+    def _assemble(self) -> None:
+        with MapWriter(self.path, self._job.description, self._job.candidates) as writer:
+            for block in self._blocks():
+                writer.write_rows(block.rows.start, block.arrays)
+
+    def _leave(self, *, keep: bool) -> None:
+        if not keep:
+            self.partial.unlink(missing_ok=True)
+        self._records.close()
+
+    @contextmanager
+    def _naming_the_map(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            stays = f"; what is finished stays in {self.partial}" if len(self._records) else ""
+            raise cannot_write(error, self.path, stays) from error

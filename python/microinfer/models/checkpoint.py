@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from microinfer import _core
-from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase, phase_names
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import atomic_output
 from microinfer.models.cells import zone_axis_cells
 from microinfer.models.settings import ModelConfig
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 FORMAT = "microinfer model"
 VERSION = 2
 """Version 1 lacked the arrays of `zone_axis_cells`."""
+
+
+UNCALIBRATED = (1.0, 1.0, 0.0)
+"""`Model.calibration` that changes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +56,8 @@ class Model:
     card : dict
         JSON-able facts about the model: name, voltage, k_max, recipe, figures.
     calibration : tuple of float
-        Slope and offset that take the log-odds of a probability to those of being right, as a validation set
-        showed them.
+        a, b, c of beta calibration: an answer of probability p is right with the log-odds ``a ln p - b ln(1 - p) + c``,
+        as a validation set showed them.
     """
 
     config: ModelConfig
@@ -60,12 +65,14 @@ class Model:
     spec: TokenSpec
     weights: dict[str, NDArray[Any]]
     card: dict[str, Any] = field(default_factory=dict)
-    calibration: tuple[float, float] = (1.0, 0.0)
+    calibration: tuple[float, float, float] = UNCALIBRATED
 
     def __repr__(self) -> str:
-        phases = ", ".join(phase.name for phase in self.phases)
-        voltage = f", {self.voltage / 1e3:g} kV" if self.voltage else ""
-        return f"Model({self.name!r}, {self.config.kind}, phases: {phases}{voltage}, to {self.k_max:g} 1/Angstrom)"
+        voltage = "unknown voltage" if self.voltage is None else f"{self.voltage / 1e3:g} kV"
+        return (
+            f"Model({self.name!r}: {phase_names(self.phases)}, {voltage}, disks to {self.k_max:.4g} 1/Å, "
+            f"{self.config.kind} of width {self.config.width})"
+        )
 
     @property
     def name(self) -> str:
@@ -168,6 +175,7 @@ def load_model(name: str | Path) -> Model:
         If the file is damaged, foreign, or from a newer version.
     """
     path = model_path(name)
+    require_kind(path, FileKind.MODEL)
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("microinfer")
@@ -184,9 +192,12 @@ def load_model(name: str | Path) -> Model:
         config = ModelConfig(**header["model"])
         if header["version"] < 2 and config.kind == "posterior":
             weights |= zone_axis_cells(phases, config.zone_axis_spacing)
-        slope, offset = header.get("calibration", (1.0, 0.0))
+        calibration = header.get("calibration", UNCALIBRATED)
+        if len(calibration) == 2:  # slope and offset of the log-odds, as until 0.3.0
+            calibration = (calibration[0], *calibration)
+        a, b, c = (float(number) for number in calibration)
         spec = TokenSpec.from_dict(header["tokens"])
-        model = Model(config, phases, spec, weights, header["card"], (float(slope), float(offset)))
+        model = Model(config, phases, spec, weights, header["card"], (a, b, c))
         model.core()  # checks the weights
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
@@ -197,9 +208,12 @@ def model_path(name: str | PathLike[str]) -> Path:
     """File of a shipped model or a checkpoint; errors as of `load_model`."""
     shipped = shipped_models()
     path = shipped.get(str(name), Path(name))
+    if path.is_dir():
+        require_kind(path, FileKind.MODEL)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'})"
+            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'}); "
+            "microinfer train makes one of a CIF file"
         )
     return path
 

@@ -30,10 +30,14 @@ NEGLIGIBLE = 1e-6
 """Peaks with less than this share of the most probable cell's probability are dropped."""
 MODES = 6
 """Modes that are found: the candidates of a pattern."""
-MODE_RADIUS = math.radians(7.0)
-"""Peaks further from a mode's centre than this do not enter its mean."""
+MODE_RADIUS = math.radians(10.0)
+"""Peaks further from a mode's centre than this do not enter its mean: wide enough for those around a zone axis to have
+one."""
+MEANS = 12
+"""Means that are taken around each other: then it does not matter which of nearly equal peaks came first."""
 CONFIDENCE_RADIUS = math.radians(4.0)
 """A mode's probability counts the peaks this near: 3 degrees and the cells' own spread."""
+_MODE_PART, _CONFIDENCE_PART = (math.sin(radius / 2.0) ** 2 for radius in (MODE_RADIUS, CONFIDENCE_RADIUS))
 
 
 def density_of_waves(points: int = ANGLES) -> Tensor:
@@ -78,27 +82,25 @@ def find_modes(
     angle, mass = _peaks(waves.gather(1, cells[..., None].expand(-1, -1, waves.shape[-1])), density)
     weight = top[..., None] * mass
     weight = torch.where(weight < NEGLIGIBLE * top[:, :1, None], 0.0, weight).flatten(1)  # (B, C)
-    peaks = _turned(frames[cells], angle).flatten(1, 2)  # (B, C, 3, 3)
-    entries = peaks.flatten(2)
+    peaks = _turned(frames[cells], angle).flatten(3).flatten(1, 2)  # (B, C, 9)
     phase = cell_phase[cells][..., None].expand_as(angle).flatten(1)
 
     found = []
     for _ in range(MODES):
         heaviest = weight.argmax(1, keepdim=True)
         mode_phase = phase.gather(1, heaviest)
-        group = operators[mode_phase[:, 0]]  # (B, G, 3, 3)
         same = phase == mode_phase
-        centre = peaks.gather(1, heaviest[..., None, None].expand(-1, -1, 3, 3))[:, 0]
-        for _ in range(2):
-            distance, operator = _nearest_equivalents(entries, centre, group)
-            fall = (1.0 - (distance / MODE_RADIUS) ** 2).clamp(
+        centre = peaks.gather(1, heaviest[..., None].expand(-1, -1, 9))  # (B, 1, 9)
+        near = _nearest_equivalents(peaks, centre, operators[mode_phase[:, 0]])
+        for _ in range(MEANS):
+            fall = (1.0 - _part_of_turn(near, centre) / _MODE_PART).clamp(
                 min=0.0
             ) ** 2  # smoothly to nothing at the radius
-            centre = _mean(entries, operator, weight * same * fall, group)
-        distance, _ = _nearest_equivalents(entries, centre, group)
-        near = weight * (same & (distance < CONFIDENCE_RADIUS))
-        found.append((centre, mode_phase[:, 0], near.sum(1)))
-        leaves = (same & (distance < MODE_RADIUS)).scatter(1, heaviest, 1)  # True cannot be traced
+            centre = _mean(near, weight * same * fall)
+        part = _part_of_turn(near, centre)
+        counts = weight * (same & (part < _CONFIDENCE_PART))
+        found.append((torch.unflatten(centre[:, 0], 1, (3, 3)), mode_phase[:, 0], counts.sum(1)))
+        leaves = (same & (part < _MODE_PART)).scatter(1, heaviest, 1)  # True cannot be traced
         weight = weight.masked_fill(leaves, 0.0)
     matrix, phases, probabilities = (torch.stack(part, 1) for part in zip(*found, strict=True))
     order = probabilities.argsort(dim=1, descending=True, stable=True)
@@ -146,19 +148,24 @@ def _turned(frames: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([turned, y * cos - x * sin, z.expand_as(turned)], -1)
 
 
-def _nearest_equivalents(entries: Tensor, centre: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each peak (B, C, 9) the equivalent nearest to the centre: its distance in radians, and its operator.
+def _nearest_equivalents(peaks: Tensor, centre: Tensor, group: Tensor) -> Tensor:
+    """Of each peak (B, C, 9) the equivalent nearest to the centre (B, 1, 9).
 
     An operator S of the group (B, G, 3, 3) takes a peak R as near to the centre as its inverse takes the centre to R;
     and tr(R^T S^T centre) is a sum over products of entries.
     """
-    of_centre = (group.mT.flatten(1, 2) @ centre).view_as(group)
-    trace, operator = (entries @ of_centre.flatten(2).mT).max(-1)
-    return torch.arccos(((trace - 1.0) / 2.0).clamp(-1.0, 1.0)), operator
+    of_centre = (group.mT.flatten(1, 2) @ torch.unflatten(centre[:, 0], 1, (3, 3))).view_as(group)
+    operator = (peaks @ of_centre.flatten(2).mT).argmax(-1)
+    nearest = group.flatten(2).gather(1, operator[..., None].expand(-1, -1, 9))
+    return (torch.unflatten(nearest, 2, (3, 3)) @ torch.unflatten(peaks, 2, (3, 3))).flatten(2)
 
 
-def _mean(entries: Tensor, operator: Tensor, weight: Tensor, group: Tensor) -> Tensor:
-    """Weighted mean rotation (B, 3, 3) of the peaks (B, C, 9), each behind its operator of the group."""
-    one_hot = operator[..., None] == torch.arange(group.shape[1], device=group.device)  # (B, C, G)
-    sums = (one_hot * weight[..., None]).mT @ entries  # (B, G, 9), of the peaks behind each operator
-    return project_to_so3(group.transpose(1, 2).flatten(2) @ torch.unflatten(sums, 2, (3, 3)).flatten(1, 2))
+def _part_of_turn(rotations: Tensor, centre: Tensor) -> Tensor:
+    """(B, C): how far rotations (B, C, 9) are from a centre (B, 1, 9), as sin^2 of half the angle."""
+    return (3.0 - (rotations * centre).sum(-1)) / 4.0
+
+
+def _mean(rotations: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean rotation (B, 1, 9)."""
+    total = (weight[:, None] @ rotations)[:, 0]
+    return project_to_so3(torch.unflatten(total, 1, (3, 3))).flatten(1)[:, None]

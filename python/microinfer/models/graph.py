@@ -44,7 +44,7 @@ class AnswerGraph(nn.Module):
         Of the `Model`.
     """
 
-    def __init__(self, network: OrientationNetwork, calibration: tuple[float, float]) -> None:
+    def __init__(self, network: OrientationNetwork, calibration: tuple[float, float, float]) -> None:
         super().__init__()
         self.network, self.calibration = network, calibration
 
@@ -69,9 +69,10 @@ class AnswerGraph(nn.Module):
 
     def _calibrated(self, probability: Tensor) -> Tensor:
         """Probabilities as a validation set corrected them; 0 stays 0."""
-        slope, offset = self.calibration
-        odds = torch.logit(probability.double(), CERTAIN)
-        return torch.where(probability > 0.0, torch.sigmoid(slope * odds + offset).float(), 0.0)
+        a, b, c = self.calibration
+        bounded = probability.double().clamp(CERTAIN, 1.0 - CERTAIN)
+        odds = a * bounded.log() - b * (1.0 - bounded).log() + c
+        return torch.where(probability > 0.0, torch.sigmoid(odds).float(), 0.0)
 
 
 def export_model(

@@ -74,8 +74,9 @@ class BraggPeaks(PeakSource):
         return self.scan_shape[0] * self.scan_shape[1]
 
     def __repr__(self) -> str:
-        rx, ry = self.scan_shape
-        return f"BraggPeaks({rx} x {ry} scan positions, {self.n_peaks} peaks)"
+        peaks = f"{self.n_peaks:,} peaks, {self.n_peaks / len(self):.1f} a position"
+        reach = np.hypot(self.qx, self.qy).max(initial=0.0)
+        return f"BraggPeaks({self.scan}, {peaks}, to {reach:.2f} 1/Å)"
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import require_distinct
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.hdf5 import is_hdf5
@@ -75,6 +76,7 @@ def open_peaks(
     path, options = Path(path), OpenOptions(name, calibrated, pixel_size)
     with path.open("rb"):
         pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
+    require_kind(path, FileKind.PEAKS, FileKind.PY4DSTEM, FileKind.HDF5)
     for known in FORMATS:
         if known.recognises(path):
             reader = known.open(path, options)

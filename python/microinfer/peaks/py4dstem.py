@@ -157,6 +157,7 @@ def _python_class(item: h5py.Group | h5py.Dataset) -> str | None:
 def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
     vectors: list[h5py.Group] = []
     lists: list[h5py.Group] = []
+    frames: list[h5py.Group] = []
 
     def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Group):
@@ -164,6 +165,8 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
                 vectors.append(item)
             elif _python_class(item) == "PointListArray" and _python_class(item.parent) != "BraggVectors":
                 lists.append(item)
+            elif _python_class(item) == "DataCube":
+                frames.append(item)
 
     file.visititems(visit)
     candidates = [*vectors, *lists]
@@ -171,6 +174,7 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
         raise ValueError(
             f"{file.filename} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
             f"py4DSTEM, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
+            + ("; its frames must be searched for Bragg disks first, in py4DSTEM" if frames else "")
         )
     paths = ", ".join(group.name for group in candidates)
     if name is not None:

@@ -56,6 +56,9 @@ class PeakReader(PeakSource):
         self.options = OpenOptions()
         self.closed = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {self.scan})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.path.resolve()), self.options)
 

@@ -59,6 +59,10 @@ class Scan:
         """Return the scan of a block of `count` rows."""
         return replace(self, shape=(count, self.shape[1]))
 
+    def __str__(self) -> str:
+        step = "" if self.units == "pixels" else f", step {self.step:g} {self.units}"
+        return f"{self.shape[0]} x {self.shape[1]} positions{step}"
+
     @property
     def block_rows(self) -> int:
         """Rows that make up about `BLOCK_POSITIONS`."""

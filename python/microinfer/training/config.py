@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from microinfer.crystals.cif import split_source
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ranges import (
@@ -309,10 +310,11 @@ def load_config(path: str | Path) -> Config:
         raise FileNotFoundError(
             f"{path}: neither a configuration file nor a shipped recipe ({', '.join(recipes)})"
         )
+    require_kind(path, FileKind.CONFIGURATION)
     with path.open("rb") as file:
         try:
             values = tomllib.load(file)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # of the form, or of the encoding
             raise ValueError(f"{path}: not a TOML file: {error}") from error
     config = Config.from_dict(values, str(path))
     if config.simulation.thickness_range and path not in recipes.values():

@@ -67,10 +67,11 @@ def estimate(config: Config, library: PatternLibrary | None = None, *, device: s
         simulation = library_seconds(structures, config.simulation, default_processes())
         library = _stand_in(config, structures)
     sample = _seconds_per_sample(config, library, first_device(device))
-    from microinfer.training.trainer import CALIBRATION_PATTERNS, VALIDATION_PATTERNS, VALIDATIONS
+    from microinfer.training.calibration import PATTERNS
+    from microinfer.training.trainer import VALIDATION_PATTERNS, VALIDATIONS
 
     samples = config.training.samples + ANSWER * VALIDATIONS * VALIDATION_PATTERNS
-    answers = 2 * CALIBRATION_PATTERNS + 2 * VALIDATION_PATTERNS
+    answers = 3 * PATTERNS + 2 * VALIDATION_PATTERNS
     reflections = max(len(phase.reflections) for phase in library.phases)
     return Estimate(simulation, sample * samples, answers * (ANSWER * sample + REFINEMENT * reflections))
 

@@ -23,8 +23,8 @@ from microinfer.models.network import NO_CRYSTAL, build_network
 from microinfer.ops.tokens import Tokens
 from microinfer.progress import ProgressBar
 from microinfer.simulation.library import PatternLibrary
-from microinfer.training.augmentation import Batch, augmented, joined, training_batches, turned
-from microinfer.training.calibration import calibrate
+from microinfer.training.augmentation import Batch, training_batches, turned
+from microinfer.training.calibration import calibrate, calibration_patterns
 from microinfer.training.config import Config, TrainingConfig
 from microinfer.training.folder import STATE
 from microinfer.training.threads import Threads
@@ -33,8 +33,6 @@ from microinfer.training.verdict import judge
 VALIDATION_PATTERNS = 2048
 VALIDATIONS = 20
 """Validations in a training."""
-CALIBRATION_PATTERNS = 6000
-"""Draws from the held-out patterns, each once clean and once augmented."""
 
 
 class Run:
@@ -60,7 +58,7 @@ class Run:
         self.checkpoint = folder / f"{config.name}.safetensors"
         self.state_file = folder / STATE
         self.log_file = folder / "log.jsonl"
-        self.members, self.held_out = _split(library, config.training)
+        self.members, self.held_out = split(library, config.training)
         self._multiplies_bfloat16 = (
             _core.multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
         )
@@ -199,15 +197,11 @@ class Run:
 
     def finish(self, progress: bool) -> None:
         """Calibrate the confidence of the best checkpoint, and judge it, on held-out patterns."""
-        config = self.config
-        rng = np.random.default_rng([config.training.seed, 2])
-        drawn = rng.choice(self.held_out, CALIBRATION_PATTERNS)
-        noisy = augmented(self.library, drawn, config.tokens, config.augmentation, rng)
-        clean = turned(self.library, drawn, config.tokens, config.training.seed)
+        patterns = calibration_patterns(self.library, self.held_out, self.config)
         model = load_model(self.checkpoint)
-        total = 2 * CALIBRATION_PATTERNS + 2 * len(self.held_out)
-        with ProgressBar(f"calibrating {config.name}", total, visible=progress, unit="patterns") as bar:
-            calibration = calibrate(model, joined(clean, noisy), str(self.device), bar.advance)
+        total = len(patterns.phase) + 2 * len(self.held_out)
+        with ProgressBar(f"calibrating {self.config.name}", total, visible=progress, unit="patterns") as bar:
+            calibration = calibrate(model, patterns, str(self.device), bar.advance)
             verdict = judge(model, self.validation, str(self.device), bar.advance)
         card = {**model.card, "verdict": verdict.to_dict()}
         replace(model, calibration=calibration, card=card).save(self.checkpoint)
@@ -251,7 +245,7 @@ class Run:
             self.card.update(load_model(self.checkpoint).card)
 
 
-def _split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Patterns to train with and to validate with."""
     unit = library.zone if training.validation_split == "zone_axes" else np.arange(len(library))
     units = np.unique(unit)
