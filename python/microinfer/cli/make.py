@@ -88,10 +88,10 @@ def _begin(settings: "Config", folder: Path, *, resume: bool, device: str, ask: 
 
     where = first_device(device)
     require_folder(folder, resume=resume)
-    library = read_library(settings, folder)
-    plan(settings, library.phases if library else load_structures(settings), f"Training {folder}", where)
+    plan(settings, load_structures(settings), f"Training {folder}", where)
     if resume:
         return
+    library = read_library(settings, folder)
     from microinfer.training.duration import estimate, scaled
 
     found = estimate(settings, library, device=where)

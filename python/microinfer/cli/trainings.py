@@ -1,25 +1,21 @@
 """What trainings and simulations say: what they will do, how to go on after an interruption, what came out."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from microinfer.cli.show import errors, facts, literal, say
 from microinfer.interruption import Stopped, stoppable
 
 if TYPE_CHECKING:
-    from microinfer.crystals.phase import CrystalPhase
     from microinfer.crystals.structure import Structure
     from microinfer.training.config import Config
 
 
-def plan(
-    config: "Config", crystals: "Sequence[Structure | CrystalPhase]", title: str, device: str | None = None
-) -> None:
+def plan(config: "Config", crystals: "Sequence[Structure]", title: str, device: str | None = None) -> None:
     """Print what will be simulated, and trained where there is a device."""
     from microinfer.simulation.cost import simulated
     from microinfer.simulation.simulate import default_processes
@@ -31,7 +27,7 @@ def plan(
     limits = [simulation.thickness_limits(crystal.lattice[0]) for crystal in crystals]
     rows = {}
     for crystal, phase in zip(crystals, config.phases, strict=True):
-        say(_crystal(crystal, phase.symmetry))
+        say(crystal.summary(phase.symmetry))
     rows["Microscope"] = f"{simulation.voltage / 1e3:g} kV, disks to {simulation.k_max:g} 1/Å"
     rows["Patterns"] = (
         f"{len(crystals) * zone_axes * thicknesses:,}: {zone_axes:,} zone axes"
@@ -42,14 +38,6 @@ def plan(
         rows["Training"] = f"{config.training.samples:,} samples on {device}"
     rows["Cores"] = f"{cores}, for as many worker processes, then threads"
     facts(title, rows)
-
-
-def _crystal(crystal: "Structure | CrystalPhase", symmetry: str) -> str:
-    from microinfer.crystals.structure import Structure
-
-    if isinstance(crystal, Structure):
-        return crystal.summary(symmetry)
-    return f"{crystal.name}: {crystal.space_group or crystal.point_group}"
 
 
 def verdict(found: dict[str, Any]) -> None:
@@ -87,4 +75,6 @@ def stops_with_a_way_on(kept: Callable[[], bool]) -> Iterator[None]:
         else:
             text = "Stopped before there was anything to keep. Begin again with:"
         errors.print(literal(f"{text} {shlex.join(['microinfer', *again])}"), soft_wrap=True)
-        raise typer.Exit(128 + stopped.number) from None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + stopped.number)  # everything is closed, and torch would take seconds to be taken down
