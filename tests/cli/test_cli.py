@@ -25,6 +25,7 @@ from microinfer.cli.scan import compare_with_truth
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram
+from microinfer.training.duration import Estimate
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
 
@@ -203,29 +204,68 @@ batch_size = 32
 
 
 @needs_py4dstem
-def test_train_says_how_long_it_takes_and_writes_a_model(files):
-    (files / "tiny.toml").write_text(TINY)
-    result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
-    assert result.exit_code == 0, result.output
-    lengths = re.findall(r"The (?:pattern library|training) will take about (.+)\.", result.output)
-    assert len(lengths) == 2
-    assert not any("hour" in length for length in lengths)  # it takes seconds
-    assert load_model("run/tiny.safetensors").card["name"] == "tiny"
-    result = call("map", "scan.h5", "--model", "run/tiny.safetensors", "--device", "cpu")
-    assert result.exit_code == 0, result.output
-    result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
-    assert result.exit_code == 1
-    assert "run: holds a training; --resume goes on with it" in result.stderr
-
-
-@needs_py4dstem
-def test_a_model_for_another_crystal_is_named_after_it(files):
+def test_train_says_what_it_will_do_and_what_came_out(files):
     (files / "tiny.toml").write_text(TINY)
     write_cif(files, "Ni")
-    result = call("train", "tiny.toml", "--cif", "Ni.cif", "--device", "cpu")
+    write_cif(files, "Ti")
+    crystals = ("--cif", "Ni.cif", "--cif", "Ti.cif")
+    result = call("train", "tiny.toml", *crystals, "--voltage", "200", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert load_model("runs/ni/ni.safetensors").phases[0].name == "Ni"
-    assert "Fm-3m (number 225); cell 3.524 3.524 3.524" in result.output
+    plan, time, verdict, model = re.search(
+        r"(.*)^It will take about ([^\n]+)\n(On [^\n]+)\n(Model [^\n]+)",
+        result.stdout,
+        re.DOTALL | re.MULTILINE,
+    ).groups()
+    for text in (
+        "Ni (Ni.cif, block 'Ni'): Fm-3m (number 225); cell 3.524 3.524 3.524",
+        "Ti (Ti.cif, block 'Ti'): P6",
+        "200 kV",
+        "1.2 1/Å",
+        "80: 20 zone axes of each phase, 2 thicknesses of 1 to 300 nm",
+        "128 samples on cpu",
+    ):
+        assert text in plan
+    assert re.fullmatch(r"[^:]+: library [^,]+, training [^,]+, calibration [^,]+\.", time)
+    assert "hour" not in time  # it takes seconds
+    assert "Usual for patterns with as many disks" in verdict
+    assert "Not good enough to map with" in result.stderr  # so few samples teach nothing
+    assert "runs/ni-ti/ni-ti.safetensors" in model
+    trained = load_model("runs/ni-ti/ni-ti.safetensors")
+    assert [phase.name for phase in trained.phases] == ["Ni", "Ti"]
+    assert (trained.name, trained.voltage, trained.card["verdict"]["good_enough"]) == ("ni-ti", 200e3, False)
+    result = call("map", "scan.h5", "--model", "runs/ni-ti/ni-ti.safetensors", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    result = call("train", "tiny.toml", *crystals, "--device", "cpu")
+    assert result.exit_code == 1
+    assert "runs/ni-ti: holds a training; --resume goes on with it" in result.stderr
+
+
+def test_a_long_training_says_how_to_make_it_shorter_and_asks(files, monkeypatch):
+    begun = []
+    monkeypatch.setattr("microinfer.training.train", lambda *arguments, **options: begun.append(1) or 1 / 0)
+    monkeypatch.setattr("microinfer.training.start.require_simulation", lambda: None)
+    monkeypatch.setattr(
+        "microinfer.training.duration.estimate", lambda *arguments, **options: Estimate(9e4, 5e3, 9.0)
+    )
+    (files / "tiny.toml").write_text(TINY.replace("zone_axes = 20", "zone_axes = 40_000"))
+    result = call("train", "tiny.toml")  # no terminal: no question
+    assert "It will take about 27 hours: library 25 hours, training 2 hours" in result.stdout
+    assert "Shorter: --quick (about 4 hours); --k-max" in result.stdout
+    assert len(begun) == 1
+    monkeypatch.setattr("microinfer.cli.make.at_a_terminal", lambda: True)
+    for answer, options, count in (("n", (), 1), ("y", (), 2), ("n", ("--yes",), 3)):
+        CliRunner().invoke(app, ["train", "tiny.toml", *options], input=answer)
+        assert len(begun) == count
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "--cif", "missing.cif"), ("simulate", "missing.toml", "--out", "a.h5")]
+)
+def test_packages_of_the_simulation_are_missed_at_once(files, command, monkeypatch):
+    monkeypatch.setattr("microinfer.extras.find_spec", lambda name: None)
+    result = call(*command)
+    assert result.exit_code == 1
+    assert 'simulation needs py4DSTEM: in the clone: pip install -c constraints.txt ".[sim]"' in result.stderr
 
 
 @needs_py4dstem

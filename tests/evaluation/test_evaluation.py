@@ -24,6 +24,7 @@ from microinfer.ops.token_spec import TokenSpec
 from microinfer.simulation import load_library, pattern_hash, simulate_test_sets
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.testset import add_noise
+from microinfer.training.config import load_config
 
 COUNT = 60
 CU, CU2O = PhaseConfig("Cu"), PhaseConfig("Cu2O")
@@ -32,7 +33,7 @@ CU, CU2O = PhaseConfig("Cu"), PhaseConfig("Cu2O")
 @pytest.fixture(scope="module")
 def sets():
     import_py4dstem()
-    return simulate_test_sets((CU,), SimulationConfig(), COUNT, processes=1)
+    return simulate_test_sets((CU,), load_config("cu").simulation, COUNT, processes=1)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import math
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from microinfer.mapping import MapReport
     from microinfer.peaks.radial import RadialHistogram, Ring
-    from microinfer.simulation.settings import PhaseConfig
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -65,14 +64,6 @@ def facts(title: str, rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         console.print(f"  [dim]{literal(name.ljust(width))}[/]  {literal(value)}", soft_wrap=True)
-
-
-def crystals(phases: "Iterable[PhaseConfig]") -> None:
-    """Print what was read of each crystal, a line each."""
-    from microinfer.crystals.structure import load_structure
-
-    for phase in phases:
-        say(load_structure(phase.structure, phase.name).summary(phase.symmetry))
 
 
 def map_summary(report: "MapReport", title: str) -> None:

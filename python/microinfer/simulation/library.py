@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,6 +15,20 @@ from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
 _FORMAT = "microinfer pattern library"
+
+Arrays = dict[str, NDArray[Any]]
+"""Some patterns of a library: the arrays of `LABELS` and `DISKS`."""
+LABELS: dict[str, tuple[tuple[int, ...], type]] = {
+    "orientation": ((3, 3), np.float32),
+    "phase": ((), np.int64),
+    "zone": ((), np.int64),
+    "thickness": ((), np.float32),
+    "in_plane_bound": ((), np.float32),
+    "count": ((), np.int64),
+}
+"""Shape and type of what is said of each pattern; the count is that of its disks."""
+DISKS: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(("qx", "qy", "intensity"), ((), np.float32))
+"""Of each disk."""
 _LABELS = ("orientation", "phase", "zone", "thickness")
 
 
@@ -82,7 +97,9 @@ def load_library(path: str | Path) -> PatternLibrary:
             if file.attrs.get("format") != _FORMAT or file.attrs.get("version") not in (1, 2):
                 raise ValueError(f"{path}: not a pattern library that this version of microinfer reads")
             simulation = json.loads(file.attrs["simulation"])
-            simulation["thickness_range"] = tuple(simulation["thickness_range"])
+            simulation = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in simulation.items()
+            }
             labels = {name: file[name][()] for name in _LABELS}
             bound = file["in_plane_bound"][()] if "in_plane_bound" in file else None
             disks = {name: file[name][()] for name in ("offsets", "qx", "qy", "intensity")}
