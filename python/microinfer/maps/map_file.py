@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.files import OutputFile, atomic_hdf5
+from microinfer.hdf5 import InputFile, dataset
 from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
 from microinfer.peaks.scan import Scan
@@ -154,7 +155,7 @@ def load_map(path: str | Path) -> OrientationMap:
         with path.open("rb") as start:
             if start.read(len(UNFINISHED_KIND)) == UNFINISHED_KIND.encode():
                 raise ValueError("the map is unfinished: go on with microinfer map --resume")
-        with h5py.File(path, "r") as file:
+        with InputFile(path) as file:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
@@ -166,34 +167,34 @@ def load_map(path: str | Path) -> OrientationMap:
                 )
             arrays = _arrays(file, version)
             scan = Scan(
-                file["valid"].shape,
+                dataset(file, "valid").shape,
                 float(attributes["scan_step"]),
                 str(attributes["scan_units"]),
                 bool(attributes["qr_calibrated"]),
             )
             description = MapDescription(
-                tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
+                tuple(CrystalPhase.from_dict(values) for values in json.loads(dataset(file, "phases")[()])),
                 scan,
-                json.loads(file["model_card"][()]),
+                json.loads(dataset(file, "model_card")[()]),
                 str(attributes["microinfer_version"]),
                 str(attributes.get("dtype", "unknown")),
             )
             return OrientationMap.from_arrays(arrays, description)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be opened as an orientation map: {error}") from error
 
 
 def _arrays(file: h5py.File, version: int) -> Arrays:
     """The arrays of a file; a field that it does not have is left out."""
     if version > 2:
-        return {name: file[name][...] for name in FIELDS if name in file or name in NEEDED}
-    arrays = {name: file[name][...] for name in ("valid", "matrix", "phase")}
-    arrays["probability"] = file["confidence"][...]
+        return {name: dataset(file, name)[...] for name in FIELDS if name in file or name in NEEDED}
+    arrays = {name: dataset(file, name)[...] for name in ("valid", "matrix", "phase")}
+    arrays["probability"] = dataset(file, "confidence")[...]
     if version == 1:
         return arrays
     for name in ("matrix", "phase", "probability"):
-        others = file[f"alternative_{name}"][...]
+        others = dataset(file, f"alternative_{name}")[...]
         arrays[name] = np.concatenate([arrays[name][:, :, None], others], axis=2)
     arrays["score"] = np.full(arrays["phase"].shape, np.nan, np.float32)
-    arrays["score"][..., 0] = file["score"][...]
+    arrays["score"][..., 0] = dataset(file, "score")[...]
     return arrays
