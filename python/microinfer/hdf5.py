@@ -249,11 +249,21 @@ def attribute(item: h5py.Group | h5py.Dataset, name: str, kind: str, shape: tupl
     if name not in item.attrs:
         raise ValueError(f"there is no attribute {name} of {item.name}")
     value = item.attrs[name]
-    array = np.asarray(value.decode() if isinstance(value, bytes) else value)
+    if isinstance(value, bytes | str):
+        value = utf8(value, f"the attribute {name} of {item.name}")
+    array = np.asarray(value)
     if array.dtype.kind not in _KINDS[kind] or array.shape != shape:
         expected = kind if shape == () else f"{kind} in each place of the shape {shape}"
         raise ValueError(f"the attribute {name} of {item.name} must be {expected}, got {value!r}")
     return array if shape else array.item()
+
+
+def utf8(value: bytes | str, what: str) -> str:
+    """A text that h5py read; ValueError, naming `what`, for what is not UTF-8, which h5py may have let pass."""
+    try:
+        return (value if isinstance(value, bytes) else value.encode()).decode()
+    except UnicodeError as error:
+        raise ValueError(f"{what} must be a text in UTF-8, got {value!r}") from error
 
 
 def text(value: str) -> np.bytes_:

@@ -20,39 +20,35 @@ PAGE = 4096
 
 
 def damaged(content: bytes, seed: int) -> bytes:
-    """The content with a page zeroed, one to three bits flipped, or its end cut off."""
-    rng = np.random.default_rng(seed)
-    kind, place = rng.integers(10), int(rng.integers(len(content)))
-    if kind < 3:
-        begin = place // PAGE * PAGE
+    """The content with the page of that number zeroed; seeds beyond flip one to three bits, or cut the end off."""
+    begin = seed * PAGE
+    if begin < len(content):
         return content[:begin] + bytes(len(content[begin : begin + PAGE])) + content[begin + PAGE :]
-    if kind == 3:
-        return content[:place]
+    rng = np.random.default_rng(seed)
+    if rng.random() < 0.1:
+        return content[: int(rng.integers(len(content)))]
     changed = bytearray(content)
-    # most of a file is values: every other bit is flipped near its beginning, where more structure is
+    # Most of a file is values: every other bit is one near the beginning, where there is more structure.
     for _ in range(int(rng.integers(1, 4))):
-        changed[int(rng.integers(len(content) if rng.random() < 0.5 else min(len(content), 20_000)))] ^= (
-            1 << int(rng.integers(8))
-        )
+        end = len(content) if rng.random() < 0.5 else min(len(content), 20_000)
+        changed[int(rng.integers(end))] ^= 1 << int(rng.integers(8))
     return bytes(changed)
 
 
-def read_scan(path: Path) -> list[Any]:
+def read_scan(path: Path, **options: Any) -> list[Any]:
     """All that a file of peaks says."""
     import microinfer as mi
 
-    with mi.open_peaks(path) as reader:
-        described = [reader.scan, reader.description]
-    peaks = mi.read_peaks(path)
-    return [*described, *(getattr(peaks, name).tobytes() for name in ("offsets", "qx", "qy", "intensity"))]
+    with mi.open_peaks(path, **options) as reader:
+        said = [reader.scan, reader.description]
+        for peaks in reader.blocks():
+            said += [getattr(peaks, name).tobytes() for name in ("offsets", "qx", "qy", "intensity")]
+    return said
 
 
 def read_lists(path: Path) -> list[Any]:
     """All that a file of calibrated point lists says."""
-    import microinfer as mi
-
-    peaks = mi.read_peaks(path, calibrated=True)
-    return [peaks.scan, *(getattr(peaks, name).tobytes() for name in ("offsets", "qx", "qy", "intensity"))]
+    return read_scan(path, calibrated=True)
 
 
 def read_library(path: Path) -> list[Any]:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.hdf5 import find, require_stored
+from microinfer.hdf5 import find, require_stored, utf8
 from microinfer.peaks.scan import Scan
 
 Values: TypeAlias = NDArray[np.float64] | h5py.Dataset
@@ -132,7 +132,7 @@ def read_items(group: h5py.Group) -> dict[str, Any]:
         if isinstance(item, h5py.Dataset):
             require_stored(item)
             value = item[()]
-            value = value.decode() if isinstance(value, bytes) else value
+            value = utf8(value, f"calibration {key}") if isinstance(value, bytes | str) else value
             items[key] = None if isinstance(value, str) and value == "_None" else value
     return items
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from microinfer.hdf5 import InputFile, dataset, find, open_hdf5
+from microinfer.hdf5 import InputFile, dataset, find, open_hdf5, utf8
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.calibration import (
     calibration_items,
@@ -151,7 +151,9 @@ def _python_class(item: h5py.Group | h5py.Dataset) -> str | None:
     for attribute in _CLASS_ATTRIBUTES:
         value = item.attrs.get(attribute)
         if value is not None:
-            return value.decode() if isinstance(value, bytes) else str(value)
+            return (
+                utf8(value, f"{attribute} of {item.name}") if isinstance(value, bytes | str) else str(value)
+            )
     return None
 
 
