@@ -258,6 +258,12 @@ def attribute(item: h5py.Group | h5py.Dataset, name: str, kind: str, shape: tupl
     return array if shape else array.item()
 
 
+def stated_format(file: h5py.File) -> str | None:
+    """What a file's root says in its attribute ``format``; None where that is no text."""
+    value = file.attrs.get("format")
+    return utf8(value, "the attribute format") if isinstance(value, bytes | str) else None
+
+
 def utf8(value: bytes | str, what: str) -> str:
     """A text that h5py read; ValueError, naming `what`, for what is not UTF-8, which h5py may have let pass."""
     try:

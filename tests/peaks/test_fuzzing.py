@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 
 from helpers.damage import outcomes
-from helpers.example_phases import PHASES
+from helpers.libraries import random_library
 from helpers.scans import random_points, save_point_lists
 from microinfer.peaks import BraggPeaks, Scan
-from microinfer.simulation.library import PatternLibrary
-from microinfer.simulation.settings import SimulationConfig
 
 DEMO = Path(__file__).parents[2] / "python/microinfer/data/demo/polycrystal.h5"
 RNG = np.random.default_rng(3)
-
-
-def patterns(count: int, most: int) -> list[np.ndarray]:
-    return [RNG.uniform(-1, 1, (n % most, 3)) for n in range(count)]
 
 
 def demo(folder: Path) -> Path:
@@ -34,23 +28,13 @@ def compressed(folder: Path) -> Path:
 
 
 def native(folder: Path) -> Path:
-    peaks = BraggPeaks.from_patterns(patterns(350, 60), Scan((5, 70), 2.5, "nm", True))
-    peaks.save(folder / "peaks.h5")
+    patterns = [RNG.uniform(-1, 1, (n % 60, 3)) for n in range(350)]
+    BraggPeaks.from_patterns(patterns, Scan((5, 70), 2.5, "nm", True)).save(folder / "peaks.h5")
     return folder / "peaks.h5"
 
 
 def library(folder: Path) -> Path:
-    count = 60
-    PatternLibrary(
-        BraggPeaks.from_patterns(patterns(count, 20), (count, 1)),
-        orientation=np.tile(np.eye(3, dtype=np.float32), (count, 1, 1)),
-        phase=np.zeros(count, np.int64),
-        zone=np.arange(count),
-        thickness=RNG.uniform(1, 9, count).astype(np.float32),
-        phases=(PHASES["Cu"],),
-        simulation=SimulationConfig(),
-        in_plane_bound=np.ones(count, np.float32),
-    ).save(folder / "library.h5")
+    random_library().save(folder / "library.h5")
     return folder / "library.h5"
 
 

@@ -12,10 +12,12 @@ import pytest
 
 import microinfer as mi
 from helpers.example_maps import random_map
+from helpers.libraries import random_library
 from helpers.scans import PEAK, equal, random_points, save_old_vectors
 from microinfer._core import require_collection
 from microinfer.hdf5 import InputFile
 from microinfer.peaks import BraggPeaks, Scan
+from microinfer.simulation.library import load_library
 
 SHAPE = (4, 6)
 ITEMS = {"qx0": 32.0, "qy0": np.full(SHAPE, 31.0), "Q_pixel_size": 0.02, "Q_pixel_units": "A^-1"}
@@ -76,10 +78,12 @@ def test_values_in_other_files_are_refused(
     tmp_path: Path, native: Path, vectors: Path, elsewhere: Callable[[h5py.Group, str, Path], None]
 ) -> None:
     random_map("Cu").save(tmp_path / "map.h5")
+    random_library().save(tmp_path / "library.h5")
     for path, place, name, load in (
         (native, "/", "qx", mi.read_peaks),
         (vectors, f"{GROUP}/calibration", "qy0", mi.read_peaks),
         (tmp_path / "map.h5", "/", "valid", mi.load_map),
+        (tmp_path / "library.h5", "/", "zone", load_library),
     ):
         load(path)
         with h5py.File(path, "r+") as file:
@@ -234,6 +238,61 @@ def test_attributes_of_odd_types_are_named(native: Path, name: str) -> None:
             file.attrs[name] = value
         with pytest.raises(ValueError, match=r"peaks\.h5: "):
             mi.read_peaks(native)
+
+
+ODD_VALUES = [
+    *(np.zeros(0), np.zeros(60, "S3"), np.full(60, np.nan), np.zeros((2, 3)), 5, "text"),
+    *(np.zeros(3, [("a", int)]), h5py.Empty("f8"), np.frombuffer(b"[5]", np.uint8), np.full(60, 1j)),
+    *(np.frombuffer(b'{"a": 1}', np.uint8), np.frombuffer(b"[[], {}]", np.uint8)),
+]
+LIBRARY = [
+    "offsets",
+    "qx",
+    "orientation",
+    "phase",
+    "zone",
+    "thickness",
+    "phases",
+    "simulation",
+    "in_plane_bound",
+]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_libraries_of_odd_values_are_named(tmp_path: Path, name: str) -> None:
+    random_library().save(tmp_path / "library.h5")
+    for value in ODD_VALUES:
+        with h5py.File(tmp_path / "library.h5", "r+") as file:
+            del file[name]
+            file[name] = value
+        with pytest.raises((ValueError, OSError), match=r"library\.h5"):
+            load_library(tmp_path / "library.h5")
+
+
+def test_a_phase_that_a_library_does_not_have_is_refused(tmp_path: Path) -> None:
+    random_library().save(tmp_path / "library.h5")
+    with h5py.File(tmp_path / "library.h5", "r+") as file:
+        file["phase"][7] = 1
+    with pytest.raises(ValueError, match=r"library\.h5: phase must be an index into the 1 phases"):
+        load_library(tmp_path / "library.h5")
+
+
+def test_the_second_version_of_libraries_loads(tmp_path: Path) -> None:
+    library = random_library()
+    library.save(tmp_path / "new.h5")
+    with h5py.File(tmp_path / "new.h5") as new, h5py.File(tmp_path / "old.h5", "w") as old:
+        old.attrs.update(format="microinfer pattern library", version=2)
+        for name, values in new.items():
+            if name in ("phases", "simulation"):
+                old.attrs[name] = values[()].tobytes().decode()
+            else:
+                old[name] = values[()]
+    copy = load_library(tmp_path / "old.h5")
+    assert equal(copy.peaks, library.peaks)
+    assert copy.simulation == library.simulation
+    assert copy.phases[0].to_dict() == library.phases[0].to_dict()
+    for name in ("orientation", "phase", "zone", "thickness", "in_plane_bound"):
+        np.testing.assert_array_equal(getattr(copy, name), getattr(library, name))
 
 
 def test_an_open_file_at_the_end_of_the_process(native: Path) -> None:

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.files import atomic_hdf5
-from microinfer.hdf5 import InputFile, attribute, dataset, is_hdf5, named, open_hdf5, require_stored, text
+from microinfer.hdf5 import (
+    InputFile,
+    attribute,
+    dataset,
+    is_hdf5,
+    named,
+    open_hdf5,
+    require_stored,
+    stated_format,
+    text,
+)
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.hdf5 import Hdf5Reader
 from microinfer.peaks.reader import Block, OpenOptions
@@ -133,7 +143,7 @@ def is_native(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     with open_hdf5(path) as file, file:
-        return file.attrs.get("format") in (FORMAT, text(FORMAT))
+        return stated_format(file) == FORMAT
 
 
 def open_native(path: Path, options: OpenOptions) -> "NativeReader":

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.files import atomic_hdf5
-from microinfer.hdf5 import InputFile, attribute, dataset, is_hdf5, open_hdf5, require_stored, text
+from microinfer.hdf5 import (
+    InputFile,
+    attribute,
+    dataset,
+    is_hdf5,
+    open_hdf5,
+    require_stored,
+    stated_format,
+    text,
+)
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
@@ -18,7 +27,9 @@ _FORMAT = "microinfer pattern library"
 _VERSION = 3  # 2 had texts of variable length, no checksums and, as 1, nothing against lost values
 _CHUNK = 65536  # values
 _DISKS = ("offsets", "qx", "qy", "intensity")
-_LABELS = ("orientation", "phase", "zone", "thickness")
+_LABELS = {"orientation": ("f", (3, 3)), "phase": ("iu", ()), "zone": ("iu", ()), "thickness": ("f", ())}
+_BOUND = {"in_plane_bound": ("f", ())}
+"""NumPy's kinds and the shape of what each pattern has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +104,7 @@ def load_library(path: str | Path) -> PatternLibrary:
     if not is_hdf5(path):
         raise ValueError(f"{path}: not a readable pattern library: it is not an HDF5 file")
     with open_hdf5(path) as file, file:
-        if file.attrs.get("format") not in (_FORMAT, text(_FORMAT)):
+        if stated_format(file) != _FORMAT:
             raise ValueError("not a pattern library that this version of microinfer reads")
         version = attribute(file, "version", "a whole number")
         if version not in (1, 2, _VERSION):
@@ -110,16 +121,22 @@ def _read(file: InputFile, version: int) -> PatternLibrary:
     simulation = described("simulation")
     simulation["thickness_range"] = tuple(simulation["thickness_range"])
     phases = tuple(CrystalPhase.from_dict(phase) for phase in described("phases"))
-    labels = {name: _values(file, name) for name in _LABELS}
-    bound = _values(file, "in_plane_bound") if "in_plane_bound" in file else None
-    peaks = BraggPeaks(**{name: _values(file, name) for name in _DISKS}, scan=(len(labels["phase"]), 1))
-    for name, values in labels.items():
-        expected = (len(peaks), 3, 3) if name == "orientation" else (len(peaks),)
-        if values.shape != expected:
-            raise ValueError(f"{name} must have the shape {expected}, got {values.shape}")
-    return PatternLibrary(
-        peaks, **labels, phases=phases, simulation=SimulationConfig(**simulation), in_plane_bound=bound
-    )
+    disks = {name: _values(file, name) for name in _DISKS}
+    peaks = BraggPeaks(**disks, scan=(max(1, len(disks["offsets"]) - 1), 1))
+    expected = _LABELS | (_BOUND if "in_plane_bound" in file else {})
+    labels = {name: _label(file, name, len(peaks), *form) for name, form in expected.items()}
+    if np.any((labels["phase"] < 0) | (labels["phase"] >= len(phases))):
+        raise ValueError(f"phase must be an index into the {len(phases)} phases")
+    return PatternLibrary(peaks, **labels, phases=phases, simulation=SimulationConfig(**simulation))
+
+
+def _label(file: InputFile, name: str, count: int, kinds: str, cell: tuple[int, ...]) -> NDArray[Any]:
+    values = _values(file, name)
+    if values.dtype.kind not in kinds or values.shape != (count, *cell) or not np.all(np.isfinite(values)):
+        raise ValueError(
+            f"{name} must be finite numbers of the shape {(count, *cell)}, got {values.dtype} of {values.shape}"
+        )
+    return values
 
 
 def _values(file: InputFile, name: str) -> NDArray[Any]:
