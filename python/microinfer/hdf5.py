@@ -28,6 +28,7 @@ class _Source(FileIO):
 
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(path, "rb")
+        self._position = 0
         if os.environ.get("HDF5_USE_FILE_LOCKING") == "FALSE":
             return
         try:  # as HDF5 does where it opens a file itself
@@ -38,20 +39,31 @@ class _Source(FileIO):
         except OSError:
             pass  # a file system without locks
 
+    # The position is this object's, not the system's, which a forked process would share.
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._position = offset + (os.fstat(self.fileno()).st_size if whence == os.SEEK_END else 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
     def readinto(self, buffer: "Buffer", /) -> int:
-        begin = self.tell()
-        view = memoryview(buffer).cast("B")
-        done = 0
-        while done < len(view):  # a single call may read a part
-            count = super().readinto(view[done:])
-            if not count:
-                raise OSError(f"it ends at byte {begin + done}, within what is to be read: it was cut short")
-            done += count
-        # HDF5 reads a collection of its global heap, where variable-length data lie, from the beginning and in
-        # one piece. It goes round for ever in one that has an object of no size.
+        view, begin = memoryview(buffer).cast("B"), self._position
+        while self._position < begin + len(view):  # a single call may read a part
+            done = self._position - begin
+            content = os.pread(self.fileno(), len(view) - done, self._position)
+            if not content:
+                raise OSError(
+                    f"it ends at byte {self._position}, within what is to be read: it was cut short"
+                )
+            view[done : done + len(content)] = content
+            self._position += len(content)
+        # HDF5 reads a collection of its global heap, where variable-length data lie, from its beginning on. It goes
+        # round for ever in one with free space of no size.
         if view[: len(_HEAP_COLLECTION)] == _HEAP_COLLECTION:
             require_collection(self.fileno(), begin)
-        return done
+        return len(view)
 
 
 class InputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs

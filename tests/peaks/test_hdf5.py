@@ -295,14 +295,39 @@ def test_the_second_version_of_libraries_loads(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(copy, name), getattr(library, name))
 
 
+def run(script: str) -> str:
+    """Run a script in a process of its own, which must end well."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_forked_process_reads_beside_its_parent(native: Path) -> None:
+    script = f"""
+import os
+from microinfer.hdf5 import InputFile
+
+file = InputFile({str(native)!r})
+expected = file["qx"][:]
+child = os.fork()
+same = True
+for _ in range(300):  # both read all the time
+    file["qx"].id.refresh()
+    same &= bool((file["qx"][:] == expected).all())
+if child == 0:
+    os._exit(0 if same else 1)
+print(same, os.waitpid(child, 0)[1])
+"""
+    assert run(script) == "True 0\n"
+
+
 def test_an_open_file_at_the_end_of_the_process(native: Path) -> None:
     script = f"""
 import microinfer as mi
 reader = mi.open_peaks({str(native)!r})
 left = reader._offsets
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run(script) == ""
 
 
 def test_a_file_that_is_being_written_is_said_to_be(native: Path) -> None:

@@ -45,7 +45,7 @@ def read_columns(file: InputFile, dataset: h5py.Dataset, start: int, stop: int) 
     """Read the peaks of scan rows ``start`` to ``stop - 1``.
 
     The dataset holds references to lists in the file's global heap. Those are read here, not by HDF5, which would
-    believe whatever stands there; it is several times as fast, too.
+    believe whatever stands there.
 
     Parameters
     ----------
