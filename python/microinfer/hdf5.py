@@ -50,14 +50,13 @@ class _Source(FileIO):
 
     def readinto(self, buffer: "Buffer", /) -> int:
         view, begin = memoryview(buffer).cast("B"), self._position
-        while self._position < begin + len(view):  # a single call may read a part
-            done = self._position - begin
-            content = os.pread(self.fileno(), len(view) - done, self._position)
+        end = begin + len(view)
+        while self._position < end:  # a single call may read a part
+            missing = end > os.fstat(self.fileno()).st_size
+            content = b"" if missing else os.pread(self.fileno(), end - self._position, self._position)
             if not content:
-                raise OSError(
-                    f"it ends at byte {self._position}, within what is to be read: it was cut short"
-                )
-            view[done : done + len(content)] = content
+                raise OSError(f"it ends before byte {end}, within what is to be read: it was cut short")
+            view[self._position - begin :][: len(content)] = content
             self._position += len(content)
         # HDF5 reads a collection of its global heap, where variable-length data lie, from its beginning on. It goes
         # round for ever in one with free space of no size.

@@ -100,6 +100,20 @@ def test_peaks_behind_an_external_link_are_refused(tmp_path: Path, vectors: Path
         mi.read_peaks(vectors)
 
 
+@pytest.mark.parametrize("through", ["folder", "/folder"])
+def test_a_link_through_a_link_to_another_file_is_refused(
+    tmp_path: Path, vectors: Path, through: str
+) -> None:
+    group = f"{GROUP}/_v_uncal"
+    with h5py.File(vectors, "r+") as file:
+        file.copy(f"{group}/data", file, name="other")
+        file[f"{group}/folder" if through == "folder" else through] = h5py.ExternalLink(vectors.name, "/")
+        del file[f"{group}/data"]
+        file[f"{group}/data"] = h5py.SoftLink(f"{through}/other")
+    with pytest.raises(ValueError, match=r"scan\.h5: .*_v_uncal/data lies in another file"):
+        mi.read_peaks(vectors)
+
+
 def test_links_within_the_file_are_followed(vectors: Path) -> None:
     expected = mi.read_peaks(vectors)
     with h5py.File(vectors, "r+") as file:
