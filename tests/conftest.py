@@ -50,12 +50,14 @@ def small_model() -> Model:
 
 @pytest.fixture(scope="session")
 def scan() -> BraggPeaks:
-    """Peaks of 13 x 7 positions: 0 to 13 disks and a direct beam each, radii that the small model knows."""
+    """Peaks of 13 x 7 positions: 0 to 13 disks and a direct beam each, on the rings of the small model's copper."""
     rng = np.random.default_rng(11)
+    rings = np.linalg.norm(PHASES["Cu"].reflections[:, :3] @ PHASES["Cu"].reciprocal, axis=1)
+    rings = np.unique(rings[(rings > 0.3) & (rings < 1.9)])
     patterns = []
     for index in range(13 * 7):
         count = index * 5 % 14
-        radius = np.concatenate([[0.001], rng.uniform(0.3, 1.9, count)])
+        radius = np.concatenate([[0.001], rng.choice(rings, count)])
         angle = rng.uniform(-np.pi, np.pi, count + 1)
         intensity = np.concatenate([[50.0], rng.uniform(0.05, 1.0, count)])
         patterns.append(np.column_stack([radius * np.cos(angle), radius * np.sin(angle), intensity]))

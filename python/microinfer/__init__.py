@@ -5,21 +5,24 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from microinfer.mapping import map_orientations
+    from microinfer.mapping import MapReport, map_orientations, map_to_file
     from microinfer.maps.map_file import load_map
     from microinfer.maps.orientation_map import OrientationMap
     from microinfer.models import Model, load_model
     from microinfer.models.graph import export_model
+    from microinfer.models.shipped import list_models as models
     from microinfer.ops.rotations import symmetry_min_geodesic
     from microinfer.ops.token_spec import TokenSpec
     from microinfer.ops.tokens import tokenize
     from microinfer.peaks import BraggPeaks, Scan, open_peaks, read_peaks, write_peaks
+    from microinfer.training import train
 
 __version__ = _version("microinfer")
 
 # Looked up when first used: reading a file of peaks need not wait for torch.
 _MODULES = {
     "BraggPeaks": "microinfer.peaks",
+    "MapReport": "microinfer.mapping",
     "OrientationMap": "microinfer.maps.orientation_map",
     "Scan": "microinfer.peaks",
     "TokenSpec": "microinfer.ops.token_spec",
@@ -28,15 +31,18 @@ _MODULES = {
     "Model": "microinfer.models",
     "load_model": "microinfer.models",
     "map_orientations": "microinfer.mapping",
+    "map_to_file": "microinfer.mapping",
     "open_peaks": "microinfer.peaks",
     "read_peaks": "microinfer.peaks",
     "symmetry_min_geodesic": "microinfer.ops.rotations",
     "tokenize": "microinfer.ops.tokens",
+    "train": "microinfer.training",
     "write_peaks": "microinfer.peaks",
 }
 
 __all__ = [
     "BraggPeaks",
+    "MapReport",
     "Model",
     "OrientationMap",
     "Scan",
@@ -46,15 +52,20 @@ __all__ = [
     "load_map",
     "load_model",
     "map_orientations",
+    "map_to_file",
+    "models",
     "open_peaks",
     "read_peaks",
     "symmetry_min_geodesic",
     "tokenize",
+    "train",
     "write_peaks",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "models":  # a package that is a function too
+        return _import_module("microinfer.models")
     if name not in _MODULES:
         raise AttributeError(f"module 'microinfer' has no attribute {name!r}")
     value = getattr(_import_module(_MODULES[name]), name)

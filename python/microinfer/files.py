@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -23,7 +24,7 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`, which takes its place when the block ends without an error.
 
     The file at `path`, if there is one, stays as it is until then. After any error, an interruption from the
-    keyboard included, the temporary file is removed.
+    keyboard included, the temporary file is removed. Who may read the file is what the process's umask says.
 
     Parameters
     ----------
@@ -45,11 +46,17 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     require_writable(path)
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except OSError as error:
         raise cannot_write(error, path) from error
+    permissions = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
     try:
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != permissions:
+            temporary.chmod(
+                permissions
+            )  # safetensors puts another file there, which its owner alone may read
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     except OSError as error:

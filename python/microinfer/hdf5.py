@@ -190,12 +190,17 @@ def find(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
     if h5py.h5o.get_info(item.id).fileno != h5py.h5o.get_info(group.file.id).fileno:
         raise ValueError(f"{path} lies in another file, which is not read")
     if isinstance(item, h5py.Dataset):
-        stored = item.id.get_create_plist()
-        if stored.get_layout() == h5py.h5d.VIRTUAL:
-            raise ValueError(f"{path} is a virtual dataset, of values in other files, which are not read")
-        if stored.get_external_count():
-            raise ValueError(f"{path} has its values in another file, which is not read")
+        require_own(item)
     return item
+
+
+def require_own(item: h5py.Dataset) -> None:
+    """Raise ValueError for a dataset whose values another file has."""
+    stored = item.id.get_create_plist()
+    if stored.get_layout() == h5py.h5d.VIRTUAL:
+        raise ValueError(f"{item.name} is a virtual dataset, of values in other files, which are not read")
+    if stored.get_external_count():
+        raise ValueError(f"{item.name} has its values in another file, which is not read")
 
 
 def dataset(group: h5py.Group, path: str) -> h5py.Dataset:

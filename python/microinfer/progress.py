@@ -1,10 +1,15 @@
-"""One progress bar for all long work, on standard error."""
+"""One progress bar for all long work: on standard error, in a notebook below the cell."""
 
+import time
 from collections.abc import Iterable, Iterator
+from io import StringIO
 from types import TracebackType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+NOTEBOOK_WIDTH = 110  # characters
+NOTEBOOK_PAUSE = 0.25  # seconds from one state of the bar to the next
 
 
 class ProgressBar:
@@ -26,10 +31,17 @@ class ProgressBar:
 
     def __init__(self, description: str, total: int, *, visible: bool, done: int = 0, unit: str = "") -> None:
         self._bar: Any = None
+        self._notebook: _NotebookLine | None = None
         if visible:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+            console = Console(stderr=True)
+            if console.is_jupyter:
+                console = Console(
+                    file=StringIO(), force_jupyter=False, color_system=None, width=NOTEBOOK_WIDTH
+                )
+                self._notebook = _NotebookLine(console)
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -38,7 +50,7 @@ class ProgressBar:
                 TimeRemainingColumn(),
                 *([_rate_column(unit)] if unit else []),
                 TextColumn("{task.fields[notes]}"),
-                console=Console(stderr=True),
+                console=console,
             )
             self._task = self._bar.add_task(description, total=total, completed=done, notes="")
         self._notes: dict[str, str] = {}
@@ -49,17 +61,47 @@ class ProgressBar:
             self._notes.update(notes)
             text = "  ".join(f"{name} {value}" for name, value in self._notes.items())
             self._bar.update(self._task, advance=steps, notes=text)
+            if self._notebook is not None:
+                self._notebook.show(self._bar)
 
     def __enter__(self) -> "ProgressBar":
-        if self._bar is not None:
+        if self._notebook is not None:
+            self._notebook.show(self._bar)
+        elif self._bar is not None:
             self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
+        if self._notebook is not None:
+            self._notebook.show(self._bar, last=True)
+        elif self._bar is not None:
             self._bar.stop()
+
+
+class _NotebookLine:
+    """A line below a notebook's cell that is written anew as it changes; rich itself needs ipywidgets for that."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._handle: Any = None
+        self._due = 0.0
+
+    def show(self, bar: Any, *, last: bool = False) -> None:
+        """Show how far a bar of rich's is, a few times a second at most but the last time."""
+        if time.monotonic() < self._due and not last:
+            return
+        self._due = time.monotonic() + NOTEBOOK_PAUSE
+        with self._console.capture() as line:
+            self._console.print(bar.make_tasks_table(bar.tasks))
+        content = {"text/plain": line.get().rstrip()}
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(content, raw=True)
 
 
 def track(items: Iterable[_T], description: str, *, total: int, visible: bool) -> Iterator[_T]:

@@ -1,11 +1,13 @@
 """The command line, as a user calls it."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,14 +15,17 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 import microinfer as mi
-from helpers.cif import write_cif
+from helpers.cif import crystal_text, write_cif
+from helpers.example_phases import PHASES
+from helpers.kinematic import kinematic_scan
 from helpers.optional import needs_py4dstem
-from helpers.scans import bragg_vectors, random_points, save_vectors
+from helpers.scans import bragg_vectors, random_points, save_old_vectors, save_vectors
 from microinfer.cli import app
 from microinfer.cli.scan import compare_with_truth
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram
+from microinfer.training.duration import Estimate
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
 
@@ -105,13 +110,14 @@ def test_benchmark_times_the_stages(files):
         assert text in result.output
 
 
-def test_warning_is_one_line(files, scan):
+def test_a_warning_is_one_line(files, scan):
     mi.write_peaks(
         "wide.h5", mi.BraggPeaks(scan.offsets, scan.qx * 1.4, scan.qy * 1.4, scan.intensity, (13, 7))
     )
     result = call("map", "wide.h5", "--model", "small.safetensors")
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("Warning:") == 1
+    assert result.stderr.count("Warning:") == 2
+    assert re.search(r"at 0\.71\d times the pixel size they would", result.stderr)
     assert "trained to 2.00" in result.stderr
 
 
@@ -198,28 +204,83 @@ batch_size = 32
 
 
 @needs_py4dstem
-def test_train_says_how_long_it_takes_and_writes_a_model(files):
+def test_train_says_what_it_will_do_and_what_came_out(files):
     (files / "tiny.toml").write_text(TINY)
-    result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
+    write_cif(files, "Ni")
+    write_cif(files, "Ti")
+    crystals = ("--cif", "Ni.cif", "--cif", "Ti.cif")
+    result = call("train", "tiny.toml", *crystals, "--voltage", "200", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    lengths = re.findall(r"The (?:pattern library|training) will take about (.+)\.", result.output)
-    assert len(lengths) == 2
-    assert not any("hour" in length for length in lengths)  # it takes seconds
-    assert load_model("run/tiny.safetensors").card["name"] == "tiny"
-    result = call("map", "scan.h5", "--model", "run/tiny.safetensors", "--device", "cpu")
+    plan, time, verdict, model = re.search(
+        r"(.*)^It will take about ([^\n]+)\n(On [^\n]+)\n(Model [^\n]+)",
+        result.stdout,
+        re.DOTALL | re.MULTILINE,
+    ).groups()
+    for text in (
+        "Ni (Ni.cif, block 'Ni'): Fm-3m (number 225); cell 3.524 3.524 3.524",
+        "Ti (Ti.cif, block 'Ti'): P6",
+        "200 kV",
+        "1.2 1/Å",
+        "80: 20 zone axes of each phase, 2 thicknesses of 1 to 300 nm",
+        "128 samples on cpu",
+    ):
+        assert text in plan
+    assert re.fullmatch(r"[^:]+: library [^,]+, training [^,]+, calibration [^,]+\.", time)
+    assert "hour" not in time  # it takes seconds
+    assert "Usual for patterns with as many disks" in verdict
+    assert "Not good enough to map with" in result.stderr  # so few samples teach nothing
+    assert "runs/ni-ti/ni-ti.safetensors" in model
+    trained = load_model("runs/ni-ti/ni-ti.safetensors")
+    assert [phase.name for phase in trained.phases] == ["Ni", "Ti"]
+    assert (trained.name, trained.voltage, trained.card["verdict"]["good_enough"]) == ("ni-ti", 200e3, False)
+    result = call("map", "scan.h5", "--model", "runs/ni-ti/ni-ti.safetensors", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    result = call("train", "tiny.toml", "--out", "run", "--device", "cpu")
+    result = call("train", "tiny.toml", *crystals, "--device", "cpu")
     assert result.exit_code == 1
-    assert "run: holds a training; --resume goes on with it" in result.stderr
+    assert "runs/ni-ti: holds a training; --resume goes on with it" in result.stderr
+
+
+def test_a_long_training_says_how_to_make_it_shorter_and_asks(files, monkeypatch):
+    begun = []
+    monkeypatch.setattr("microinfer.training.train", lambda *arguments, **options: begun.append(1) or 1 / 0)
+    monkeypatch.setattr("microinfer.training.start.require_simulation", lambda: None)
+    monkeypatch.setattr(
+        "microinfer.training.duration.estimate", lambda *arguments, **options: Estimate(9e4, 5e3, 9.0)
+    )
+    (files / "tiny.toml").write_text(TINY.replace("zone_axes = 20", "zone_axes = 40_000"))
+    result = call("train", "tiny.toml")  # no terminal: no question
+    assert "It will take about 27 hours: library 25 hours, training 2 hours" in result.stdout
+    assert "Shorter: --quick (about 4 hours); --k-max" in result.stdout
+    assert len(begun) == 1
+    monkeypatch.setattr("microinfer.cli.make.at_a_terminal", lambda: True)
+    for answer, options, count in (("n", (), 1), ("y", (), 2), ("n", ("--yes",), 3)):
+        CliRunner().invoke(app, ["train", "tiny.toml", *options], input=answer)
+        assert len(begun) == count
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "--cif", "missing.cif"), ("simulate", "missing.toml", "--out", "a.h5")]
+)
+def test_packages_of_the_simulation_are_missed_at_once(files, command, monkeypatch):
+    monkeypatch.setattr("microinfer.extras.find_spec", lambda name: None)
+    result = call(*command)
+    assert result.exit_code == 1
+    assert 'simulation needs py4DSTEM: in the clone: pip install -c constraints.txt ".[sim]"' in result.stderr
 
 
 @needs_py4dstem
-def test_a_model_for_another_crystal_is_named_after_it(files):
-    (files / "tiny.toml").write_text(TINY)
-    write_cif(files, "Ni")
-    result = call("train", "tiny.toml", "--cif", "Ni.cif", "--device", "cpu")
+def test_a_block_of_a_cif_file_is_chosen_and_said(files):
+    gold = crystal_text(cell=(4.08,) * 3, number=225, sites=["Au Au 0 0 0"]).replace("data_own", "data_gold")
+    (files / "two.cif").write_text(crystal_text(cell=(3.6,) * 3, number=225, sites=["Cu Cu 0 0 0"]) + gold)
+    result = call("info", "scan.h5", "--phase", "two.cif#gold")
     assert result.exit_code == 0, result.output
-    assert load_model("runs/ni/ni.safetensors").phases[0].name == "Ni"
+    assert result.output.startswith("gold (two.cif, block 'gold'): Fm-3m (number 225); cell 4.08 4.08 4.08")
+    assert "19.3 g/cm³" in result.output
+    for arguments in (("info", "scan.h5", "--phase", "two.cif"), ("train", "--cif", "two.cif")):
+        result = call(*arguments)
+        assert result.exit_code == 1
+        assert "'own', 'gold': choose one as two.cif#own" in result.stderr
+    assert "has no block 'silver'" in call("train", "--cif", "two.cif#silver").stderr
 
 
 def test_warnings_are_printed_before_an_error_too(capsys):
@@ -246,6 +307,77 @@ def test_a_closed_pipe_prints_no_error(monkeypatch):
 @pytest.mark.parametrize("arguments", [("train",), ("map",), ("simulate", "a.toml")])
 def test_wrong_usage_exits_with_two(arguments):
     assert call(*arguments).exit_code == 2
+
+
+def test_map_without_a_model_lists_what_there_is(files):
+    result = call("map", "scan.h5")
+    assert result.exit_code == 1
+    for text in (
+        "give --model",
+        "cu (Cu, 300 kV, to 2.0992",
+        "cu-cu2o (Cu, Cu2O",
+        "microinfer train --cif FILE",
+    ):
+        assert text in result.stderr
+    assert not (files / "map.h5").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_map_asks_for_the_model_at_a_terminal(files):
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "microinfer", "map", "scan.h5", "--device", "cpu"]
+    with subprocess.Popen(
+        command, stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as asked:
+        os.write(terminal, b"small.safetensors\n")
+        _, errors = asked.communicate(timeout=120)
+    os.close(terminal)
+    os.close(end)
+    assert asked.returncode == 0, errors
+    assert "cu (Cu, 300 kV" in errors
+    assert mi.load_map("map.h5").model_card["name"] == "small"
+
+
+def test_metadata_that_name_the_phase_decide_the_model(files):
+    points = random_points(np.random.default_rng(4), 6)
+    save_old_vectors(
+        files / "old.h5", (2, 3), points,
+        {"qx0": 32.0, "qy0": 32.0, "Q_pixel_size": 0.04, "Q_pixel_units": "A^-1"},
+    )  # fmt: skip
+    with h5py.File("old.h5", "r+") as file:
+        file.create_dataset("4DSTEM/metadatabundle/sample/phase", data="copper")
+    assert call("map", "old.h5").exit_code == 1  # no model's phase is called so
+    with h5py.File("old.h5", "r+") as file:
+        file["4DSTEM/metadatabundle/sample/phase"][()] = "cu"
+    result = call("map", "old.h5", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "Model cu: the scan's metadata name cu" in result.output
+
+
+def test_map_and_info_say_whether_scan_and_model_go_together(files):
+    kinematic_scan(PHASES["Cu"], 1, camera=2.0).save("right.h5")
+    kinematic_scan(PHASES["Cu"], 1, camera=2.0, scale=1.03, voltage=200e3).save("wrong.h5")
+    for command in ("map", "info"):
+        right = call(command, "right.h5", "--model", "small.safetensors")
+        assert right.exit_code == 0, right.output
+        assert "Crystal: the peaks fit Cu" in right.stdout
+        assert "Voltage: the scan's is not known (the model's: 300 kV); give --voltage" in right.stdout
+        assert "Warning" not in right.stderr
+        (files / "map.h5").unlink(missing_ok=True)
+        wrong = call(command, "wrong.h5", "--model", "small.safetensors")
+        assert wrong.exit_code == 0, wrong.output
+        told = [line for line in wrong.stderr.splitlines() if line.startswith("Warning:")]
+        assert len(told) == 2
+        assert "3.0% too far out for Cu" in told[0]
+        assert "taken at 200 kV, the model is for 300 kV" in told[1]
+    assert "Warning: Crystal" in call("info", "wrong.h5", "--phase", "Cu").stderr
+
+
+def test_the_voltage_is_given_once(files):
+    assert call("convert", "scan.h5", "--out", "copy.h5", "--voltage", 200).exit_code == 0
+    assert mi.read_peaks("copy.h5").scan.voltage == 200e3
+    assert "200 kV" in call("info", "copy.h5").output
+    assert "got '200 V'" in call("info", "scan.h5", "--voltage", "200 V").stderr
 
 
 def test_info_shows_calibration_histogram_and_rings(files):

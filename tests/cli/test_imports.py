@@ -8,7 +8,7 @@ import pytest
 import microinfer as mi
 
 COMMANDS = {
-    "map": ("map", "scan.h5", "--device", "cpu"),
+    "map": ("map", "scan.h5", "--model", "cu", "--device", "cpu"),
     "info": ("info", "scan.h5", "--model", "cu"),
     "convert": ("convert", "scan.h5", "--out", "copy.h5"),
     "models": ("models",),

@@ -185,7 +185,7 @@ def test_bad_structures_are_refused_by_name(tmp_path):
         load_structure("nickel")
     path = write_cif(tmp_path, "disordered")
     path.write_text(path.read_text().replace("0 0.5 0 0.5", "0 0.5 0 1.5"))
-    with pytest.raises(ValueError, match=r"disordered\.cif: occupancies"):
+    with pytest.raises(ValueError, match=r"disordered\.cif.*occupancies"):
         load_structure(path)
     foreign = tmp_path / "notes.cif"
     foreign.write_text("These are notes, not a crystal.\n")

@@ -54,6 +54,14 @@ def test_options_exist(page):
         assert option in known or f'"{option}"' in examples, option
 
 
+@pytest.mark.parametrize("name", CLI.commands)
+def test_every_command_and_option_is_documented(name):
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert name in {command for command, *_ in _commands(page)}
+    options = {option for option in _options(CLI.commands[name]) if option.startswith("--")} - {"--help"}
+    assert [option for option in sorted(options) if not re.search(rf"{option}(?![a-z-])", page)] == []
+
+
 def test_readme_links_exist():
     links = re.findall(r"\]\(([^)#:]+)\)", PAGES[0].read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []

@@ -24,6 +24,7 @@ from microinfer.ops.token_spec import TokenSpec
 from microinfer.simulation import load_library, pattern_hash, simulate_test_sets
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.testset import add_noise
+from microinfer.training.config import load_config
 
 COUNT = 60
 CU, CU2O = PhaseConfig("Cu"), PhaseConfig("Cu2O")
@@ -32,7 +33,7 @@ CU, CU2O = PhaseConfig("Cu"), PhaseConfig("Cu2O")
 @pytest.fixture(scope="module")
 def sets():
     import_py4dstem()
-    return simulate_test_sets((CU,), SimulationConfig(), COUNT, processes=1)
+    return simulate_test_sets((CU,), load_config("cu").simulation, COUNT, processes=1)
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +179,10 @@ def test_a_model_without_a_confidence(sets, tmp_path):
         labelled_set(name, sets.noisy, phases).first(20) for name in ("noisy", "very-noisy", "very noisy")
     ]
     found = evaluate(model, tests, name="random", device="cpu", ensemble=[model], ambiguity_patterns=1)
-    write_report(found, tmp_path / "report.md")
-    report = (tmp_path / "report.md").read_text()
-    pictures = re.findall(r"\]\((report_figures/\w+\.png)\)", report)
-    assert len(set(pictures)) == len(pictures) == len(list((tmp_path / "report_figures").iterdir()))
+    write_report(found, tmp_path / "my report.md")
+    report = (tmp_path / "my report.md").read_text()
+    pictures = re.findall(r"\]\((my%20report_figures/\w+\.png)\)", report)
+    assert len(set(pictures)) == len(pictures) == len(list((tmp_path / "my report_figures").iterdir()))
     # two members agree or not, but neither answers for both
     assert report.count("All zone axes lie within 3° of their mean in 100.0 % of the patterns.") == 3
     assert "ensemble of" not in report

@@ -34,3 +34,44 @@ def write_cif(folder: Path, name: str) -> Path:
     path = folder / f"{name}.cif"
     path.write_text("\n".join([*lines, *(f"_atom_site_{key}" for key in SITE), *sites]) + "\n")
     return path
+
+
+def crystal_text(
+    cell: tuple,
+    sites: list[str],
+    symbol: str = "",
+    number: int = 0,
+    hall: str = "",
+    operations: list[str] | None = None,
+    formula: str = "",
+    volume: float = 0.0,
+    density: float = 0.0,
+    columns: tuple | list = (),
+    type: bool = True,
+    dots: bool = False,
+    extra: str = "",
+) -> str:
+    """The text of a CIF file; sites are rows of label, type, x, y, z and the further columns."""
+    lines = [
+        "data_own",
+        *(f"_cell_{key} {value}" for key, value in zip(CELL, (*cell, 90, 90, 90), strict=False)),
+    ]
+    tags = {
+        "_space_group_name_H-M_alt": f"'{symbol}'" * bool(symbol),
+        "_space_group_IT_number": number,
+        "_space_group_name_Hall": f"'{hall}'" * bool(hall),
+        "_chemical_formula_sum": f"'{formula}'" * bool(formula),
+        "_cell_volume": volume,
+        "_exptl_crystal_density_diffrn": density,
+    }
+    lines += [f"{tag} {value}" for tag, value in tags.items() if value]
+    if operations:
+        lines += [
+            "loop_",
+            "_space_group_symop_operation_xyz",
+            *(f'"{operation}"' for operation in operations),
+        ]
+    names = ("label", *(["type_symbol"] * type), "fract_x", "fract_y", "fract_z", *columns)
+    lines += [*extra.splitlines(), "loop_", *(f"_atom_site_{name}" for name in names), *sites, ""]
+    text = "\n".join(lines)
+    return text.replace("_atom_site_", "_atom_site.").replace("_cell_", "_cell.") if dots else text

@@ -4,7 +4,6 @@ import itertools
 import os
 import threading
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -186,6 +185,8 @@ def test_report_counts_what_was_mapped(scan, small_model, tmp_path):
     assert set(report.seconds) == {"read", "infer", "write"}
     assert min(report.seconds.values()) > 0
     assert report.seconds[report.bottleneck] == max(report.seconds.values())
+    text = f"{report.valid / 35:.1%} valid, Cu 100.0%, mean confidence {report.mean_confidence:.2f}, "
+    assert repr(report).startswith(f"MapReport(35 positions, {text}")
     assert report.positions_per_second == pytest.approx(report.positions / report.elapsed)
 
 
@@ -237,12 +238,12 @@ def stage_threads():
 def test_reader_error_reaches_the_caller_after_the_rows_before_it(scan, small_model, tmp_path):
     broken = BrokenScan(scan, good_rows=8)
     with pytest.raises(OSError, match="the disk fell out"):
-        map_to_file(broken, small_model, tmp_path / "map.h5", device="cpu", block_rows=2)
+        map_to_file(broken, small_model, tmp_path / "map.h5", device="cpu", block_rows=2, check=False)
     assert broken.rows_read == [0, 2, 4, 6]
     assert os.listdir(tmp_path) == ["map.h5.part"]
     assert stage_threads() == []
-    with h5py.File(tmp_path / "map.h5.part") as file:
-        np.testing.assert_array_equal(file["finished_blocks"][:, :2], [(0, 2), (2, 4), (4, 6), (6, 8)])
+    report = map_to_file(scan, small_model, tmp_path / "map.h5", device="cpu", resume=True, check=False)
+    assert report.resumed == 8 * scan.scan_shape[1]
 
 
 def test_rows_that_came_without_answers_are_an_error(scan, small_model, tmp_path, monkeypatch):
@@ -262,7 +263,7 @@ def test_interruption_stops_the_reader_and_keeps_the_old_map(scan, small_model, 
 
     monkeypatch.setattr(Inference, "__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        map_to_file(watched, small_model, path, device="cpu", block_rows=1)
+        map_to_file(watched, small_model, path, device="cpu", block_rows=1, check=False)
     assert len(watched.rows_read) < scan.scan_shape[0]
     assert os.listdir(tmp_path) == ["map.h5"]
     assert path.read_text() == "an older map"
@@ -285,11 +286,11 @@ def test_map_never_replaces_the_scan(scan, small_model, tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("scale", [0.3, 1.4])
-def test_scan_that_does_not_fit_the_model_warns(scan, small_model, scale):
-    wrong = mi.BraggPeaks(scan.offsets, scan.qx * scale, scan.qy * scale, scan.intensity, scan.scan_shape)
-    with pytest.warns(UserWarning, match="trained to 2.00"):
+def test_scan_that_does_not_fit_the_model_warns(scan, small_model):
+    wrong = mi.BraggPeaks(scan.offsets, scan.qx * 1.03, scan.qy * 1.03, scan.intensity, scan.scan_shape)
+    with pytest.warns(UserWarning, match=r"the peaks lie 3\.0% too far out for Cu"):
         mi.map_orientations(wrong, small_model, device="cpu")
+    mi.map_orientations(wrong, small_model, device="cpu", check=False)
 
 
 def test_scan_without_disks_warns_and_is_invalid_throughout(small_model):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from helpers.example_maps import angles_between, assert_same_disks, disks, our_disks, random_map
 from helpers.example_phases import PHASES, turn
+from microinfer.crystals.phase import CellAtoms
 from microinfer.maps.frames_of_reference import export_frame
 from microinfer.peaks import Scan
 
@@ -45,6 +48,11 @@ def test_point_group_and_cell(name, point_group, cell):
     frame = export_frame(PHASES[name])
     assert frame.symmetry.name == point_group
     np.testing.assert_array_equal(frame.cell, cell)
+
+
+def test_the_laue_class_of_a_mirror_alone_is_that_of_its_axis():
+    phase = replace(PHASES["Li2MnO3"], point_group="m")
+    assert export_frame(phase).symmetry.name == "2/m"
 
 
 def test_a_phase_without_such_axes_is_refused():
@@ -132,6 +140,77 @@ def test_phases_that_are_nowhere_stay_in_the_list():
     assert omap.to_orix().phases.names == ["Cu", "Ti", "quartz"]
     omap = random_map("Cu", shape=(3, 3), invalid=1.1)
     assert omap.to_orix().phases.names == ["not_indexed", "Cu"]
+
+
+def test_phases_have_their_space_groups_and_distinct_colours():
+    phases = random_map(*PHASES, shape=(4, 4), candidates=1).to_orix().phases
+    groups = [
+        None if phase.space_group is None else phase.space_group.number
+        for _, phase in phases
+        if phase.name in PHASES
+    ]
+    # without one: F-43m and P-31m, from which orix would derive other rotations than those that count
+    assert dict(zip(PHASES, groups, strict=True)) == {
+        "Cu": 225,
+        "Cu primitive": 225,
+        "ZnS": None,
+        "Ti": 194,
+        "quartz": 152,
+        "P-31m": None,
+        "calcite": 167,
+        "Li2MnO3": 12,
+        "forsterite": 62,
+        "triclinic": 2,
+    }
+    colors = [phase.color for _, phase in phases]
+    assert len(set(colors)) == len(colors)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "number"),
+    [
+        ("P2_1/n", 14),
+        ("P21/n", 14),
+        ("C2/m", 12),
+        ("I12/m1", 12),
+        ("P112/m", 10),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_symbols_of_any_setting_are_known(symbol, number):
+    phase = replace(PHASES["Li2MnO3"], space_group=symbol)
+    group = random_map("Li2MnO3").replace(phases=(phase,)).to_orix().phases[0].space_group
+    assert (None if group is None else group.number) == number
+
+
+@pytest.mark.parametrize("name", ["Cu", "Cu primitive", "Ti", "calcite", "Li2MnO3"])
+def test_exported_atoms_are_those_of_the_crystal(name):
+    positions = np.array([[0.0, 0.0, 0.0], [1 / 3, 2 / 3, 0.25], [0.1, 0.95, 0.6]])
+    phase = replace(PHASES[name], atoms=CellAtoms.of([29, 22, 92], positions, [1.0, 0.5, 0.25]))
+    frame, structure = (
+        export_frame(phase),
+        random_map(name).replace(phases=(phase,)).to_orix().phases[0].structure,
+    )
+    volume = round(np.linalg.det(frame.cell))
+    assert len(structure) == 3 * volume
+    assert [(atom.element, atom.occupancy) for atom in structure[::volume]] == [
+        ("Cu", 1.0),
+        ("Ti", 0.5),
+        ("U", 0.25),
+    ]
+    # all different, and each a lattice translation of the CIF's cell away from its atom
+    assert len({tuple(np.round(atom.xyz, 6)) for atom in structure}) == len(structure)
+    for atom in structure:
+        assert (atom.xyz > -1e-8).all()
+        assert (atom.xyz < 1).all()
+        element = ["Cu", "Ti", "U"].index(atom.element)
+        shift = (atom.xyz_cartn @ frame.rotation) @ np.linalg.inv(phase.basis) - positions[element]
+        np.testing.assert_allclose(shift, np.rint(shift), atol=1e-6)
+
+
+def test_phases_without_atoms_have_none():
+    assert len(random_map("Cu").to_orix().phases[0].structure) == 0
 
 
 def test_ang_round_trip(tmp_path, capsys):
@@ -260,6 +339,32 @@ def test_orix_reads_ctf_without_turning_the_frame(tmp_path, name, off):
     valid = expected.is_indexed
     apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations[:, 0].to_matrix()[valid])
     np.testing.assert_allclose(apart, off, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Cu", "Ti", "quartz", "calcite", "Li2MnO3"])
+def test_ctf_for_orix(tmp_path, name):
+    from orix.io import load
+
+    omap = random_map(name, shape=(4, 5), seed=9)
+    omap.to_ctf(tmp_path / "map.ctf", frame="orix")
+    xmap, expected = load(tmp_path / "map.ctf"), omap.to_orix()
+    valid = expected.is_indexed
+    apart = angles_between(xmap.rotations.to_matrix()[valid], expected.rotations[:, 0].to_matrix()[valid])
+    np.testing.assert_allclose(apart, 0.0, atol=1e-3)
+
+
+def test_ctf_says_how_its_axes_lie(tmp_path):
+    omap = random_map("Ti", shape=(4, 5))
+    for options, text in (
+        ({}, "X along a*, Z along c (HKL, MTEX)"),
+        ({"frame": "orix"}, "X along a, Z along c* (orix)"),
+    ):
+        omap.to_ctf(tmp_path / "map.ctf", **options)
+        lines = (tmp_path / "map.ctf").read_text().split("\n")
+        assert lines[2].startswith("Author\tmicroinfer ")
+        assert lines[2].endswith(f"crystal axes of the Euler angles: {text}")
+    with pytest.raises(ValueError, match="frame must be one of hkl, orix, got 'mtex'"):
+        omap.to_ctf(tmp_path / "map.ctf", frame="mtex")
 
 
 def test_ctf_of_several_phases_and_none(tmp_path):

@@ -1,16 +1,35 @@
+import re
 import subprocess
 import sys
+from itertools import combinations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from scipy.spatial.transform import Rotation
 
+from helpers.example_maps import random_map
 from helpers.example_phases import PHASES, turn
 from microinfer.crystals.diffraction import diffracted_beams
 from microinfer.maps.ipf import INVALID_GREY, ipf_colors
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.peaks import BraggPeaks, Scan
+from microinfer.peaks import BraggPeaks, Scan, open_peaks
+
+
+@pytest.fixture(autouse=True)
+def _no_open_figures():
+    yield
+    plt.close("all")
+
+
+def drawn(omap, **options):
+    """The figure of a map that a user asks for."""
+    return omap.plot(return_figure=True, **options)
+
+
+def drawn_pattern(omap, *args, **options):
+    return omap.plot_pattern(*args, return_figure=True, **options)
 
 
 def grain_map(*names, shape=(12, 9), qr_calibrated=True, **kwargs):
@@ -87,12 +106,12 @@ def test_cubic_corners_are_red_green_and_blue():
 
 def test_map_of_one_phase(tmp_path):
     omap = grain_map("Cu")
-    figure = omap.plot(tmp_path / "map.png")
+    figure = omap.plot(tmp_path / "map.png", return_figure=True)
     words = texts(figure)
     for title in ("IPF x  (along qx, scan rows)", "IPF z  (along the beam)", "Confidence", "Cu  (m-3m)"):
         assert title in words
     assert "Phase" not in words
-    assert {"Rx (nm)", "Ry (nm)"} <= set(words)
+    assert {"row Rx", "column Ry", "2 nm"} <= set(words)
     assert any("94.4% indexed" in word and "grey: not indexed" in word for word in words)
     assert not any("detector" in word for word in words)
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
@@ -102,7 +121,7 @@ def test_map_of_one_phase(tmp_path):
 
 
 def test_map_of_several_phases_has_a_key_for_each():
-    words = texts(grain_map("Cu", "Li2MnO3", "Ti").plot())
+    words = texts(drawn(grain_map("Cu", "Li2MnO3", "Ti")))
     assert {"Phase", "Cu  (m-3m)", "Li2MnO3  (2/m)", "Ti  (6/mmm)"} <= set(words)
     # corners are directions of the CIF's own cell: 2/m is bounded by +-c, since its two-fold axis is b
     assert r"[$0\,0\,1$]" in words
@@ -111,28 +130,174 @@ def test_map_of_several_phases_has_a_key_for_each():
 
 
 def test_a_detector_frame_is_said_so():
-    words = texts(grain_map("Cu", qr_calibrated=False).plot())
+    words = texts(drawn(grain_map("Cu", qr_calibrated=False)))
     assert "IPF x  (along qx, detector rows)" in words
     assert any("detector axes" in word for word in words)
 
 
-def test_panels_show_rx_down():
-    ax = grain_map("Cu").plot().axes[0]
+def test_panels_show_rx_down_and_count_positions():
+    ax = drawn(grain_map("Cu")).axes[0]
     image = ax.images[0]
-    assert image.get_extent() == [-1.0, 17.0, 23.0, -1.0]
+    assert image.get_extent() == [-0.5, 8.5, 11.5, -0.5]
     np.testing.assert_array_equal(np.asarray(image.get_array())[:2, :3], INVALID_GREY)
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+
+
+def test_panels_can_be_chosen():
+    omap = grain_map("Cu", "Ti", score=np.full((12, 9), 0.5))
+    words = texts(drawn(omap, panels="z"))
+    assert "IPF z  (along the beam)" in words
+    assert not {"Confidence", "Phase"} & set(words)
+    figure = drawn(omap, panels=["phase", "score"])
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["Phase", "Score"]
+    np.testing.assert_allclose(figure.axes[1].images[0].get_array()[4], 0.5)
+    assert {"Cu", "Ti"} <= set(texts(figure))  # what the colours mean, without the keys
+    for wrong in ("w", [], ["z", "w"]):
+        with pytest.raises(ValueError, match="panels must be of x, y, z, confidence, score, phase"):
+            omap.plot(panels=wrong)
+
+
+def test_rows_and_columns_without_answers_are_left_out():
+    valid = np.zeros((40, 50), bool)
+    valid[12:21, 30:42] = True
+    omap = OrientationMap(
+        np.tile(np.eye(3), (40, 50, 1, 1)), valid, np.zeros((40, 50), int), valid * 0.9, (PHASES["Cu"],)
+    )
+    figure = drawn(omap)
+    for ax in figure.axes[:4]:
+        assert ax.images[0].get_array().shape[:2] == (9, 12)
+        assert ax.images[0].get_extent() == [29.5, 41.5, 20.5, 11.5]
+    assert any("40 × 50 positions" in word for word in texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("step", "units", "label"),
+    [
+        (2.0, "nm", "20 nm"),
+        (200.0, "nm", "2 µm"),
+        (20.0, "A", "20 nm"),
+        (0.1, "A", "1 Å"),
+        (3.0, "mrad", "20 mrad"),
+    ],
+)
+def test_scale_bar(step, units, label):
+    shape = (40, 40)
+    valid = np.ones(shape, bool)
+    omap = OrientationMap(
+        np.tile(np.eye(3), (*shape, 1, 1)),
+        valid,
+        np.zeros(shape, int),
+        valid * 1.0,
+        (PHASES["Cu"],),
+        scan=Scan(shape, step, units),
+    )
+    ax = drawn(omap, panels="z").axes[0]
+    assert label in [text.get_text() for text in ax.texts]
+    number, unit = label.split()
+    metres = {"nm": 1e-9, "µm": 1e-6, "Å": 1e-10, "A": 1e-10, "mrad": 1.0}
+    positions = np.ptp(ax.lines[0].get_xdata())
+    assert positions * step * metres[units] == pytest.approx(float(number) * metres[unit])
+
+
+def test_pixels_have_no_scale_bar():
+    ax = drawn(grain_map("Cu").replace(scan=Scan((12, 9))), panels="z").axes[0]
+    assert not ax.lines
+    assert not ax.texts
+
+
+def written(figure):
+    """Every text that is drawn."""
+    figure.canvas.draw()
+    for ax in figure.axes:
+        yield from (text for text in (*ax.texts, ax.title, ax._left_title) if text.get_text())
+        if not ax.axison:
+            continue
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = (tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)
+            yield from (text for text in (axis.label, *ticks) if text.get_visible() and text.get_text())
+
+
+@pytest.mark.parametrize(
+    ("shape", "phases", "panels"),
+    [
+        ((4, 2000), ["Ti"], None),
+        ((4, 2000), ["Ti", "Cu"], "z"),
+        ((1000, 3), ["Ti", "Cu"], None),
+        ((12, 9), ["Cu", "Li2MnO3", "Ti"], None),
+        ((30, 40), ["Cu", "Ti", "quartz", "forsterite", "ZnS", "calcite"], ["x", "phase"]),
+        ((1, 1), ["Cu"], "confidence"),
+    ],
+)
+def test_no_text_lies_on_another_or_on_a_panel(shape, phases, panels):
+    rng = np.random.default_rng(0)
+    figure = drawn(
+        OrientationMap(
+            np.tile(np.eye(3), (*shape, 1, 1)),
+            rng.random(shape) > 0.01,
+            rng.integers(0, len(phases), shape),
+            np.full(shape, 0.5),
+            [PHASES[name] for name in phases],
+            scan=Scan(shape, 2.0, "nm"),
+        ),
+        panels=panels,
+    )
+    boxes = [(text.get_text(), text.get_window_extent()) for text in written(figure)]
+    for (word, box), (other, other_box) in combinations(boxes, 2):
+        assert not box.shrunk(0.9, 0.8).overlaps(other_box.shrunk(0.9, 0.8)), (word, other)
+    maps = [ax.get_window_extent() for ax in figure.axes if ax.images and ax.axison]
+    assert maps
+    for word, box in boxes:
+        assert figure.bbox.padded(1).containsx(box.x0), word
+        assert figure.bbox.padded(1).containsx(box.x1), word
+        assert not any(box.shrunk(0.9, 0.8).overlaps(panel) for panel in maps), word
+    thin = min(min(panel.width, panel.height) for panel in maps) / figure.dpi
+    assert thin > 0.5
+
+
+def test_dots_per_inch(tmp_path):
+    omap = grain_map("Cu", shape=(4, 4))
+    for dpi in (50, 100):
+        omap.plot(tmp_path / f"{dpi}.png", dpi=dpi)
+    small, large = (np.array(imread(tmp_path / f"{dpi}.png").shape[:2]) for dpi in (50, 100))
+    np.testing.assert_allclose(large, 2 * small, atol=2)
+
+
+def test_a_figure_is_returned_where_it_is_asked_for(tmp_path):
+    omap = grain_map("Cu", shape=(4, 4))
+    assert omap.plot(tmp_path / "map.png") is None
+    assert plt.get_fignums() == []  # a file needs no display
+    assert omap.plot() is None
+    figure = omap.plot(return_figure=True)
+    assert plt.gcf() is figure
+    assert omap.plot(tmp_path / "map.png", return_figure=True) is not figure
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (60, 2)])
 def test_any_shape_and_no_answers(shape):
-    figure = OrientationMap(
-        matrix=np.full((*shape, 3, 3), np.nan),
-        valid=np.zeros(shape, bool),
-        phase=np.full(shape, -1),
-        confidence=np.zeros(shape),
-        phases=(PHASES["Cu"],),
-    ).plot()
+    figure = drawn(
+        OrientationMap(
+            matrix=np.full((*shape, 3, 3), np.nan),
+            valid=np.zeros(shape, bool),
+            phase=np.full(shape, -1),
+            confidence=np.zeros(shape),
+            phases=(PHASES["Cu"],),
+        )
+    )
     assert any("0.0% indexed" in word for word in texts(figure))
+
+
+def test_fonts_of_vector_graphics_are_text(tmp_path):
+    omap = grain_map("Ti", shape=(4, 4))
+    omap.plot(tmp_path / "map.pdf")
+    omap.plot_pattern(2, 3, scan_of(omap), path=tmp_path / "pattern.pdf")
+    for name in ("map", "pattern"):
+        content = (tmp_path / f"{name}.pdf").read_bytes()
+        assert b"/FontFile2" in content
+        assert b"/Type3" not in content
+    omap.plot(tmp_path / "map.svg")
+    written = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "map.svg").read_text(encoding="utf-8"))
+    assert {"IPF z  (along the beam)", "Confidence", "row Rx"} <= set(written)
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "svg"])
@@ -155,7 +320,7 @@ def offsets(figure, label):
 
 def test_predicted_reflections_lie_on_measured_disks(tmp_path):
     omap = grain_map("Cu", "Li2MnO3")
-    figure = omap.plot_pattern(4, 5, scan_of(omap), path=tmp_path / "pattern.png")
+    figure = drawn_pattern(omap, 4, 5, scan_of(omap), path=tmp_path / "pattern.png")
     predicted, measured = offsets(figure, "predicted"), offsets(figure, "measured")
     assert len(predicted) > 5
     distance = np.linalg.norm(predicted[:, None] - measured[None], axis=2).min(axis=1)
@@ -170,14 +335,13 @@ def test_predicted_reflections_lie_on_measured_disks(tmp_path):
 def test_zone_axis_of_an_exact_orientation():
     omap = grain_map("Cu", shape=(3, 3))
     omap = omap.replace(matrix=np.tile(turn([0, 0, 1], 7), (3, 3, 1, 1, 1)))
-    assert r"near [$0\,0\,1$]  (0.0° off)" in omap.plot_pattern(2, 2, scan_of(omap)).axes[0].get_title(
-        loc="left"
-    )
+    title = drawn_pattern(omap, 2, 2, scan_of(omap)).axes[0].get_title(loc="left")
+    assert r"near [$0\,0\,1$]  (0.0° off)" in title
 
 
 def test_k_max_bounds_the_pattern():
     omap = grain_map("Cu")
-    figure = omap.plot_pattern(4, 5, scan_of(omap), k_max=0.8)
+    figure = drawn_pattern(omap, 4, 5, scan_of(omap), k_max=0.8)
     assert figure.axes[0].get_xlim() == (-0.8, 0.8)
     for label in ("predicted", "measured"):
         assert np.linalg.norm(offsets(figure, label), axis=1).max() < 0.81
@@ -185,8 +349,62 @@ def test_k_max_bounds_the_pattern():
 
 def test_a_position_without_an_answer():
     omap = grain_map("Cu")
-    figure = omap.plot_pattern(0, 0, scan_of(omap))
+    figure = drawn_pattern(omap, 0, 0, scan_of(omap))
     assert figure.axes[0].get_title(loc="left").startswith("Not indexed")
+
+
+def labels(figure):
+    return {text.get_text() for text in figure.axes[0].texts if text.get_text().startswith("$")}
+
+
+def test_strong_reflections_bear_their_indices():
+    omap = grain_map("Cu").replace(matrix=np.tile(np.eye(3), (12, 9, 1, 1)))
+    figure = drawn_pattern(omap, 4, 5, scan_of(omap))
+    assert {r"$2\,0\,0$", r"$0\,\bar{2}\,0$", r"$2\,2\,0$"} <= labels(figure)
+    # where they stand: along qx, which points down
+    (first,) = (text for text in figure.axes[0].texts if text.get_text() == r"$2\,0\,0$")
+    np.testing.assert_allclose(first.xy, (0.0, 2 / 3.61), atol=1e-6)
+
+
+def test_hexagonal_crystals_have_four_indices():
+    omap = grain_map("Ti").replace(matrix=np.tile(np.eye(3), (12, 9, 1, 1)))
+    figure = drawn_pattern(omap, 4, 5, scan_of(omap))
+    assert r"near [$0\,0\,0\,1$]" in figure.axes[0].get_title(loc="left")
+    assert {r"$1\,1\,\bar{2}\,0$", r"$1\,\bar{2}\,1\,0$"} <= labels(figure)
+    tilted = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # the beam along a, which is [2 -1 -1 0]
+    omap = omap.replace(matrix=np.tile(tilted, (12, 9, 1, 1)))
+    title = drawn_pattern(omap, 4, 5, scan_of(omap)).axes[0].get_title(loc="left")
+    assert r"near [$2\,\bar{1}\,\bar{1}\,0$]" in title
+    # rhombohedral axes have three
+    omap = grain_map("calcite").replace(matrix=np.tile(np.eye(3), (12, 9, 1, 1)))
+    assert {label.count("\\,") for label in labels(drawn_pattern(omap, 4, 5, scan_of(omap)))} == {2}
+
+
+def test_alternatives_are_drawn_beside_the_answer():
+    omap = random_map("Cu", "Ti", shape=(2, 2), candidates=4, invalid=0.0, seed=3)
+    i, j = np.argwhere((omap.candidates.phase >= 0).all(axis=2))[0]
+    peaks = scan_of(omap)
+    for alternatives, count in ((False, 1), (0, 1), (2, 3), (True, 4), (9, 4)):
+        figure = drawn_pattern(omap, i, j, peaks, alternatives=alternatives)
+        assert len(figure.axes) == count
+    for ax, answer in zip(figure.axes, omap[i, j].answers, strict=True):
+        assert ax.get_title(loc="left").startswith(f"{answer.phase.name}  near")
+    assert any(
+        f"alternative 2, confidence {omap[i, j].alternatives[1].confidence:.2f}" in t for t in texts(figure)
+    )
+
+
+def test_pattern_takes_what_the_mapper_takes(tmp_path):
+    omap = grain_map("Cu")
+    peaks = scan_of(omap)
+    peaks.save(tmp_path / "peaks.h5")
+    expected = offsets(drawn_pattern(omap, 4, 5, peaks), "measured")
+    for source in (tmp_path / "peaks.h5", str(tmp_path / "peaks.h5"), open_peaks(tmp_path / "peaks.h5")):
+        np.testing.assert_array_equal(offsets(drawn_pattern(omap, 4, 5, source), "measured"), expected)
+    with pytest.raises(
+        TypeError, match="peaks must be BraggPeaks, BraggVectors of py4DSTEM, a reader or a path"
+    ):
+        omap.plot_pattern(4, 5, np.zeros(3))
 
 
 def test_pattern_needs_the_same_scan_a_position_and_a_voltage():

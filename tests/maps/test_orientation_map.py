@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import subprocess
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from microinfer.crystals.phase import CrystalPhase
+from helpers.example_phases import PHASES
+from microinfer.crystals.phase import CellAtoms, CrystalPhase
 from microinfer.maps.arrays import FIELDS, checked_arrays
 from microinfer.maps.map_file import FORMAT_VERSION, MapWriter, load_map
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
@@ -20,7 +22,15 @@ CUBIC = Rotation.create_group("O").as_matrix()
 COPPER = CrystalPhase(
     "Cu", (3.61, 3.61, 3.61, 90, 90, 90), "Fm-3m", "m-3m", CUBIC, np.array([[1, 1, 1, 20.0]])
 )
-OXIDE = CrystalPhase("Cu2O", (4.27, 4.27, 4.27, 90, 90, 90), "Pn-3m", "m-3m", CUBIC, np.zeros((0, 4)))
+OXIDE = CrystalPhase(
+    "Cu2O",
+    (4.27, 4.27, 4.27, 90, 90, 90),
+    "Pn-3m",
+    "m-3m",
+    CUBIC,
+    np.zeros((0, 4)),
+    CellAtoms.of([29, 8], [[0.25, 0.25, 0.25], [0, 0, 0]], [1.0, 0.9]),
+)
 
 
 def random_arrays(seed, shape, candidates=3):
@@ -99,7 +109,121 @@ def test_steps_on_a_map_make_another_one():
         omap.replace(colour=omap.valid)
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         _ = omap.colour
-    assert_same_maps(pickle.loads(pickle.dumps(omap)), omap)
+
+
+def test_an_array_of_the_best_candidates_leaves_the_alternatives():
+    omap = random_map(2)
+    halved = omap.replace(confidence=omap.confidence / 2)
+    np.testing.assert_array_equal(halved.confidence, omap.confidence / 2)
+    np.testing.assert_array_equal(halved.alternatives.probability, omap.alternatives.probability)
+    turned = omap.replace(matrix=np.where(omap.valid[..., None, None], np.diag([1, -1, -1]), np.nan))
+    np.testing.assert_array_equal(
+        turned.matrix[omap.valid], np.tile(np.diag([1, -1, -1]), (omap.valid.sum(), 1, 1))
+    )
+    np.testing.assert_array_equal(turned.alternatives.matrix, omap.alternatives.matrix)
+    assert_same_maps(omap.replace(phase=omap.phase, score=omap.score), omap)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda omap: omap, copy.copy, copy.deepcopy, lambda omap: pickle.loads(pickle.dumps(omap))],
+    ids=["itself", "copy", "deepcopy", "pickle"],
+)
+def test_maps_and_their_copies_do_not_change(again):
+    omap = again(random_map(1))
+    assert_same_maps(omap, random_map(1))
+    for name in ("matrix", "confidence", "scan", "anything"):
+        with pytest.raises(AttributeError, match=rf"omap\.replace\({name}=\.\.\.\) makes another one"):
+            setattr(omap, name, omap.valid)
+    with pytest.raises(AttributeError, match="arrays cannot be deleted"):
+        del omap.arrays
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        omap.arrays["valid"] = ~omap.valid
+    for values in (omap.matrix, omap.valid, omap.candidates.phase, *omap.arrays.values(), omap[2:, 1:].score):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 0
+
+
+def test_one_position():
+    omap = random_map(4, candidates=4)
+    for i, j in np.ndindex(omap.scan_shape):
+        position = omap[i, j]
+        there = (omap.candidates.phase[i, j] >= 0).nonzero()[0]
+        assert position.index == (i, j)
+        assert position.valid == omap.valid[i, j]
+        assert len(position.answers) == len(there)
+        for answer, rank in zip(position.answers, there, strict=True):
+            assert answer.phase is omap.phases[omap.candidates.phase[i, j, rank]]
+            np.testing.assert_array_equal(answer.matrix, omap.candidates.matrix[i, j, rank])
+            assert answer.confidence == omap.candidates.probability[i, j, rank]
+            assert answer.score == omap.candidates.score[i, j, rank]
+        np.testing.assert_array_equal(position.matrix, omap.matrix[i, j])
+        assert position.confidence == omap.confidence[i, j]
+        np.testing.assert_equal(position.score, omap.score[i, j])
+        assert position.alternatives == position.answers[1:]
+        if not position.valid:
+            assert position.phase is None
+            assert repr(position) == f"Position ({i}, {j}): no answer"
+    assert omap[-1, np.int64(-2)].index == (6, 3)
+
+
+def test_a_position_says_what_it_is_and_what_else_it_may_be():
+    about_z = Rotation.from_euler("z", [[0], [30], [5]], degrees=True).as_matrix()
+    omap = OrientationMap(
+        about_z[None, None],
+        [[True]],
+        [[[0, 0, 1]]],
+        [[[0.7, 0.2, 0.1]]],
+        (COPPER, OXIDE),
+        score=[[[0.9, 0.8, np.nan]]],
+    )
+    assert repr(omap[0, 0]).split("\n") == [
+        "Position (0, 0): Cu near [0 0 1] (0.0° off), confidence 0.70, score 0.90",
+        "  or Cu near [0 0 1] (0.0° off), confidence 0.20, score 0.80, 30.0° from the first",
+        "  or Cu2O near [0 0 1] (0.0° off), confidence 0.10",
+    ]
+    titanium = PHASES["Ti"]
+    beam_along_a = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    omap = OrientationMap(beam_along_a[None, None], [[True]], [[0]], [[0.5]], (titanium,))
+    assert "Ti near [2 -1 -1 0] (0.0° off), confidence 0.50" in repr(omap[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("index", "rows", "columns", "step"),
+    [
+        (np.s_[2:5, 1:], [2, 3, 4], [1, 2, 3, 4], 0.5),
+        (np.s_[::2, ::2], [0, 2, 4, 6], [0, 2, 4], 1.0),
+        (np.s_[3, :], [3], [0, 1, 2, 3, 4], 0.5),
+        (np.s_[-2:, -1], [5, 6], [4], 0.5),
+        (np.s_[1:6:3, 2], [1, 4], [2], 1.5),
+    ],
+)
+def test_part_of_a_map(index, rows, columns, step):
+    omap = random_map(5, scan=Scan((7, 5), 0.5, "nm", True), model_card={"voltage": 2e5})
+    part = omap[index]
+    assert part.scan == Scan((len(rows), len(columns)), step, "nm", True)
+    assert part.model_card == omap.model_card
+    for name, values in part.arrays.items():
+        np.testing.assert_array_equal(values, omap.arrays[name][np.ix_(rows, columns)], name)
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "message"),
+    [
+        ((7, 0), IndexError, "row 7 lies outside the map, which has 7 rows"),
+        ((0, -6), IndexError, "column -6 lies outside the map, which has 5 columns"),
+        (np.s_[4:4, :], IndexError, "rows 4:4 hold none of the map's 7 rows"),
+        (np.s_[:, ::-1], IndexError, "columns None:None hold none of the map's 5 columns in their order"),
+        (np.s_[::2, ::3], IndexError, "one step along rows and columns, got 2, 3"),
+        (3, TypeError, r"omap\[i, j\] or omap\[10:40, 5:45\], got int"),
+        (np.ones((7, 5), bool), TypeError, r"got ndarray; to blank positions: omap\.replace\(valid=\.\.\.\)"),
+        ((0, 0, 0), TypeError, "a row and a column"),
+        ((0, 1.5), TypeError, "integer"),
+    ],
+)
+def test_what_is_no_part_of_a_map(index, error, message):
+    with pytest.raises(error, match=message):
+        random_map()[index]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +301,8 @@ def test_file_round_trip_in_any_blocks(tmp_path_factory, seed, shape, candidates
     assert_same_maps(load_map(folder / "map.h5"), expected)
     expected.save(folder / "saved.h5")
     assert_same_maps(load_map(folder / "saved.h5"), expected)
-    assert f"{shape[0]} x {shape[1]} positions" in repr(expected)
+    assert repr(expected).startswith(f"OrientationMap({shape[0]} x {shape[1]} positions, step {step:g} nm, ")
+    assert len(repr(expected)) < 200
 
 
 def write_old_layout(path, omap, version):
@@ -331,7 +456,7 @@ def edit(change):
         (edit(lambda file: file.attrs.modify("format", "EMD")), "not one that microinfer"),
         (edit(lambda file: file.attrs.modify("format_version", FORMAT_VERSION + 1)), "newer than"),
         (edit(lambda file: file.pop("phase")), "there is no dataset phase"),
-        (edit(lambda file: file.attrs.pop("scan_step")), "scan_step"),
+        (edit(lambda file: file.attrs.pop("scan_step")), "its checksum says"),
         (edit(lambda file: file["phases"].__setitem__((), b"[{")), "its checksum says"),
         (edit(lambda file: file.attrs.modify("scan_step", -1.0)), "its checksum says"),
         (edit(lambda file: file.attrs.modify("checksum", 0)), "its checksum says"),

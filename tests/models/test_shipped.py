@@ -99,3 +99,19 @@ def test_answers_turn_with_the_scan(cu, angle):
     expected = plain.matrix[plain.valid] @ about_z(angle).T
     error = misorientation(moved.matrix[plain.valid], expected, cu.phases[0].operators)
     assert np.mean(error > 1e-3) <= OTHER_MODE
+
+
+def test_shipped_models_are_listed_with_their_figures():
+    models = mi.models()
+    assert list(models) == ["cu", "cu-cu2o"]
+    copper = models["cu"]
+    assert (copper.voltage, [phase.name for phase in copper.phases]) == (300e3, ["Cu"])
+    lines = repr(models).split("\n")
+    assert lines[0] == "Model('cu': Cu (Fm-3m), 300 kV, disks to 2.099 1/Å, posterior of width 128)"
+    share = copper.card["figures"]["noisy"]["within_3_deg"]
+    assert any(line.startswith(f"  noisy: {share:.1%} within 3 degrees") for line in lines)
+
+
+def test_a_network_says_what_it_is_in_a_line(cu):
+    assert repr(cu.network()).startswith("PosteriorNetwork(Cu (Fm-3m), ")
+    assert "\n" not in repr(cu.network())

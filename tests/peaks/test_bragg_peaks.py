@@ -31,7 +31,7 @@ def test_arrays_take_their_dtypes_and_positions_their_peaks() -> None:
     np.testing.assert_array_equal(peaks.pattern(0, 1)[:, 0], [1, 2])
     np.testing.assert_allclose(peaks.pattern(1, 1)[:, 1], [-0.64, -0.82, -1.0], rtol=1e-6)
     assert peaks.pattern(1, 2).shape == (0, 3)
-    assert repr(peaks) == "BraggPeaks(2 x 3 scan positions, 6 peaks)"
+    assert repr(peaks) == "BraggPeaks(2 x 3 positions, 6 peaks, 1.0 a position, to 6.08 1/Å)"
 
 
 @pytest.mark.parametrize(

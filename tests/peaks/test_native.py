@@ -61,6 +61,7 @@ def test_the_file_says_what_it_is(native_file: Path) -> None:
             "found": {"units": "1/Angstrom", "qr_calibrated": "False"},
             "applied": [],
         }
+        assert repr(reader) == f"{type(reader).__name__}({str(native_file)!r}, {reader.scan})"
 
 
 def test_a_closed_reader_says_so(native_file: Path) -> None:

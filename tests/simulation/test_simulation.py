@@ -12,9 +12,11 @@ from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations
 from microinfer.simulation import PatternLibrary, PatternSimulator, load_library, simulate_library
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+from microinfer.simulation.simulate import _Worker, library_tasks
+from microinfer.simulation.unfinished import UnfinishedLibrary
 from microinfer.training.config import Config
 
-TINY = SimulationConfig(zone_axes=8, thicknesses=2, k_max=1.0, thickness_range=(20.0, 200.0))
+TINY = SimulationConfig(zone_axes=8, thicknesses=2, k_max=1.0, thickness_nm=(7.0, 70.0))
 ARRAYS = ("orientation", "phase", "zone", "thickness")
 DISKS = ("offsets", "qx", "qy", "intensity")
 
@@ -114,7 +116,7 @@ def test_labels_of_the_library(library):
     operators = library.phases[0].operators
     assert in_fundamental_cell(library.orientation[:, :, 2].astype(float), operators).all()
     np.testing.assert_allclose(np.linalg.det(library.orientation), 1.0, atol=1e-5)
-    low, high = (3.615 * bound for bound in TINY.thickness_range)
+    low, high = (10.0 * bound for bound in TINY.thickness_nm)
     assert np.all((library.thickness >= low) & (library.thickness <= high))
     assert len(np.unique(library.thickness)) == 16
 
@@ -134,6 +136,104 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, monke
     monkeypatch.setattr("microinfer.simulation.simulate.simulate_tasks", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(OSError, match=r"folder .*missing does not exist"):
         simulate_library(config(), tmp_path / "missing" / "library.h5")
+
+
+@pytest.mark.parametrize("sampling", ["random", "standard_triangle"])
+def test_a_library_that_was_interrupted_is_the_same(library, tmp_path, monkeypatch, sampling):
+    monkeypatch.setattr("microinfer.simulation.simulate.BLOCK", 1)
+    settings = config(sampling=sampling, zone_axis_step=15.0, method="kinematic")
+    whole = simulate_library(settings, processes=1)
+    path, call, calls = tmp_path / "library.h5", _Worker.__call__, []
+
+    def interrupted(worker, task):
+        calls.append(task.orientations)
+        if len(calls) in (3, 6):
+            raise KeyboardInterrupt
+        return call(worker, task)
+
+    monkeypatch.setattr(_Worker, "__call__", interrupted)
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            simulate_library(settings, path, resume=resume, processes=1)
+        assert [file.name for file in tmp_path.iterdir()] == ["library.h5.part"]
+    with pytest.raises(
+        FileExistsError, match=r"holds unfinished work: resume it \(--resume\), or remove the file"
+    ):
+        simulate_library(settings, path, processes=1)
+    with pytest.raises(
+        ValueError, match=r"library\.h5\.part was begun with other settings: k_max 1\.0, now 1\.1"
+    ):
+        simulate_library(
+            dataclasses.replace(settings, simulation=dataclasses.replace(settings.simulation, k_max=1.1)),
+            path,
+            resume=True,
+            processes=1,
+        )
+    finished = simulate_library(settings, path, resume=True, processes=1)
+    assert len(calls) == len(library_tasks(settings)) + 2  # none twice but for those that were interrupted
+    for copy in (finished, load_library(path)):
+        assert equal(copy, whole)
+        assert copy.phases[0].to_dict() == whole.phases[0].to_dict()
+        assert copy.simulation == whole.simulation
+        np.testing.assert_array_equal(copy.in_plane_bound, whole.in_plane_bound)
+    assert [file.name for file in tmp_path.iterdir()] == ["library.h5"]
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        simulate_library(settings, path, resume=True, processes=1)
+
+
+@needs_py4dstem
+def test_a_process_that_is_killed_as_it_writes_leaves_what_it_wrote_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("microinfer.simulation.simulate.BLOCK", 1)
+    monkeypatch.setattr("microinfer.simulation.unfinished.SECONDS", 0.0)
+    settings = config(method="kinematic")
+    whole, path, kept = simulate_library(settings, processes=1), tmp_path / "library.h5", tmp_path / "kept"
+    write, call, calls = UnfinishedLibrary.write, _Worker.__call__, []
+
+    def killed(unfinished):
+        write(unfinished)
+        if unfinished.tasks == 5:
+            content = (tmp_path / "library.h5.part").read_bytes()
+            kept.write_bytes(content[:-7])  # the last record is not whole
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UnfinishedLibrary, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            simulate_library(settings, path, processes=1)
+    kept.replace(tmp_path / "library.h5.part")
+    monkeypatch.setattr(_Worker, "__call__", lambda worker, task: calls.append(task) or call(worker, task))
+    assert equal(simulate_library(settings, path, resume=True, processes=1), whole)
+    assert len(calls) == 8 - 4
+
+
+@needs_py4dstem
+def test_an_unfinished_library_of_another_crystal_or_none_is_refused(tmp_path, monkeypatch):
+    settings, path = config(method="kinematic"), tmp_path / "library.h5"
+    with monkeypatch.context() as patched:
+        patched.setattr("microinfer.simulation.simulate._phases", broken)
+        with pytest.raises(RuntimeError, match="broken"):
+            simulate_library(settings, path, processes=1)
+    with pytest.raises(
+        ValueError, match=r"library\.h5\.part was begun with other settings: crystals 'Cu \w+', now"
+    ):
+        simulate_library(settings.for_structures("Cu2O"), path, resume=True, processes=1)
+    (tmp_path / "library.h5.part").write_text("no HDF5")
+    with pytest.raises(
+        ValueError, match=r"library\.h5\.part is not an unfinished microinfer pattern library"
+    ):
+        simulate_library(settings, path, resume=True, processes=1)
+
+
+def broken(*arguments):
+    raise RuntimeError("broken")
+
+
+def test_packages_are_missed_before_the_work(monkeypatch):
+    monkeypatch.setattr("microinfer.extras.find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match=r'simulation needs py4DSTEM: .*pip install -c constraints.txt "\.\[sim\]"'
+    ):
+        simulate_library(config())
 
 
 def test_library_round_trip(library, tmp_path):

@@ -73,7 +73,10 @@ def test_projected_symmetry_of_zone_axes(simulator, axis, order, mirror):
 def test_thicknesses_with_the_fewest_and_the_most_disks_are_kept(simulator):
     (zone,) = zone_axis_patterns(simulator, unit(0, 1, 3.2), 10)
     kept = [len(pattern) for pattern in zone.patterns]
-    everything = [len(p) for p in simulator.patterns(zone.orientation, 3.615 * np.linspace(3, 900, 300))]
+    everything = [
+        len(p)
+        for p in simulator.patterns(zone.orientation, np.linspace(*SETTINGS.thickness_limits(3.615), 300))
+    ]
     in_order = sorted(everything)
     assert kept == in_order[:5] + in_order[:-6:-1]
 

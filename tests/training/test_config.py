@@ -9,7 +9,16 @@ from microinfer.evaluation.template_matching import TUNING_SEED
 from microinfer.models.settings import ModelConfig
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.testset import TEST_SEED
-from microinfer.training.config import AugmentationConfig, TrainingConfig, load_config, shipped_recipes
+from microinfer.training.config import (
+    QUICK_SAMPLES,
+    QUICK_ZONE_AXES,
+    AugmentationConfig,
+    Config,
+    TrainingConfig,
+    configure,
+    load_config,
+    shipped_recipes,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +47,9 @@ from microinfer.training.config import AugmentationConfig, TrainingConfig, load_
         (SimulationConfig, "method", "dynamic"),
         (SimulationConfig, "zone_axes", 1),
         (SimulationConfig, "thickness_range", (0.0, 10.0)),
+        (SimulationConfig, "thickness_nm", (0.0, 10.0)),
+        (SimulationConfig, "thickness_nm", ()),
+        (SimulationConfig, "voltage", 5e3),
         (SimulationConfig, "k_max", 0.0),
     ],
 )
@@ -67,8 +79,91 @@ def test_recipes_have_names():
 def test_another_crystal_brings_its_names():
     recipe = load_config("cu")
     named = dataclasses.replace(recipe, phases=(PhaseConfig("Cu", "copper", "point_group"),))
-    other = named.for_structure("structures/Ni.cif")
+    other = named.for_structures("structures/Ni.cif")
     assert other.name == "ni"
     assert other.phases == (PhaseConfig("structures/Ni.cif", symmetry="point_group"),)
     assert other.phases[0].display_name == "Ni"
     assert other.simulation == recipe.simulation
+
+
+def test_several_crystals_make_several_phases():
+    both = configure(None, ["a/Ti.cif", "b/Two.cif#Ti beta"])
+    assert both.name == "ti-ti_beta"
+    assert [phase.display_name for phase in both.phases] == ["Ti", "Ti beta"]
+    assert configure("cu-cu2o", ["Ni.cif", "NiO.cif"]).name == "ni-nio"
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=rf"cu-cu2o: has 2 phases: give as many .* got {count}"):
+            configure("cu-cu2o", [f"{index}.cif" for index in range(count)])
+    with pytest.raises(ValueError, match=r"each phase needs a name of its own, got Ti, Ti"):
+        configure(None, ["a/Ti.cif", "b/Ti.cif"])
+
+
+def test_options_take_the_place_of_a_configurations_values():
+    recipe = load_config("cu")
+    changed = configure("cu", voltage="200", k_max=1.05, quick=True)
+    assert changed.simulation.voltage == 200e3
+    assert changed.simulation.k_max == 1.05
+    share = 1.05 / recipe.simulation.k_max
+    assert changed.augmentation.edge_range == pytest.approx(
+        [share * edge for edge in recipe.augmentation.edge_range]
+    )
+    assert (changed.simulation.zone_axes, changed.training.samples) == (QUICK_ZONE_AXES, QUICK_SAMPLES)
+    assert changed.simulation.thickness_nm == recipe.simulation.thickness_nm
+    assert configure(recipe) == recipe
+
+
+def small(text):
+    return f'name = "a"\n[[phases]]\nstructure = "Cu"\n[simulation]\n{text}'
+
+
+@pytest.mark.parametrize("voltage", ["200", "200.0", "200e3", "200_000", '"200 kV"', '"200000 V"'])
+def test_a_voltage_is_in_kilovolts_or_volts(tmp_path, voltage):
+    (tmp_path / "a.toml").write_text(small(f"voltage = {voltage}"))
+    assert load_config(tmp_path / "a.toml").simulation.voltage == 200e3
+
+
+@pytest.mark.parametrize("voltage", ['"200 V"', "5", "true"])
+def test_no_voltage_of_a_microscope_is_refused(tmp_path, voltage):
+    (tmp_path / "a.toml").write_text(small(f"voltage = {voltage}"))
+    with pytest.raises(ValueError, match=r"a\.toml: \[simulation\]: voltage must be an accelerating voltage"):
+        load_config(tmp_path / "a.toml")
+
+
+def test_inverse_nanometres_are_refused():
+    with pytest.raises(
+        ValueError, match=r"k_max must be at most .* 2\.99 1/Angstrom, got 12: it is in 1/Angstrom"
+    ):
+        configure("cu", k_max=12.0)
+
+
+def test_the_old_key_of_the_thickness_is_read_with_a_warning(tmp_path):
+    (tmp_path / "a.toml").write_text(small("thickness_range = [2, 9]"))
+    with pytest.warns(UserWarning, match=r"a\.toml: .*lattice constants; write thickness_nm, in nanometres"):
+        old = load_config(tmp_path / "a.toml")
+    assert old.simulation.thickness_limits(4.0) == (8.0, 36.0)
+    # a checkpoint's card is read without one, written by this version or by one that knew no other key
+    assert Config.from_dict(old.to_dict()) == old
+    values = old.to_dict()
+    del values["simulation"]["thickness_nm"]
+    assert Config.from_dict(values) == old
+
+    (tmp_path / "a.toml").write_text(small("thickness_nm = [2, 9]"))
+    assert load_config(tmp_path / "a.toml").simulation.thickness_limits(4.0) == (20.0, 90.0)
+    (tmp_path / "a.toml").write_text(small("thickness_range = [2, 9]\nthickness_nm = [2, 9]"))
+    with pytest.raises(ValueError, match=r"give thickness_nm or the old thickness_range, not both"):
+        load_config(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "lattice_constants"),
+    [
+        ("cu", [3.615]),
+        ("cu-cu2o", [3.615, 4.2696]),
+        ("cu-reference", [3.615]),
+        ("cu-reference-posterior", [3.615]),
+    ],
+)
+def test_shipped_recipes_keep_the_thicknesses_of_the_shipped_models(name, lattice_constants):
+    for a in lattice_constants:
+        limits = load_config(name).simulation.thickness_limits(a)
+        assert limits == pytest.approx((3.0 * a, 900.0 * a), rel=1e-12)

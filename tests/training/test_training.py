@@ -24,6 +24,7 @@ from microinfer.training import train, trainer
 from microinfer.training.augmentation import CHUNK_BATCHES, augmented, training_batches, turned
 from microinfer.training.calibration import CERTAIN, fit_beta
 from microinfer.training.config import AugmentationConfig, Config, TrainingConfig
+from microinfer.training.folder import read_library
 
 SPEC = TokenSpec()
 CONFIG = Config(
@@ -215,14 +216,35 @@ def test_interrupted_training_goes_on(library, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer.Run, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, library=library, device="cpu")
-    saved = log_of(tmp_path)[-1]["samples"]
-    assert 0 < saved < 1000
+    assert 0 < log_of(tmp_path)[-1]["samples"] < calls[-1] < 1000
     path = train(config, tmp_path, library=library, device="cpu", resume=True)
-    assert calls[20] == saved  # not from the start
+    assert calls[20] == calls[19]  # from the very step
     samples = [record["samples"] for record in log_of(tmp_path)]
     assert samples == sorted(set(samples))
     assert samples[-1] >= 2000
     assert load_model(path).card["validation"]["samples_seen"] in samples
+
+
+def test_a_training_that_is_interrupted_as_it_validates_validates_again(library, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, samples=400))
+    validate, calls = trainer.Run.validate, []
+
+    def interrupted(run):
+        calls.append(run.samples)
+        first_at_the_end = run.samples >= 400 and calls.count(run.samples) == 1
+        if len(calls) == 3 or first_at_the_end:
+            raise KeyboardInterrupt
+        return validate(run)
+
+    monkeypatch.setattr(trainer.Run, "validate", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path, library=library, device="cpu", resume=bool(calls))
+    path = train(config, tmp_path, library=library, device="cpu", resume=True)
+    assert calls[2] == calls[3]
+    assert calls[-1] == calls[-2]
+    assert [record["samples"] for record in log_of(tmp_path)] == sorted(set(calls))
+    assert "verdict" in load_model(path).card
 
 
 def test_a_training_is_not_overwritten(trained, library):
@@ -258,13 +280,21 @@ def test_only_its_own_training_is_resumed(trained, library, tmp_path):
 def test_library_of_another_simulation_or_crystal_is_refused(library, tmp_path, monkeypatch):
     library.save(tmp_path / "library.h5")
     # names of crystals are compared without the packages of the simulation
-    monkeypatch.setitem(sys.modules, "diffpy.structure.spacegroups", None)
-    assert trainer.read_library(CONFIG, tmp_path) is not None
-    other = dataclasses.replace(CONFIG, simulation=dataclasses.replace(CONFIG.simulation, voltage=200e3))
-    with pytest.raises(ValueError, match=r"library\.h5: was simulated with other settings"):
-        train(other, tmp_path, device="cpu")
+    monkeypatch.setitem(sys.modules, "py4DSTEM.process.diffraction", None)
+    assert read_library(CONFIG, tmp_path) is not None
+    for change in ({"voltage": 200e3}, {"thickness_nm": (1.0, 301.0)}):
+        other = dataclasses.replace(CONFIG, simulation=dataclasses.replace(CONFIG.simulation, **change))
+        with pytest.raises(ValueError, match=r"library\.h5: was simulated with other settings"):
+            train(other, tmp_path, device="cpu")
     with pytest.raises(ValueError, match=r"library\.h5: holds patterns of Cu, not of Cu2O"):
-        train(CONFIG.for_structure("Cu2O"), tmp_path, device="cpu")
+        train(CONFIG.for_structures("Cu2O"), tmp_path, device="cpu")
+
+
+def test_a_library_of_thicknesses_in_lattice_constants_is_the_same(library, tmp_path):
+    library.save(tmp_path / "library.h5")
+    low, high = (10.0 / 3.615 * bound for bound in CONFIG.simulation.thickness_nm)
+    old = dataclasses.replace(CONFIG.simulation, thickness_nm=(5.0, 6.0), thickness_range=(low, high))
+    assert len(read_library(dataclasses.replace(CONFIG, simulation=old), tmp_path)) == len(library)
 
 
 @pytest.mark.parametrize(
@@ -276,13 +306,13 @@ def test_library_of_another_simulation_or_crystal_is_refused(library, tmp_path, 
     ],
 )
 def test_library_of_a_namesake_is_refused(library, tmp_path, what, other):
-    assert trainer.read_library(CONFIG, tmp_path) is None
+    assert read_library(CONFIG, tmp_path) is None
     library.save(tmp_path / "library.h5")
-    assert len(trainer.read_library(CONFIG, tmp_path)) == len(library)
+    assert len(read_library(CONFIG, tmp_path)) == len(library)
     phase = dataclasses.replace(library.phases[0], **{what: other(library.phases[0])})
     dataclasses.replace(library, phases=(phase,)).save(tmp_path / "library.h5")
     with pytest.raises(ValueError, match=rf"library\.h5: the {what} of Cu are not those of the configured"):
-        trainer.read_library(CONFIG, tmp_path)
+        read_library(CONFIG, tmp_path)
 
 
 def test_a_library_without_usable_patterns_is_refused(library, everything):

@@ -1,8 +1,10 @@
 """The command line.
 
-``microinfer map | info | demo | convert | benchmark | train | simulate | evaluate | export | models``.
+``microinfer demo | info | map | plot | convert | models | train | simulate | evaluate | export | benchmark``.
 """
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,23 +14,35 @@ from typer.core import TyperGroup
 from microinfer import __version__
 from microinfer.cli.accuracy import evaluate
 from microinfer.cli.benchmark import benchmark
-from microinfer.cli.convert import convert
+from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
-from microinfer.cli.show import errors
+from microinfer.cli.show import errors, literal
+from microinfer.extras import install_hint
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # no version of typer lacks it, but its public name differs
 
 
 class _Commands(TyperGroup):
-    """Commands whose expected errors are one clear line and exit status 1."""
+    """Commands whose expected errors are one clear line: exit status 1, or 2 for wrong options."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # who reads the output has enough of it: typer ends the program
             raise
+        except _UsageError as error:  # typer would put it into a box, which breaks paths
+            if error.ctx is not None:
+                hint = f"{error.ctx.get_usage()} ({error.ctx.command_path} --help says more)"
+                errors.print(literal(hint), soft_wrap=True)
+            _print_error(error.format_message())
+            raise typer.Exit(2) from error
         except (ValueError, OSError, ImportError) as error:
-            errors.print(f"[bold red]Error:[/] {_sentence(error)}", highlight=False, soft_wrap=True)
+            _print_error(_sentence(error))
             raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            errors.print("Stopped")
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -40,16 +54,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("map")(map_scan)
-app.command("info")(info)
-app.command("demo")(demo)
-app.command("convert")(convert)
-app.command("benchmark")(benchmark)
-app.command("train")(train)
-app.command("simulate")(simulate)
-app.command("evaluate")(evaluate)
-app.command("export")(export)
-app.command("models")(models)
+for command in (demo, info, map_scan, plot, convert, models, train, simulate, evaluate, export, benchmark):
+    app.command("map" if command is map_scan else command.__name__)(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -86,12 +92,22 @@ def _microinfer(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
 def _sentence(error: Exception) -> str:
-    from rich.markup import escape
-
+    text = str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        text = f"{package} is not installed: {install_hint(package)}"
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return escape(f"{error.filename}: {error.strerror}")
-    return escape(str(error))
+        text = f"{error.filename}: {error.strerror}"
+    return text
+
+
+def _print_error(text: str) -> None:
+    shown = "\n".join(map(literal, text.split("\n")))
+    errors.print(f"[bold red]Error:[/] {shown}", soft_wrap=True)

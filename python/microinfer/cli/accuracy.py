@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.show import console, warnings_as_lines
+from microinfer.cli.outputs import Output, Overwrite, check_outputs
+from microinfer.cli.show import say, warnings_as_lines
 
 if TYPE_CHECKING:
     from microinfer.evaluation import LabelledSet
@@ -54,19 +55,19 @@ def evaluate(
         bool, typer.Option("--write-card", help="Put the figures into the model's card.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure a model on labelled patterns, beside template matching, and write a report.
 
     Without **--test** a clean and a noisy test set are simulated for the model's own crystals, with a seed that
     no training uses, and written beside the report.
     """
+    _check(model, test or [], out, template_matching > 0, write_card, overwrite)
     from microinfer.evaluation import card_figures, labelled_set, write_report
     from microinfer.evaluation import evaluate as run
     from microinfer.models import load_model, model_path
     from microinfer.simulation import load_library
 
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
     loaded = load_model(model)
     members = [load_model(member) for member in ensemble or ()]
     with warnings_as_lines():
@@ -87,15 +88,39 @@ def evaluate(
         )
         write_report(evaluation, out)
     for name, figures in card_figures(evaluation).items():
-        console.print(
+        say(
             f"{name}: mean error {figures['mean_error_deg']:.2f} deg, median {figures['median_error_deg']:.2f} deg, "
-            f"within 3 deg {figures['within_3_deg']:.1%}",
-            soft_wrap=True,
+            f"within 3 deg {figures['within_3_deg']:.1%}"
         )
     if write_card:
         replace(loaded, card=loaded.card | {"figures": card_figures(evaluation)}).save(model_path(model))
-        console.print(f"Figures written to the card of {model_path(model)}", soft_wrap=True)
-    console.print(f"Report written to {out}", soft_wrap=True)
+        say(f"Figures written to the card of {model_path(model)}")
+    say(f"Report written to {out}")
+
+
+def _check(
+    model: str, tests: list[Path], out: Path, matching: bool, write_card: bool, overwrite: bool
+) -> None:
+    """Find out before the work whether what it needs is there, and its results can be written."""
+    from microinfer.extras import require_packages
+    from microinfer.file_kinds import FileKind, require_kind
+    from microinfer.files import require_writable
+    from microinfer.models import model_path
+
+    require_packages("microinfer evaluate", "torch")
+    if not tests:
+        require_packages("microinfer evaluate without --test", "py4DSTEM")
+    if matching:
+        require_packages("--template-matching", "py4DSTEM")
+    outputs = [Output("the report", out)]
+    for path in tests:
+        require_kind(path, FileKind.LIBRARY)
+    if not tests:
+        outputs += [Output(f"the {name} test set", path) for name, path in _test_set_paths(out).items()]
+    inputs = {"the model": model_path(model)} | {f"the test set {path}": path for path in tests}
+    check_outputs(outputs, inputs, overwrite=overwrite)
+    if write_card:
+        require_writable(model_path(model))
 
 
 def _simulated(model: "Model", cif: list[str] | None, count: int, out: Path) -> "list[LabelledSet]":
@@ -105,13 +130,19 @@ def _simulated(model: "Model", cif: list[str] | None, count: int, out: Path) -> 
 
     recipe = _recipe(model, "without --test")
     sets = simulate_test_sets(_phases(recipe, cif), recipe.simulation, count, progress=True)
-    tests = []
+    tests, paths = [], _test_set_paths(out)
     for name, library in sets._asdict().items():
-        path = out.with_name(f"{out.stem}_{name}.h5")
-        library.save(path)
-        console.print(f"Test set written to {path}", soft_wrap=True)
+        library.save(paths[name])
+        say(f"Test set written to {paths[name]}")
         tests.append(labelled_set(name, library, model.phases))
     return tests
+
+
+def _test_set_paths(out: Path) -> dict[str, Path]:
+    """Where simulated test sets go, beside the report."""
+    from microinfer.simulation import TestSets
+
+    return {name: out.with_name(f"{out.stem}_{name}.h5") for name in TestSets._fields}
 
 
 def _matching(model: "Model", cif: list[str] | None, count: int, tuning: int) -> "Matching":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.show import console, facts, warnings_as_lines
+from microinfer.cli.show import console, facts, say, warnings_as_lines
 
 if TYPE_CHECKING:
     from microinfer.evaluation.timing import Runs
@@ -35,6 +35,13 @@ def benchmark(
     """Time the stages of mapping on this machine, on a synthetic scan of the model's own phases."""
     import numpy as np
 
+    from microinfer.extras import require_packages
+
+    if structure is not None:
+        from microinfer.crystals.structure import load_structure
+
+        require_packages("--structure", "py4DSTEM")
+        load_structure(structure)  # a file that cannot be read is found out before the work
     from microinfer.evaluation import timing as bench
     from microinfer.models import load_model
 
@@ -77,10 +84,9 @@ def benchmark(
             )
         table("template matching", theirs, [])
         ratio = theirs.times("elapsed").mean() / ours.times("elapsed").mean()
-        console.print(
+        say(
             f"Template matching: {matched / theirs.total[0].elapsed:,.1f} positions per second; "
-            f"microinfer is {ratio:,.0f} times as fast",
-            soft_wrap=True,
+            f"microinfer is {ratio:,.0f} times as fast"
         )
 
 

@@ -1,12 +1,19 @@
 """The commands that look at scans: map, info, demo."""
 
+import errno
+import filecmp
+import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
-from microinfer.cli.show import console, errors, facts, histogram, map_summary, warnings_as_lines
+from microinfer.cli.about import about_map, about_model
+from microinfer.cli.match import choose_model, print_check, warn
+from microinfer.cli.outputs import HDF5, PICTURES, Output, Overwrite, check_outputs
+from microinfer.cli.show import errors, facts, histogram, literal, map_summary, say, warnings_as_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +34,10 @@ Calibrated = Annotated[
 PixelSize = Annotated[
     float | None, typer.Option(help="1/Å per detector pixel, in place of the file's own calibration.")
 ]
+Voltage = Annotated[
+    str | None,
+    typer.Option(help="Accelerating voltage in kV (or V), in place of what the file's metadata say."),
+]
 Device = Annotated[
     str, typer.Option(help="auto (every GPU, else the CPU), cpu, cuda:0, or several with commas.")
 ]
@@ -34,7 +45,10 @@ Device = Annotated[
 
 def map_scan(
     scan: Scan,
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a checkpoint's path.")] = "cu",
+    model: Annotated[
+        str | None,
+        typer.Option(help="A shipped model's name, or a checkpoint's path; asked for where it is missing."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The map to write (HDF5).")] = Path("map.h5"),
     plot: Annotated[Path | None, typer.Option(help="Draw IPF maps and confidence to this file.")] = None,
     ang: Annotated[Path | None, typer.Option(help="Export to an .ang file (EDAX, MTEX, orix).")] = None,
@@ -58,6 +72,7 @@ def map_scan(
     name: Name = None,
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
+    voltage: Voltage = None,
     device: Device = "auto",
     block_rows: Annotated[int | None, typer.Option(help="Scan rows read at a time.")] = None,
     batch_size: Annotated[
@@ -71,6 +86,7 @@ def map_scan(
         bool, typer.Option(help="Polish the answers against the measured disks and rank them again.")
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    overwrite: Overwrite = False,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -80,29 +96,47 @@ def map_scan(
 ) -> None:
     """Map crystal orientation and phase over a scan.
 
+    First it says whether the peaks lie on the rings of the model's phases, and whether voltage and camera fit.
+
     After Ctrl-C or an error the rows that are done stay beside the map, in a file that ends in .part:
     **--resume** goes on from there.
     """
-    from microinfer.files import require_distinct
-    from microinfer.mapping import map_to_file
+    from microinfer.mapping import check_scan, map_to_file
+    from microinfer.mapping.job import selected_positions
     from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
+    from microinfer.models import load_model
     from microinfer.models.checkpoint import model_path
     from microinfer.peaks import open_peaks
 
-    require_distinct(
-        {"the map": out, "the plot": plot, "the .ang file": ang, "the .ctf file": ctf},
-        {"the scan": scan, "the model": model_path(model), "the mask": mask},
-    )
+    if resume and out.exists() and not partial_path(out).exists():
+        raise FileExistsError(
+            errno.EEXIST,
+            "is there already, no unfinished work beside it: nothing is left to resume",
+            str(out),
+        )
     selection = None if mask is None else _load_mask(mask)
     with (
         warnings_as_lines(),
-        open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
+        open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader,
     ):
+        model = model or choose_model(reader)
+        check_outputs(
+            [
+                Output("the map", out, HDF5),
+                Output("the plot", plot, PICTURES),
+                Output("the .ang file", ang, [".ang"]),
+                Output("the .ctf file", ctf, [".ctf"]),
+            ],
+            {"the scan": scan, "the model": model_path(model), "the mask": mask},
+            overwrite=overwrite,
+        )
+        loaded = load_model(model)
         try:
+            print_check(check_scan(reader, loaded, selected_positions(reader.scan_shape, roi, selection)))
             report = map_to_file(
                 reader,
-                model,
+                loaded,
                 out,
                 resume=resume,
                 device=device,
@@ -115,6 +149,7 @@ def map_scan(
                 mask=selection,
                 refine="kinematic" if refine else None,
                 cluster=cluster,
+                check=False,
             )
         except KeyboardInterrupt:
             kept = partial_path(out)
@@ -123,21 +158,30 @@ def map_scan(
                 if kept.exists()
                 else "no row was finished"
             )
-            errors.print(f"Stopped; {rows}", soft_wrap=True)
+            errors.print(f"Stopped; {literal(rows)}", soft_wrap=True)
             raise typer.Exit(130) from None
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:
         omap = load_map(out)
-        for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
-            if path is not None:
-                write(path)
-                console.print(f"Wrote {path}", soft_wrap=True, markup=False)
+        with warnings_as_lines():
+            for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
+                if path is not None:
+                    write(path)
+                    say(f"Wrote {path}")
 
 
 def info(
-    file: Scan,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A scan (HDF5 file of Bragg peaks), an orientation map, or a model."
+        ),
+    ],
     phase: Annotated[
-        str | None, typer.Option(help="Compare with the rings of a CIF file or a built-in phase (Cu, Cu2O).")
+        str | None,
+        typer.Option(
+            help="Compare with the rings of a CIF file (FILE or FILE#BLOCK) or a built-in phase (Cu, Cu2O)."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Compare with the rings of this model's phases, a name or a path.")
@@ -146,15 +190,33 @@ def info(
     name: Name = None,
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
+    voltage: Voltage = None,
 ) -> None:
-    """Show a scan's shape, calibration and peaks, beside a phase's rings: a wrong pixel size is seen here."""
+    """Show a scan's calibration and peaks beside a phase's rings, or what a map or a model holds.
+
+    Whether scan and phase fit is said: a wrong crystal, pixel size, voltage or model is told here.
+    """
+    from microinfer.file_kinds import FileKind, file_kind
+    from microinfer.mapping.check import check_scan
+    from microinfer.models import shipped_models
     from microinfer.peaks import open_peaks
+    from microinfer.peaks.agreement import ring_agreement
     from microinfer.peaks.radial import phase_rings, radial_histogram
 
-    phases = _phases(phase, model, radius_max)
+    if not file.exists():
+        file = shipped_models().get(str(file), file)
+    about = {FileKind.MAP: about_map, FileKind.MODEL: about_model}.get(file_kind(file))
+    if about is not None:
+        if (phase, model, name, pixel_size, voltage) != (None,) * 5 or calibrated:
+            raise typer.BadParameter("the options are for scans: a map or a model is shown as it is")
+        about(file)
+        return
+    if phase is not None and model is not None:
+        raise typer.BadParameter("give --phase or --model, not both")
+    phases = _phases(phase, radius_max)
     with (
         warnings_as_lines(),
-        open_peaks(file, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
+        open_peaks(file, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader,
     ):
         result = radial_histogram(reader, radius_max)
         rows, columns = reader.scan_shape
@@ -164,6 +226,7 @@ def info(
                 "Scan": f"{rows} x {columns} positions, step {reader.scan_step:g} {reader.scan_units}",
                 "Peaks": f"{result.disks.sum():,}, {result.disks.mean():.1f} per position, at most "
                 f"{result.disks.max():,}; {(result.disks == 0).sum():,} positions without any",
+                "Voltage": "not known" if reader.voltage is None else f"{reader.voltage / 1e3:g} kV",
                 "Frame": "of the scan (rotation applied)" if reader.qr_calibrated else "of the detector",
                 "Beyond": f"{result.outside:,} peaks farther out than {radius_max:g} 1/Å",
                 "Read from": f"{reader.source}, {reader.description['format']}",
@@ -172,6 +235,19 @@ def info(
                 "Applied": ", ".join(reader.description["applied"]) or "nothing",
             },
         )
+        if model is not None:
+            from microinfer.models import load_model
+
+            loaded = load_model(model)
+            phases = loaded.phases
+            print_check(check_scan(reader, loaded))
+        elif phases:
+            rings = ring_agreement(reader, phases)
+            text = f"Crystal: {rings.describe(reader.pixel_size)}"
+            if rings.wrong:
+                warn(text)
+            else:
+                say(text)
     for crystal in phases:
         histogram(result, phase_rings(crystal, radius_max), crystal.name)
     if not phases:
@@ -179,24 +255,52 @@ def info(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for map.h5 and map.png.")] = Path(
-        "microinfer-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the scan, its map and its picture.")
+    ] = Path("microinfer-demo"),
 ) -> None:
-    """Map a small simulated copper polycrystal and compare with its known orientations."""
+    """Map a small simulated copper polycrystal and compare with its known orientations.
+
+    The scan is left beside its map, to try other commands on.
+    """
+    from microinfer.files import atomic_output
     from microinfer.mapping import map_to_file
+    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
 
     data = Path(__file__).parents[1] / "data" / "demo"
+    bundled, scan, target, picture = (
+        data / "polycrystal.h5",
+        out / "scan.h5",
+        out / "demo.h5",
+        out / "demo.png",
+    )
     with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
         matrix, interior = truth["matrix"], truth["interior"]
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is there already, and is no folder", str(out))
     out.mkdir(parents=True, exist_ok=True)
+    if not scan.exists():
+        with atomic_output(scan) as temporary:
+            shutil.copyfile(bundled, temporary)
+    elif not filecmp.cmp(bundled, scan, shallow=False):
+        raise FileExistsError(
+            errno.EEXIST, "is not the demo's scan: give another folder with --out", str(scan)
+        )
+    partial_path(target).unlink(missing_ok=True)
     with warnings_as_lines():
-        report = map_to_file(data / "polycrystal.h5", "cu", out / "map.h5", progress=True)
-    omap = load_map(out / "map.h5")
-    omap.plot(out / "map.png")
-    map_summary(report, f"Map written to {out / 'map.h5'}, picture to {out / 'map.png'}")
+        report = map_to_file(scan, "cu", target, progress=True)
+        omap = load_map(target)
+        omap.plot(picture)
+    map_summary(report, f"Map written to {target}, picture to {picture}")
     facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
+    say("Go on with its scan:")
+    for line in (
+        f"cd {shlex.quote(str(out))}",
+        "microinfer info scan.h5 --model cu",
+        "microinfer map scan.h5 --model cu --out map.h5 --plot map.png",
+    ):
+        say(f"  {line}")
 
 
 def compare_with_truth(
@@ -248,15 +352,11 @@ def _load_mask(path: Path) -> "NDArray[np.bool_]":
     return mask
 
 
-def _phases(phase: str | None, model: str | None, radius_max: float) -> "tuple[CrystalPhase, ...]":
-    if phase is not None and model is not None:
-        raise typer.BadParameter("give --phase or --model, not both")
-    if phase is not None:
-        from microinfer.crystals.structure import load_structure
+def _phases(phase: str | None, radius_max: float) -> "tuple[CrystalPhase, ...]":
+    if phase is None:
+        return ()
+    from microinfer.crystals.structure import load_structure
 
-        return (load_structure(phase).phase(radius_max),)
-    if model is not None:
-        from microinfer.models import load_model
-
-        return load_model(model).phases
-    return ()
+    structure = load_structure(phase)
+    say(structure.summary())
+    return (structure.phase(radius_max),)

@@ -1,6 +1,7 @@
 """What the commands print: summaries of a map, of a scan, of models."""
 
 import math
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,33 @@ if TYPE_CHECKING:
     from microinfer.mapping import MapReport
     from microinfer.peaks.radial import RadialHistogram, Ring
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 HEIGHT = 8  # lines of the histogram
 EIGHTHS = " ▁▂▃▄▅▆▇█"
+
+
+def literal(text: object) -> str:
+    """Text for the terminal as it stands: markup is none, and control characters show as they are escaped.
+
+    Names in files and of files may hold both.
+    """
+    shown = "".join(
+        character.encode("unicode_escape").decode() if _controls(character) else character
+        for character in str(text)
+    )
+    return escape(shown)
+
+
+def _controls(character: str) -> bool:
+    """Whether a character steers the terminal, turns its direction of writing, or is half of another one."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def say(text: str) -> None:
+    """Print a line, unbroken however long it is, so that the paths in it can be copied."""
+    console.print(literal(text), soft_wrap=True)
 
 
 @contextmanager
@@ -31,27 +54,26 @@ def warnings_as_lines() -> Iterator[None]:
             yield
         finally:
             for message in dict.fromkeys(str(warning.message) for warning in caught):
-                errors.print(f"[bold yellow]Warning:[/] {escape(message)}", soft_wrap=True)
+                errors.print(f"[bold yellow]Warning:[/] {literal(message)}", soft_wrap=True)
 
 
 def facts(title: str, rows: dict[str, str]) -> None:
-    """Print a table of names and values."""
-    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
+    """Print names and values below a title, each on a line of its own, however long."""
+    if title:
+        say(title)
+    width = max(map(len, rows))
     for name, value in rows.items():
-        table.add_row(name, escape(value))
-    console.print(table)
+        console.print(f"  [dim]{literal(name.ljust(width))}[/]  {literal(value)}", soft_wrap=True)
 
 
 def map_summary(report: "MapReport", title: str) -> None:
     """Print what a mapping did on one screen."""
     rows = {"Positions": f"{report.positions:,}"}
     if report.resumed:
-        rows["Done before"] = _share(report.resumed, report.positions)
-    rows["Valid"] = _share(report.valid, report.positions)
+        rows["Done before"] = share(report.resumed, report.positions)
+    rows["Valid"] = share(report.valid, report.positions)
     for name, count in report.phase_counts.items():
-        rows[f"Phase {name}"] = _share(count, report.positions)
+        rows[f"Phase {name}"] = share(count, report.positions)
     rows["Mean confidence"] = f"{report.mean_confidence:.3f}" if report.valid else "none"
     rows["Busy seconds"] = ", ".join(f"{stage} {value:.2f}" for stage, value in report.seconds.items())
     rows["Elapsed"] = f"{report.elapsed:.2f} s, {report.positions_per_second:,.0f} positions per second"
@@ -75,7 +97,7 @@ def histogram(result: "RadialHistogram", rings: "list[Ring]", phase: str) -> Non
         marks = [" "] * bins
         for ring in rings:
             marks[min(bins - 1, int(ring.radius / result.radius_max * bins))] = "^"
-        console.print(f"[cyan]{''.join(marks).rstrip()}[/]  rings of {escape(phase)}", soft_wrap=True)
+        console.print(f"[cyan]{''.join(marks).rstrip()}[/]  rings of {literal(phase)}", soft_wrap=True)
     axis = [" "] * (bins + 4)
     for value in np.arange(0.0, result.radius_max + 1e-9, 0.5):
         at = int(value / result.radius_max * bins)
@@ -83,7 +105,7 @@ def histogram(result: "RadialHistogram", rings: "list[Ring]", phase: str) -> Non
     console.print("".join(axis).rstrip(), style="dim", soft_wrap=True)
     if rings:
         inner = ", ".join(f"{{{' '.join(map(str, ring.hkl))}}} {ring.radius:.3f}" for ring in rings[:5])
-        console.print(f"Innermost rings of {escape(phase)}, in 1/Å: {inner}", soft_wrap=True)
+        console.print(f"Innermost rings of {literal(phase)}, in 1/Å: {inner}", soft_wrap=True)
 
 
 def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> None:
@@ -92,29 +114,29 @@ def model_table(cards: dict[str, dict[str, Any]], phases: dict[str, str]) -> Non
     for column in ("Model", "Phases", "Voltage", "k max", "Figures"):
         table.add_column(column)
     for name, card in cards.items():
-        # cards of the first models hold plain numbers here, of no test set in particular
-        tests = {test: found for test, found in card.get("figures", {}).items() if isinstance(found, dict)}
-        text = "\n".join(_test_figures(test, found) for test, found in tests.items())
+        text = "\n".join(literal(f"{test}: {line}") for test, line in card_figures(card).items())
         table.add_row(
-            name,
-            phases[name],
+            literal(name),
+            literal(phases[name]),
             f"{card['voltage'] / 1e3:g} kV" if "voltage" in card else "",
             f"{card['k_max']:g} 1/Å" if "k_max" in card else "",
-            escape(text),
+            text,
         )
     console.print(table)
 
 
-def _test_figures(test: str, figures: dict[str, Any]) -> str:
-    """What `microinfer evaluate --write-card` found on one test set, in a line."""
-    parts = [
-        f"mean {figures['mean_error_deg']:.2f} deg",
-        f"median {figures['median_error_deg']:.2f} deg",
-        f"within 3 deg {figures['within_3_deg']:.1%}",
-    ]
-    if "calibration_error" in figures:
-        parts.append(f"calibration error {figures['calibration_error']:.3f}")
-    return f"{test}: {', '.join(parts)}"
+def card_figures(card: dict[str, Any]) -> dict[str, str]:
+    """What `microinfer evaluate --write-card` found on each test set, in a line."""
+    lines = {}
+    for test, figures in card.get("figures", {}).items():
+        if isinstance(figures, dict):  # cards of the first models hold numbers, of no test set in particular
+            lines[test] = (
+                f"mean {figures['mean_error_deg']:.2f} deg, median {figures['median_error_deg']:.2f} deg, "
+                f"within 3 deg {figures['within_3_deg']:.1%}"
+            )
+            if "calibration_error" in figures:
+                lines[test] += f", calibration error {figures['calibration_error']:.3f}"
+    return lines
 
 
 def duration(seconds: float) -> str:
@@ -126,5 +148,6 @@ def duration(seconds: float) -> str:
     return "a minute" if seconds > 30 else "half a minute"
 
 
-def _share(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
+    """A number, and what part of the whole it is."""
     return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"

@@ -35,10 +35,14 @@ class DiffractedBeams(NamedTuple):
 
 
 class ZoneAxis(NamedTuple):
-    """A lattice direction and how far the beam is from it, in degrees."""
+    """A lattice direction and how far the beam is from it."""
 
     uvw: tuple[int, int, int]
+    """Miller indices."""
     deviation: float
+    """In degrees."""
+    indices: tuple[int, ...]
+    """As they are written: Miller-Bravais indices UVTW in a hexagonal cell, else uvw."""
 
 
 def electron_wavelength(voltage: float) -> float:
@@ -168,4 +172,12 @@ def nearest_zone_axis(
         if deviation[best] <= tolerance:
             break
     u, v, w = (int(i) for i in uvw[best])
-    return ZoneAxis((u, v, w), float(deviation[best]))
+    indices = four_index_direction(u, v, w) if phase.hexagonal_axes else (u, v, w)
+    return ZoneAxis((u, v, w), float(deviation[best]), indices)
+
+
+def four_index_direction(u: int, v: int, w: int) -> tuple[int, int, int, int]:
+    """Miller-Bravais indices [UVTW] of a direction [uvw] of a hexagonal cell, without a common divisor."""
+    indices = np.array([2 * u - v, 2 * v - u, -(u + v), 3 * w])
+    a, b, c, d = (int(i) for i in indices // max(1, np.gcd.reduce(indices)))
+    return a, b, c, d

@@ -1,10 +1,54 @@
 """The crystal phase a model knows: lattice, proper symmetry operators, reflections."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+
+class CellAtoms(NamedTuple):
+    """All atoms of a unit cell."""
+
+    numbers: NDArray[np.int64]
+    """(A,), atomic numbers."""
+    positions: NDArray[np.float64]
+    """(A, 3), fractional coordinates."""
+    occupancy: NDArray[np.float64]
+    """(A,), in (0, 1]."""
+
+    @classmethod
+    def of(cls, numbers: ArrayLike, positions: ArrayLike, occupancy: ArrayLike) -> "CellAtoms":
+        """Make them of array-likes; ValueError where their lengths differ."""
+        atoms = cls(
+            np.asarray(numbers, np.int64),
+            np.asarray(positions, np.float64).reshape(-1, 3),
+            np.asarray(occupancy, np.float64),
+        )
+        if not len(atoms.numbers) == len(atoms.positions) == len(atoms.occupancy):
+            raise ValueError(
+                f"atoms must have as many numbers as positions and occupancies, got {len(atoms.numbers)}, "
+                f"{len(atoms.positions)} and {len(atoms.occupancy)}"
+            )
+        return atoms
+
+    def __repr__(self) -> str:
+        return f"CellAtoms({self.formula}, {len(self.numbers)} in the unit cell)"
+
+    @property
+    def formula(self) -> str:
+        """Atoms of the unit cell by element, e.g. ``"Cu4 O2"``, each counted with its occupancy."""
+        counts = {number: self.occupancy[self.numbers == number].sum() for number in self.numbers.tolist()}
+        return " ".join(f"{ELEMENTS[number - 1]}{count:.4g}" for number, count in counts.items())
+
+
+ELEMENTS = (  # noqa: SIM905
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr "
+    "Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir "
+    "Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf"
+).split()
+"""Symbols by atomic number, hydrogen first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +71,8 @@ class CrystalPhase:
         Proper rotations under which two orientations count as the same, in the crystal's Cartesian frame.
     reflections : ndarray of float64, shape (M, 4)
         h, k, l and the kinematic structure-factor amplitude of the reflections; may be empty.
+    atoms : CellAtoms, optional
+        Of the unit cell, for exports; models and maps of older versions have none.
     """
 
     name: str
@@ -35,6 +81,7 @@ class CrystalPhase:
     point_group: str
     operators: NDArray[np.float64]
     reflections: NDArray[np.float64]
+    atoms: CellAtoms | None = None
 
     def __post_init__(self) -> None:
         operators = np.asarray(self.operators, np.float64)
@@ -52,14 +99,25 @@ class CrystalPhase:
         object.__setattr__(self, "lattice", tuple(float(x) for x in self.lattice))
 
     def __repr__(self) -> str:
-        cell = ", ".join(f"{value:g}" for value in self.lattice)
-        group = self.space_group or self.point_group
-        return f"CrystalPhase({self.name!r}, {group}, {cell}, {len(self.reflections)} reflections)"
+        groups = f"{self.space_group} ({self.point_group})" if self.space_group else self.point_group
+        lengths, angles = (
+            " ".join(f"{x:.6g}" for x in half) for half in (self.lattice[:3], self.lattice[3:])
+        )
+        formula = "" if self.atoms is None else f", {self.atoms.formula} in the cell"
+        reach = np.linalg.norm(self.reflections[:, :3] @ self.reciprocal, axis=1).max(initial=0.0)
+        reflections = f"{len(self.reflections)} reflections" + (f" to {reach:.2f} 1/Å" if reach else "")
+        return f"CrystalPhase({self.name!r}: {groups}, {lengths} Å, {angles}°{formula}, {reflections})"
 
     @property
     def basis(self) -> NDArray[np.float64]:
         """Lattice vectors a, b, c as rows, in Angstrom, shape (3, 3)."""
         return lattice_basis(self.lattice)
+
+    @property
+    def hexagonal_axes(self) -> bool:
+        """Whether the cell is a hexagonal one, a = b and gamma = 120 degrees: directions then have four indices."""
+        a, b, _, *angles = self.lattice
+        return bool(np.isclose(a, b, rtol=1e-3) and np.allclose(angles, (90.0, 90.0, 120.0), atol=0.05))
 
     @property
     def reciprocal(self) -> NDArray[np.float64]:
@@ -79,6 +137,11 @@ class CrystalPhase:
             "point_group": self.point_group,
             "operators": self.operators.tolist(),
             "reflections": self.reflections.tolist(),
+            **(
+                {}
+                if self.atoms is None
+                else {"atoms": {k: v.tolist() for k, v in self.atoms._asdict().items()}}
+            ),
         }
 
     @classmethod
@@ -91,7 +154,13 @@ class CrystalPhase:
             point_group=values["point_group"],
             operators=np.array(values["operators"], np.float64),
             reflections=np.array(values["reflections"], np.float64),
+            atoms=CellAtoms.of(**values["atoms"]) if "atoms" in values else None,
         )
+
+
+def phase_names(phases: Iterable[CrystalPhase]) -> str:
+    """Names of phases with their space groups, or point groups, for a line of text."""
+    return ", ".join(f"{phase.name} ({phase.space_group or phase.point_group})" for phase in phases)
 
 
 def lattice_basis(lattice: tuple[float, ...]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
             name = re.sub(r"\W+", "_", found.test.name)
             files = draw_figures(found, folder, f"{number}_{name}")
             parts.append(
-                _section(found, {name: f"{folder.name}/{file.name}" for name, file in files.items()})
+                _section(found, {name: f"{quote(folder.name)}/{file.name}" for name, file in files.items()})
             )
         parts.append(_notes(evaluation))
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from microinfer import __version__
+from microinfer.extras import require_packages
 from microinfer.mapping.job import AnsweredBlock, MapJob, RowBlock
 from microinfer.models import Model
 from microinfer.models.device import first_device, gains_by_bfloat16
@@ -120,12 +121,9 @@ def workers_dtype(address: str, device: str, dtype: str) -> str:
 
 @contextmanager
 def _connected(address: str) -> "Iterator[Client]":
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ImportError(
-            "a cluster needs Dask: pip install -c constraints.txt '.[cluster]' (dask, distributed)"
-        ) from error
+    require_packages("a Dask cluster", "distributed")
+    from distributed import Client
+
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:

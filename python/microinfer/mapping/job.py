@@ -22,8 +22,6 @@ from microinfer.peaks.scan import PeakSource
 if TYPE_CHECKING:
     from microinfer.models.device import Device
 
-K_MAX_EXCESS = 1.05  # disks beyond this many k_max were not in the model's library
-
 
 class RowBlock(NamedTuple):
     """Scan rows that go through the stages together."""
@@ -52,10 +50,6 @@ class AnsweredBlock:
         The arrays of a map for these rows.
     checksum : int
         CRC-32 of the peaks, see `checksum_peaks`.
-    disks, far_disks : int
-        Peaks beside the direct beam, and how many of them lie beyond what the model has seen.
-    largest_radius : float
-        Of the disks, in 1/Angstrom.
     enough_disks : bool
         Whether any position has the disks that an answer needs.
     seconds : dict of str to float
@@ -65,9 +59,6 @@ class AnsweredBlock:
     rows: RowBlock
     arrays: dict[str, Any]
     checksum: int
-    disks: int
-    far_disks: int
-    largest_radius: float
     enough_disks: bool
     seconds: dict[str, float]
 
@@ -113,7 +104,7 @@ class MapJob:
         on = [] if remote else devices(device)
         self.dtype = product_dtype(on, dtype)
         self.model = model if isinstance(model, Model) else load_model(str(model))
-        self.selected = _selection(source.scan_shape, roi, mask)
+        self.selected = selected_positions(source.scan_shape, roi, mask)
         self.block_rows = block_rows or source.scan.block_rows
         self.min_disks = min_disks or self.model.spec.min_disks
         self._inferences = [
@@ -194,15 +185,10 @@ class MapJob:
         began = time.perf_counter()
         peaks, shape = block.peaks, block.peaks.scan_shape
         answered = self._inferences[lane](peaks, self.selected[slice(*block.rows)].ravel(), advance)
-        radius = np.hypot(peaks.qx, peaks.qy)
-        radius = radius[radius >= self.model.spec.direct_beam_radius]
         return AnsweredBlock(
             block.rows,
             {name: values.reshape(*shape, *values.shape[1:]) for name, values in answered.arrays.items()},
             block.checksum,
-            disks=len(radius),
-            far_disks=int((radius > K_MAX_EXCESS * self.model.k_max).sum()),
-            largest_radius=float(radius.max(initial=0.0)),
             enough_disks=bool((answered.disks >= self.min_disks).any()),
             seconds={**block.seconds, "infer": time.perf_counter() - began},
         )
@@ -216,10 +202,10 @@ def checksum_peaks(peaks: BraggPeaks) -> int:
     return checksum
 
 
-def _selection(
+def selected_positions(
     scan_shape: tuple[int, int], roi: tuple[int, int, int, int] | None, mask: ArrayLike | None
 ) -> NDArray[np.bool_]:
-    """Scan positions to map, (Rx, Ry)."""
+    """Return which scan positions a region and a mask leave, shape (Rx, Ry); errors as of `map_orientations`."""
     rows, columns = scan_shape
     selected = np.ones((rows, columns), np.bool_)
     if mask is not None:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer.files import require_distinct
+from microinfer.mapping.check import check_scan
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
@@ -24,20 +25,13 @@ from microinfer.maps.orientation_map import OrientationMap
 from microinfer.models import Model
 from microinfer.models.checkpoint import model_path
 from microinfer.models.device import device_names
-from microinfer.peaks import open_peaks
-from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.scan import PeakSource
+from microinfer.peaks.source import peak_source
 from microinfer.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from py4DSTEM import BraggVectors
-
     from microinfer.models.device import Device
-
-    AnyScan: TypeAlias = PeakSource | BraggVectors | str | PathLike[str]
-
-EXCESS_SHARE = 1e-3  # of the disks may lie beyond the model's k_max, as noise, before that is worth a warning
-K_MAX_SHORTFALL = 0.4  # a scan whose farthest disk is nearer than this many k_max looks wrongly calibrated
+    from microinfer.peaks.source import AnyScan
 
 
 class MapOptions(TypedDict, total=False):
@@ -53,6 +47,7 @@ class MapOptions(TypedDict, total=False):
     mask: ArrayLike | None
     refine: str | None
     cluster: str | None
+    check: bool
 
 
 def map_orientations(
@@ -69,6 +64,7 @@ def map_orientations(
     mask: ArrayLike | None = None,
     refine: str | None = "kinematic",
     cluster: str | None = None,
+    check: bool = True,
 ) -> OrientationMap:
     """Map crystal orientation and phase over a scan.
 
@@ -107,6 +103,9 @@ def map_orientations(
     cluster : str, optional
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
         `microinfer.mapping.cluster`), each on the one device that `device` means to it.
+    check : bool, default: True
+        First see whether scan and model go together (see `microinfer.mapping.check_scan`), and warn if they do not.
+        It takes a fraction of a second.
 
     Returns
     -------
@@ -126,7 +125,8 @@ def map_orientations(
     Warns
     -----
     UserWarning
-        Where the radii of the peaks do not fit the model's k_max.
+        Where the peaks do not lie on the rings of the model's phases, or would with another pixel size; where the
+        scan's voltage is another than the model's; where the peaks end early for the model, or reach too far.
     """
     options: MapOptions = {
         "device": device,
@@ -138,9 +138,10 @@ def map_orientations(
         "mask": mask,
         "refine": refine,
         "cluster": cluster,
+        "check": check,
     }
     with ExitStack() as stack:
-        source = _open(peaks, stack)
+        source = peak_source(peaks, stack)
         mapper = _Mapper(source, model, progress, options)
         result = blank_arrays(source.scan_shape, mapper.job.candidates)
 
@@ -186,7 +187,7 @@ def map_to_file(
         `resume`, none with it, or that of another mapping.
     """
     with ExitStack() as stack:
-        source = _open(peaks, stack)
+        source = peak_source(peaks, stack)
         require_distinct(
             {"the map": path},
             {
@@ -220,6 +221,7 @@ class _Mapper:
     ) -> None:
         self._progress = progress
         self._cluster = options.pop("cluster", None)
+        self._check = options.pop("check", True)
         self._options = options
         if self._cluster is not None:
             from microinfer.mapping.cluster import workers_dtype
@@ -236,7 +238,11 @@ class _Mapper:
         """Map the rows that are not done, hand the answers to `write` and complete the report."""
         job = self.job
         report.resumed = int(job.selected[done].sum())
-        disks, far_disks, largest_radius, enough = 0, 0, 0.0, report.valid > 0
+        if self._check:
+            report.check = check_scan(job.source, job.model, job.selected)
+            for problem in report.check.warnings:
+                warnings.warn(problem, UserWarning, stacklevel=3)
+        enough = report.valid > 0
         missing = job.selected.any(axis=1) & ~done
         lanes = {"infer": len(job.lanes)} if self._cluster is None else {}
         began = time.perf_counter()
@@ -259,21 +265,16 @@ class _Mapper:
                     report.seconds[stage] += seconds / lanes.get(stage, 1)
                 missing[slice(*block.rows)] = False
                 report.count(block.arrays, job.model.phases)
-                disks += block.disks
-                far_disks += block.far_disks
-                largest_radius = max(largest_radius, block.largest_radius)
                 enough = enough or block.enough_disks
         report.elapsed = time.perf_counter() - began
         if missing.any():
             raise RuntimeError(f"scan rows {np.flatnonzero(missing).tolist()} came without answers")
         if not enough:
-            self._warn(f"no scan position has the {job.min_disks} disks that an answer needs")
-        elif disks and (
-            far_disks > EXCESS_SHARE * disks or largest_radius < K_MAX_SHORTFALL * job.model.k_max
-        ):
-            self._warn(
-                f"the scan's disks reach {largest_radius:.2f} 1/Angstrom, {far_disks / disks:.1%} of them "
-                f"beyond what the model has seen; it was trained to {job.model.k_max:.2f}"
+            warnings.warn(
+                f"no scan position has the {job.min_disks} disks that an answer needs: check the calibration "
+                "(microinfer info) and the model",
+                UserWarning,
+                stacklevel=3,
             )
 
     def _answers(
@@ -292,18 +293,3 @@ class _Mapper:
                 return
             with closing(spread(lanes, ready, "device")) as answers:
                 yield from answers
-
-    def _warn(self, problem: str) -> None:
-        message = f"{problem}: check the calibration (microinfer info --phase) and the model"
-        warnings.warn(message, UserWarning, stacklevel=4)
-
-
-def _open(peaks: "AnyScan", stack: ExitStack) -> PeakSource:
-    if isinstance(peaks, str | PathLike):
-        return stack.enter_context(open_peaks(peaks))
-    if hasattr(peaks, "read_rows"):
-        return peaks
-    if not hasattr(peaks, "Rshape"):
-        kind = f"{type(peaks).__module__}.{type(peaks).__qualname__}"
-        raise TypeError(f"peaks must be BraggPeaks, BraggVectors of py4DSTEM, a reader or a path, got {kind}")
-    return BraggPeaks.from_py4dstem(peaks)

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from microinfer.crystals.phase import CrystalPhase
+from microinfer.mapping.check import ScanCheck
 
 STAGES = ("read", "infer", "write")
 
 
-@dataclass
+@dataclass(repr=False)
 class MapReport:
     """What a mapping did, and how long it took.
 
@@ -31,6 +32,8 @@ class MapReport:
         longest is the bottleneck. Of several devices it is the mean, of a cluster's workers the sum.
     elapsed : float
         Seconds from first to last.
+    check : ScanCheck or None
+        How scan and model go together; None where that was not asked for.
     """
 
     positions: int
@@ -40,6 +43,20 @@ class MapReport:
     mean_confidence: float = float("nan")
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     elapsed: float = 0.0
+    check: ScanCheck | None = None
+
+    def __repr__(self) -> str:
+        parts = [f"{self.positions:,} positions"]
+        if self.resumed:
+            parts.append(f"{self.resumed:,} of them done before")
+        if self.positions:
+            parts.append(f"{self.valid / self.positions:.1%} valid")
+        if self.valid:
+            parts += [f"{name} {count / self.valid:.1%}" for name, count in self.phase_counts.items()]
+            parts.append(f"mean confidence {self.mean_confidence:.2f}")
+        parts.append(f"{self.elapsed:.2f} s")
+        parts.append(f"{self.positions_per_second:,.0f} positions per second")
+        return f"MapReport({', '.join(parts)})"
 
     @property
     def positions_per_second(self) -> float:

@@ -95,7 +95,9 @@ class UnfinishedMap:
             return
         if not self._resume:
             raise FileExistsError(
-                errno.EEXIST, "holds unfinished work: resume it, or remove the file", os.fspath(self.partial)
+                errno.EEXIST,
+                "holds unfinished work: resume it (--resume), or remove the file",
+                os.fspath(self.partial),
             )
         self._require_same_job()
         compared = range(0, len(self._records), math.ceil(len(self._records) / CHECKED_BLOCKS))

@@ -187,8 +187,9 @@ def _point_groups(phase: CrystalPhase, names: Sequence[str] | None) -> "list[Sym
     if names is not None:
         return [groups[name] for name in names]
     own = groups.get(phase.point_group)
-    wanted = [] if own is None else [own, groups[own.laue.name]]
-    if own is None:
+    laue = None if own is None else groups.get(own.laue.name)  # orix does not name the Laue class of m
+    wanted = [group for group in (own, laue) if group is not None]
+    if laue is None:
         wanted += [group for group in groups.values() if group.contains_inversion]
     wanted += [group for group in groups.values() if group.is_proper]
     return [group for group in wanted if group.is_proper or group.contains_inversion]

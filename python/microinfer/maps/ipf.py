@@ -1,13 +1,13 @@
 """Inverse pole figure colours, and their key: the fundamental sector."""
 
 from collections.abc import Sequence
-from functools import reduce
-from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystals.diffraction import four_index_direction
+from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.orientation_map import OrientationMap
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INVALID_GREY = 0.9
+KEY_PIXELS = 160
 BLOCK = 32768  # orientations coloured at a time: orix holds each one's symmetry equivalents
 
 
@@ -51,7 +52,7 @@ def ipf_colors(
     return image
 
 
-def draw_color_key(ax: "Axes", name: str, basis: NDArray[np.float64], frame: ExportFrame, color: str) -> None:
+def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame, color: str) -> None:
     """Draw the fundamental sector in stereographic projection, corners as directions of the CIF's cell."""
     from orix.plot import DirectionColorKeyTSL
     from orix.vector import Vector3d
@@ -60,7 +61,7 @@ def draw_color_key(ax: "Axes", name: str, basis: NDArray[np.float64], frame: Exp
     sector = key.symmetry.fundamental_sector
     edge = _stereographic(np.atleast_2d(sector.edges.unit.data))
     low, high = edge.min(axis=0), edge.max(axis=0)
-    step = float((high - low).max()) / 360
+    step = float((high - low).max()) / KEY_PIXELS
     x, y = np.meshgrid(np.arange(low[0], high[0] + step, step), np.arange(low[1], high[1] + step, step))
     squared = x**2 + y**2
     directions = np.stack([2 * x, 2 * y, 1 - squared], axis=-1) / (1 + squared)[..., None]
@@ -69,19 +70,24 @@ def draw_color_key(ax: "Axes", name: str, basis: NDArray[np.float64], frame: Exp
         colors,
         extent=(low[0], low[0] + step * x.shape[1], low[1], low[1] + step * x.shape[0]),
         origin="lower",
+        interpolation="bilinear",
     )
     outline = _polygon(edge)
     ax.add_patch(outline)
     image.set_clip_path(outline)
-    margin = 0.25 * float((high - low).max())
-    ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
+    span = float((high - low).max())
+    ax.set(
+        xlim=(low[0] - 0.25 * span, high[0] + 0.25 * span),
+        ylim=(low[1] - 0.25 * span, high[1] + 0.5 * span),
+        aspect="equal",
+    )
     ax.set_axis_off()
 
     centre = (low + high) / 2
     for corner in np.atleast_2d(sector.vertices.unit.data):
         place = _stereographic(corner[None])[0]
         outward = (place - centre) / np.linalg.norm(place - centre)
-        label = f"[{indices_text(_lattice_direction(corner @ frame.rotation, basis, frame))}]"
+        label = f"[{indices_text(_lattice_direction(corner @ frame.rotation, phase))}]"
         ax.annotate(
             label,
             place,
@@ -91,11 +97,10 @@ def draw_color_key(ax: "Axes", name: str, basis: NDArray[np.float64], frame: Exp
             va="center",
             fontsize=9,
         )
-    middle, top = (low[0] + high[0]) / 2, high[1] + 1.1 * margin
     ax.text(
-        middle,
-        top,
-        f"{name}  ({key.symmetry.name})",
+        centre[0],
+        high[1] + 0.32 * span,
+        f"{phase.name}  ({key.symmetry.name})",
         ha="center",
         fontweight="bold",
         color=color,
@@ -108,22 +113,16 @@ def _stereographic(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(directions[:, :2] / (1.0 + directions[:, 2:3]))
 
 
-def _lattice_direction(
-    direction: NDArray[np.float64], basis: NDArray[np.float64], frame: ExportFrame
-) -> tuple[int, ...]:
+def _lattice_direction(direction: NDArray[np.float64], phase: CrystalPhase) -> tuple[int, ...]:
     """Smallest indices of a direction: [uvw], or [UVTW] where the CIF's cell is hexagonal."""
-    uvw = direction @ np.linalg.inv(basis)
-    if frame.symmetry.system in ("trigonal", "hexagonal") and np.allclose(frame.rotation, np.eye(3)):
-        u, v, w = uvw
-        uvw = np.array([(2 * u - v) / 3, (2 * v - u) / 3, -(u + v) / 3, w])
+    uvw = direction @ np.linalg.inv(phase.basis)
     scaled = uvw / np.abs(uvw).max()
     for factor in range(1, 13):
         indices = np.rint(factor * scaled)
         if np.abs(factor * scaled - indices).max() < 0.03:
             break
-    values = [int(index) for index in indices]
-    divisor = reduce(gcd, values)
-    return tuple(value // divisor for value in values)
+    u, v, w = (int(index) for index in indices // np.gcd.reduce(indices.astype(int)))
+    return four_index_direction(u, v, w) if phase.hexagonal_axes else (u, v, w)
 
 
 def indices_text(values: Sequence[int]) -> str:

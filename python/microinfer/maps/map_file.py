@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase
+from microinfer.file_kinds import UNFINISHED_MAP, FileKind, require_kind
 from microinfer.files import OutputFile, atomic_hdf5
 from microinfer.hdf5 import InputFile, dataset
 from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
@@ -21,9 +22,9 @@ from microinfer.maps.orientation_map import MapDescription, OrientationMap
 from microinfer.peaks.scan import Scan
 
 FORMAT = "microinfer orientation map"
-UNFINISHED_KIND = f"unfinished {FORMAT} 1"  # what an unfinished map begins with
+UNFINISHED_KIND = f"{UNFINISHED_MAP.decode()}1"  # and the version of its format
 FORMAT_VERSION = 4  # 1 had one candidate and no score, 2 had three in arrays of two kinds, 3 no checksums
-ATTRIBUTES = ("microinfer_version", "scan_step", "scan_units", "qr_calibrated", "dtype")
+ATTRIBUTES = ("microinfer_version", "scan_step", "scan_units", "qr_calibrated", "voltage", "dtype")
 TEXTS = ("phases", "model_card")  # datasets, as JSON
 CHUNK_POSITIONS = 2048  # scan positions in an HDF5 chunk: 440 kB of matrices of six candidates
 
@@ -151,12 +152,10 @@ def load_map(path: str | Path) -> OrientationMap:
         Naming the file, if it is not HDF5, not a map, damaged, or written by a newer version.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no orientation map at {path}")
+    require_kind(path, FileKind.MAP, FileKind.HDF5)
     try:
-        with path.open("rb") as start:
-            if start.read(len(UNFINISHED_KIND)) == UNFINISHED_KIND.encode():
-                raise ValueError("the map is unfinished: go on with microinfer map --resume")
         with InputFile(path) as file:
             if _text(file.attrs.get("format")) != FORMAT:
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
@@ -185,6 +184,8 @@ def _about(description: MapDescription) -> dict[str, Any]:
         "model_card": json.dumps(description.model_card),
     }
     numbers = {"scan_step": float(description.scan_step), "qr_calibrated": bool(description.qr_calibrated)}
+    if description.voltage is not None:
+        numbers["voltage"] = float(description.voltage)
     return {name: np.bytes_(text.encode()) for name, text in about.items()} | numbers
 
 
@@ -197,7 +198,7 @@ def _read_about(file: h5py.File, version: int) -> dict[str, Any]:
     texts = {name: dataset(file, name)[()] for name in TEXTS}
     if version < 4:
         return dict(file.attrs) | texts
-    about = {name: file.attrs[name] for name in ATTRIBUTES} | texts
+    about = {name: file.attrs[name] for name in ATTRIBUTES if name in file.attrs} | texts
     if _checksum(about) != file.attrs["checksum"]:
         raise ValueError("its checksum says that what it says of itself is damaged")
     return about
@@ -206,7 +207,13 @@ def _read_about(file: h5py.File, version: int) -> dict[str, Any]:
 def _description(about: dict[str, Any], scan_shape: tuple[int, int]) -> MapDescription:
     return MapDescription(
         tuple(CrystalPhase.from_dict(values) for values in json.loads(about["phases"])),
-        Scan(scan_shape, float(about["scan_step"]), _text(about["scan_units"]), bool(about["qr_calibrated"])),
+        Scan(
+            scan_shape,
+            float(about["scan_step"]),
+            _text(about["scan_units"]),
+            bool(about["qr_calibrated"]),
+            about.get("voltage"),
+        ),
         json.loads(about["model_card"]),
         _text(about["microinfer_version"]),
         _text(about.get("dtype", "unknown")),

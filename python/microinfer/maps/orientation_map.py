@@ -1,16 +1,19 @@
 """The orientation map: what the mapper answers at every scan position."""
 
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
-from microinfer.crystals.phase import CrystalPhase
-from microinfer.maps.arrays import CANDIDATE_FIELDS, FIELDS, Arrays, checked_arrays
+from microinfer.crystals.phase import CrystalPhase, phase_names
+from microinfer.maps.arrays import CANDIDATE_FIELDS, FIELDS, checked_arrays
+from microinfer.maps.position import Answer, Position
 from microinfer.peaks.scan import OfScan, Scan
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from py4DSTEM.process.diffraction import Crystal
     from py4DSTEM.process.diffraction.utils import OrientationMap as Py4dstemMap
 
-    from microinfer.peaks.bragg_peaks import BraggPeaks
+    from microinfer.peaks.source import AnyScan
 
 
 class Candidates(NamedTuple):
@@ -77,7 +80,8 @@ class MapDescription(OfScan):
 class OrientationMap(MapDescription):
     """Orientation, phase and confidence at every position of a scan.
 
-    A map does not change, its arrays are read-only: `replace` makes another one.
+    A map does not change, its arrays are read-only: `replace` makes another one. ``omap[i, j]`` is what it says of one
+    scan position, a `microinfer.maps.position.Position`; ``omap[10:40, 5:45]`` is the map of a part of the scan.
 
     Parameters
     ----------
@@ -104,7 +108,7 @@ class OrientationMap(MapDescription):
 
     Attributes
     ----------
-    arrays : dict of str to ndarray
+    arrays : mapping of str to ndarray
         Every array of `microinfer.maps.arrays.FIELDS`, those of candidates with their axis K.
     matrix : ndarray of float32, shape (Rx, Ry, 3, 3)
         Of the best candidates, as every attribute named after a field; NaN where invalid.
@@ -138,14 +142,26 @@ class OrientationMap(MapDescription):
         scan = Scan(np.shape(valid)) if scan is None else scan  # type: ignore[arg-type]  # checked by Scan
         super().__init__(tuple(phases), scan, model_card or {}, version, dtype)
         fields |= {"matrix": matrix, "valid": valid, "phase": phase, "probability": confidence}
-        self.arrays: Arrays
+        self.arrays: Mapping[str, NDArray[Any]]
         object.__setattr__(self, "arrays", checked_arrays(fields, len(self.phases)))
         if self.valid.shape != self.scan_shape:
             raise ValueError(
                 f"scan must have the shape {self.valid.shape} of the arrays, got {self.scan_shape}"
             )
+        self._lock()
+
+    def _lock(self) -> None:
+        """Make the arrays, and the table of them, read-only."""
         for values in self.arrays.values():
             values.flags.writeable = False
+        object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"arrays": dict(self.arrays)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, ArrayLike], description: MapDescription) -> "OrientationMap":
@@ -159,8 +175,9 @@ class OrientationMap(MapDescription):
         Parameters
         ----------
         **changes
-            Arrays by the names of `microinfer.maps.arrays.FIELDS`, those of candidates with their axis, and
-            attributes of `MapDescription`. A position that becomes invalid becomes blank.
+            Arrays by the names of `microinfer.maps.arrays.FIELDS` and ``confidence``, and attributes of
+            `MapDescription`. An array of candidates has their axis, or is of the shape of the attribute of its
+            name: that of the best ones, while their alternatives stay. A position that becomes invalid becomes blank.
 
         Returns
         -------
@@ -171,7 +188,14 @@ class OrientationMap(MapDescription):
         >>> certain = omap.replace(valid=omap.valid & (omap.confidence > 0.5))
         """
         described = {name: changes.pop(name, getattr(self, name)) for name in _DESCRIPTION}
-        return self.from_arrays(self.arrays | changes, MapDescription(**described))
+        if "confidence" in changes:
+            changes["probability"] = changes.pop("confidence")
+        for name in CANDIDATE_FIELDS:
+            if name in changes and np.ndim(changes[name]) == self.arrays[name].ndim - 1:
+                all_of_them = self.arrays[name].copy()
+                all_of_them[:, :, 0] = changes[name]
+                changes[name] = all_of_them
+        return self.from_arrays({**self.arrays, **changes}, MapDescription(**described))
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name not in FIELDS:
@@ -179,8 +203,71 @@ class OrientationMap(MapDescription):
         values = self.arrays[name]
         return values[:, :, 0] if name in CANDIDATE_FIELDS else values
 
+    @overload
+    def __getitem__(self, index: tuple[int, int]) -> Position: ...
+
+    @overload
+    def __getitem__(self, index: tuple[slice, int | slice] | tuple[int, slice]) -> "OrientationMap": ...
+
+    def __getitem__(self, index: tuple[int | slice, int | slice]) -> "Position | OrientationMap":
+        """Return one scan position, or the map of a part of the scan.
+
+        Parameters
+        ----------
+        index : tuple
+            Row Rx and column Ry. Two numbers give a `Position`: its answer and the alternatives. With slices it is
+            an `OrientationMap` of these rows and columns, counted from 0 again.
+
+        Raises
+        ------
+        IndexError
+            Outside the scan, and for an empty part.
+        TypeError
+            For anything else.
+
+        Examples
+        --------
+        >>> omap[20, 31]
+        Position (20, 31): Cu near [0 1 1] (1.7° off), confidence 0.98, score 0.91
+        >>> omap[10:40, 5:45].plot()
+        """
+        if not (isinstance(index, tuple) and len(index) == 2):
+            raise TypeError(
+                f"a map takes a row and a column, omap[i, j] or omap[10:40, 5:45], got {type(index).__name__}; "
+                "to blank positions: omap.replace(valid=...)"
+            )
+        row, column = (_along(*one) for one in zip(index, self.scan_shape, ("row", "column"), strict=True))
+        if isinstance(row, int) and isinstance(column, int):
+            return self._position(row, column)
+        rows, columns = (range(one, one + 1) if isinstance(one, int) else one for one in (row, column))
+        steps = {part.step for part in (rows, columns) if len(part) > 1} or {1}
+        if len(steps) > 1:
+            raise IndexError(
+                f"the slices must have one step along rows and columns, got {rows.step}, {columns.step}"
+            )
+        part = np.s_[rows.start : rows.stop : rows.step, columns.start : columns.stop : columns.step]
+        scan = replace(self.scan, shape=(len(rows), len(columns)), step=self.scan_step * steps.pop())
+        description = {name: getattr(self, name) for name in _DESCRIPTION} | {"scan": scan}
+        return self.from_arrays(
+            {name: values[part] for name, values in self.arrays.items()}, MapDescription(**description)
+        )
+
+    def _position(self, row: int, column: int) -> Position:
+        found = {name: values[row, column] for name, values in self.arrays.items()}
+        answers = (
+            Answer(self.phases[phase], matrix, float(probability), float(score))
+            for matrix, phase, probability, score in zip(
+                *map(found.__getitem__, Candidates._fields), strict=True
+            )
+            if phase >= 0
+        )
+        return Position((row, column), tuple(answers))
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a map does not change: omap.replace({name}=...) makes another one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a map does not change: {name} cannot be deleted")
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *FIELDS]
@@ -201,10 +288,16 @@ class OrientationMap(MapDescription):
         return Candidates._make(values[:, :, 1:] for values in self.candidates)
 
     def __repr__(self) -> str:
-        names = ", ".join(phase.name for phase in self.phases)
+        valid = self.valid
+        if not valid.any():
+            return f"OrientationMap({self.scan}, none valid; phases: {phase_names(self.phases)})"
+        share = np.bincount(self.phase[valid], minlength=len(self.phases)) / valid.sum()
+        phases = ", ".join(
+            f"{phase_names([phase])} {part:.1%}" for phase, part in zip(self.phases, share, strict=True)
+        )
         return (
-            f"OrientationMap({self.scan_shape[0]} x {self.scan_shape[1]} positions, {self.valid.mean():.1%} valid, "
-            f"phases: {names}, step {self.scan_step:g} {self.scan_units})"
+            f"OrientationMap({self.scan}, {valid.mean():.1%} valid, mean confidence "
+            f"{self.confidence[valid].mean():.2f}; phases: {phases})"
         )
 
     def save(self, path: str | Path) -> None:
@@ -243,31 +336,66 @@ class OrientationMap(MapDescription):
 
         to_ang(self, path)
 
-    def to_ctf(self, path: str | Path) -> None:
-        """Write the map to a .ctf file (HKL, MTEX); see `microinfer.maps.to_ctf`."""
+    def to_ctf(self, path: str | Path, *, frame: str = "hkl") -> None:
+        """Write the map to a .ctf file (HKL, MTEX; orix with ``frame="orix"``); see `microinfer.maps.to_ctf`."""
         from microinfer.maps.to_ctf import to_ctf
 
-        to_ctf(self, path)
+        to_ctf(self, path, frame=frame)
 
-    def plot(self, path: str | Path | None = None) -> "Figure":
-        """Draw inverse pole figure maps and the confidence; see `microinfer.maps.figures.plot_map`."""
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        panels: str | Sequence[str] | None = None,
+        dpi: float = 150,
+        return_figure: bool = False,
+    ) -> "Figure | None":
+        """Show, or write to a file, the map in colours; see `microinfer.maps.figures.plot_map`."""
         from microinfer.maps.figures import plot_map
 
-        return plot_map(self, path)
+        return plot_map(self, path, panels=panels, dpi=dpi, return_figure=return_figure)
 
     def plot_pattern(
         self,
         i: int,
         j: int,
-        peaks: "BraggPeaks",
+        peaks: "AnyScan",
         *,
+        alternatives: bool | int = False,
         k_max: float | None = None,
         path: str | Path | None = None,
-    ) -> "Figure":
-        """Draw a measured pattern over the answer's reflections; see `microinfer.maps.overlay.plot_pattern`."""
+        dpi: float = 150,
+        return_figure: bool = False,
+    ) -> "Figure | None":
+        """Show, or write to a file, a measured pattern; see `microinfer.maps.overlay.plot_pattern`."""
         from microinfer.maps.overlay import plot_pattern
 
-        return plot_pattern(self, i, j, peaks, k_max=k_max, path=path)
+        return plot_pattern(
+            self,
+            i,
+            j,
+            peaks,
+            alternatives=alternatives,
+            k_max=k_max,
+            path=path,
+            dpi=dpi,
+            return_figure=return_figure,
+        )
+
+
+def _along(index: int | slice, size: int, name: str) -> int | range:
+    """A row or column, or several, of a map that has `size` of them."""
+    if isinstance(index, slice):
+        several = range(size)[index]
+        if not several or several.step < 0:
+            raise IndexError(
+                f"{name}s {index.start}:{index.stop} hold none of the map's {size} {name}s in their order"
+            )
+        return several
+    one = operator.index(index)
+    if not -size <= one < size:
+        raise IndexError(f"{name} {one} lies outside the map, which has {size} {name}s")
+    return one % size
 
 
 _DESCRIPTION = tuple(one.name for one in fields(MapDescription))

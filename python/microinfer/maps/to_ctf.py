@@ -12,10 +12,11 @@ from microinfer.maps.orientation_map import OrientationMap
 from microinfer.maps.to_orix import orix_coordinates, orix_order, turn_phases
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
+FRAMES = {"hkl": "X along a*, Z along c (HKL, MTEX)", "orix": "X along a, Z along c* (orix)"}
 MICROMETRES = {"A": 1e-4, "Å": 1e-4, "Angstrom": 1e-4, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 
-def to_ctf(omap: OrientationMap, path: str | Path) -> None:
+def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl") -> None:
     """Write a .ctf file (HKL Channel text file).
 
     Columns, tab separated: phase (from 1; 0 is not indexed), X (along Rx), Y (along Ry) in micrometres where
@@ -23,12 +24,10 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
     Bunge), mean angular deviation (0), band contrast (255 times the confidence), band slope (0). Phases have
     one of the eleven Laue classes and no space group.
 
-    The Euler angles are in HKL's crystal frame, x along a* and z along c, which MTEX takes for .ctf files
-    too. For hexagonal and trigonal cells it is turned by 30 degrees about c from the frame with x along a.
-    orix 0.15 does not know of that: it reads the angles as they stand and takes x along a, so that its
-    orientations of a phase whose a* is not along a come out turned about c by the angle between them. For
-    orix, use `to_orix` or `to_ang`. orix cannot open a file with Laue class 10 (m-3) at all, since it looks
-    that class up as "m3".
+    The Euler angles refer to the crystal axes of `frame`, which the header's Author line names. HKL's have X along a*
+    and Z along c, and MTEX takes them for .ctf files too. orix 0.15 does not: it reads the angles as they stand and
+    takes X along a and Z along c*. For hexagonal and trigonal cells the two are 30 degrees apart, about c. orix cannot
+    open a file with Laue class 10 (m-3) at all, since it looks that class up as "m3".
 
     Parameters
     ----------
@@ -36,17 +35,21 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
         The map.
     path : str or Path
         The file; it appears once it is complete.
+    frame : str, default: "hkl"
+        ``"hkl"``: X along a*, Z along c, for HKL's programs and MTEX. ``"orix"``: X along a, Z along c*, for orix.
 
     Raises
     ------
     ValueError
-        For a phase with operators of no Laue class.
+        For another frame, and a phase with operators of no Laue class.
     OSError
         If the file cannot be written.
     """
+    if frame not in FRAMES:
+        raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {frame!r}")
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
     phase, indexed = orix_order(omap.phase), orix_order(omap.valid)
-    rotations = [_hkl_turn(frame.lattice) @ frame.rotation for frame in frames]
+    rotations = [(_hkl_turn(one.lattice) if frame == "hkl" else np.eye(3)) @ one.rotation for one in frames]
     matrix = turn_phases(orix_order(omap.matrix), phase, rotations)
     x, y = orix_coordinates(omap)
     euler = np.zeros((len(matrix), 3))
@@ -72,7 +75,7 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
     lines = [
         "Channel Text File",
         f"Prj\t{Path(path).stem}",
-        f"Author\tmicroinfer {omap.version}",
+        f"Author\tmicroinfer {omap.version}; crystal axes of the Euler angles: {FRAMES[frame]}",
         "JobMode\tGrid",
         f"XCells\t{omap.scan_shape[0]}",
         f"YCells\t{omap.scan_shape[1]}",
@@ -84,7 +87,7 @@ def to_ctf(omap: OrientationMap, path: str | Path) -> None:
         "Euler angles refer to Sample Coordinate system (CS0)!\tMag\t0\tCoverage\t100\tDevice\t0"
         f"\tKV\t{voltage / 1e3:g}\tTiltAngle\t0\tTiltAxis\t0",
         f"Phases\t{len(omap.phases)}",
-        *(_ctf_phase(phase, frame) for phase, frame in zip(omap.phases, frames, strict=True)),
+        *(_ctf_phase(one, cell) for one, cell in zip(omap.phases, frames, strict=True)),
         "Phase\tX\tY\tBands\tError\tEuler1\tEuler2\tEuler3\tMAD\tBC\tBS",
     ]
     formats = ["%d", "%.10g", "%.10g", "%d", "%d", "%.5f", "%.5f", "%.5f", "%.4f", "%d", "%d"]

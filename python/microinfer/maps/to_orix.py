@@ -6,13 +6,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.phase import ELEMENTS, CrystalPhase, lattice_basis
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.orientation_map import OrientationMap
 
 if TYPE_CHECKING:
+    from diffpy.structure import Structure
     from orix.crystal_map import CrystalMap, PhaseList
+    from orix.quaternion.symmetry import Symmetry
 
+PHASE_COLORS = (
+    "tab:blue",
+    "tab:orange",
+    "tab:green",
+    "tab:red",
+    "tab:purple",
+    "tab:brown",
+    "tab:pink",
+    "tab:olive",
+    "tab:cyan",
+    "navy",
+    "gold",
+    "darkgreen",
+    "black",
+    "magenta",
+    "lime",
+)
 # M of py4DSTEM's exporter is seen from a lab frame turned by 180 degrees about y
 PY4DSTEM_MIRROR = np.diag([1.0, -1.0, 1.0])
 
@@ -24,6 +43,10 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
     which is lab x in a QR-calibrated scan, orix y (rows) along Ry. A rotation is ``Rotation.from_matrix(T @
     M)``, the lab to crystal (passive Bunge) convention that M has already; T is the identity unless the CIF's
     setting differs from orix's (see `export_frame`). Phases keep their index as id.
+
+    A phase has the colour of `plot_map`, all atoms of its cell where the model knows them, and its space group, unless
+    orix would derive another point group from it than the one whose rotations are the phase's: of F-43m, for instance,
+    -43m, under which orix cannot compare orientations, where a diffraction pattern has those of m-3m.
 
     Every point has a rotation for each candidate, as after dictionary indexing with kikuchipy: the answer, then its
     alternatives. ``orientations`` are those of the answers.
@@ -114,18 +137,61 @@ def crystal_map(
     return xmap
 
 
+def phase_color(index: int) -> str:
+    """Colour of a phase in pictures and in orix, which knows colours by their names alone."""
+    return PHASE_COLORS[index % len(PHASE_COLORS)]
+
+
 def _phase_list(phases: Sequence[CrystalPhase], frames: Sequence[ExportFrame]) -> "PhaseList":
-    from diffpy.structure import Lattice, Structure
     from orix.crystal_map import Phase, PhaseList
 
+    groups = [_space_group(phase, frame.symmetry) for phase, frame in zip(phases, frames, strict=True)]
     return PhaseList(
         [
             Phase(
                 name=phase.name,
-                point_group=frame.symmetry,
-                structure=Structure(title=phase.name, lattice=Lattice(*frame.lattice)),
+                space_group=group,
+                point_group=frame.symmetry if group is None else None,
+                structure=_structure(phase, frame),
+                color=phase_color(index),
             )
-            for phase, frame in zip(phases, frames, strict=True)
+            for index, (phase, frame, group) in enumerate(zip(phases, frames, groups, strict=True))
         ],
         ids=list(range(len(phases))),
     )
+
+
+def _space_group(phase: CrystalPhase, symmetry: "Symmetry") -> int | None:
+    """Number of the space group, where the point group that orix derives from it has the exported one's operations."""
+    import gemmi
+    from orix.quaternion.symmetry import get_point_group
+
+    group = gemmi.find_spacegroup_by_name(phase.space_group.split(":")[0].replace("_", ""))
+    if group is None:
+        return None
+    derived, wanted = (
+        one.to_matrix() * (1 - 2.0 * one.improper[:, None, None])
+        for one in (get_point_group(group.number), symmetry)
+    )
+    apart = np.abs(derived[:, None] - wanted).max(axis=(2, 3)).min(axis=1)
+    return int(group.number) if len(derived) == len(wanted) and apart.max() < 1e-6 else None
+
+
+def _structure(phase: CrystalPhase, frame: ExportFrame) -> "Structure":
+    """The exported cell with all its atoms."""
+    from diffpy.structure import Atom, Lattice, Structure
+
+    # with orix's own axes, a along x and c* along z: of others it turns the lattice and leaves the atoms behind
+    structure = Structure(title=phase.name, lattice=Lattice(base=lattice_basis(frame.lattice)))
+    if phase.atoms is not None:
+        numbers, positions, occupancy = phase.atoms
+        # the atoms and their images under the translations of the CIF's lattice that lie in the exported cell
+        volume = round(np.linalg.det(frame.cell))
+        to_cell = np.linalg.inv(frame.cell)
+        translations = np.indices((5, 5, 5)).reshape(3, -1).T
+        inside = np.unique(np.rint(translations @ to_cell * volume).astype(int) % volume, axis=0) / volume
+        for number, position, share in zip(numbers, positions, occupancy, strict=True):
+            for shift in inside:
+                xyz = np.mod(position @ to_cell + shift + 1e-9, 1.0) - 1e-9
+                structure.append(Atom(ELEMENTS[number - 1], xyz, occupancy=share, lattice=structure.lattice))
+    return structure

@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from microinfer import _core
-from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase, phase_names
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import atomic_output
 from microinfer.models.cells import zone_axis_cells
 from microinfer.models.settings import ModelConfig
@@ -67,9 +68,11 @@ class Model:
     calibration: tuple[float, float, float] = UNCALIBRATED
 
     def __repr__(self) -> str:
-        phases = ", ".join(phase.name for phase in self.phases)
-        voltage = f", {self.voltage / 1e3:g} kV" if self.voltage else ""
-        return f"Model({self.name!r}, {self.config.kind}, phases: {phases}{voltage}, to {self.k_max:g} 1/Angstrom)"
+        voltage = "unknown voltage" if self.voltage is None else f"{self.voltage / 1e3:g} kV"
+        return (
+            f"Model({self.name!r}: {phase_names(self.phases)}, {voltage}, disks to {self.k_max:.4g} 1/Å, "
+            f"{self.config.kind} of width {self.config.width})"
+        )
 
     @property
     def name(self) -> str:
@@ -172,6 +175,7 @@ def load_model(name: str | Path) -> Model:
         If the file is damaged, foreign, or from a newer version.
     """
     path = model_path(name)
+    require_kind(path, FileKind.MODEL)
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("microinfer")
@@ -204,9 +208,12 @@ def model_path(name: str | PathLike[str]) -> Path:
     """File of a shipped model or a checkpoint; errors as of `load_model`."""
     shipped = shipped_models()
     path = shipped.get(str(name), Path(name))
+    if path.is_dir():
+        require_kind(path, FileKind.MODEL)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'})"
+            f"{name}: neither a checkpoint file nor a shipped model ({', '.join(shipped) or 'none'}); "
+            "microinfer train makes one of a CIF file"
         )
     return path
 

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from microinfer.crystals.phase import CrystalPhase
+from microinfer.crystals.phase import CrystalPhase, phase_names
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ops.tokens import Tokens
@@ -52,6 +52,13 @@ class OrientationNetwork(nn.Module):
         for index, phase in enumerate(phases):
             operators[index, : len(phase.operators)] = torch.tensor(phase.operators)
         self.register_buffer("operators", operators, persistent=False)
+
+    def __repr__(self) -> str:
+        """Say in a line what torch says on a page of layers."""
+        parameters = sum(values.numel() for values in self.parameters())
+        return (
+            f"{type(self).__name__}({phase_names(self.phases)}, {parameters:,} parameters, on {self.device})"
+        )
 
     @property
     def device(self) -> torch.device:

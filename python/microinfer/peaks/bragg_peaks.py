@@ -74,8 +74,9 @@ class BraggPeaks(PeakSource):
         return self.scan_shape[0] * self.scan_shape[1]
 
     def __repr__(self) -> str:
-        rx, ry = self.scan_shape
-        return f"BraggPeaks({rx} x {ry} scan positions, {self.n_peaks} peaks)"
+        peaks = f"{self.n_peaks:,} peaks, {self.n_peaks / len(self):.1f} a position"
+        reach = np.hypot(self.qx, self.qy).max(initial=0.0)
+        return f"BraggPeaks({self.scan}, {peaks}, to {reach:.2f} 1/Å)"
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -140,7 +141,13 @@ class BraggPeaks(PeakSource):
         write_peaks(path, self)
 
     @classmethod
-    def from_py4dstem(cls, vectors: "BraggVectors", *, pixel_size: float | None = None) -> "BraggPeaks":
+    def from_py4dstem(
+        cls,
+        vectors: "BraggVectors",
+        *,
+        pixel_size: float | None = None,
+        voltage: float | str | None = None,
+    ) -> "BraggPeaks":
         """Calibrate BraggVectors of py4DSTEM 0.14: the peaks that `microinfer.read_peaks` reads from their file.
 
         All that their calibration holds is applied, as in a file: what ``setcal`` switched off is not saved, and
@@ -152,6 +159,8 @@ class BraggPeaks(PeakSource):
             Left as they are.
         pixel_size : float, optional
             Size of a detector pixel in 1/Angstrom, in place of Q_pixel_size and Q_pixel_units.
+        voltage : float or str, optional
+            Accelerating voltage in kilovolts or volts, in place of what py4DSTEM's metadata say of it.
 
         Returns
         -------
@@ -168,7 +177,7 @@ class BraggPeaks(PeakSource):
         """
         from microinfer.peaks.py4dstem import peaks_in_memory
 
-        return peaks_in_memory(vectors, pixel_size)
+        return peaks_in_memory(vectors, pixel_size, voltage)
 
     @classmethod
     def from_patterns(cls, patterns: Sequence[ArrayLike], scan: Scan | tuple[int, int]) -> "BraggPeaks":

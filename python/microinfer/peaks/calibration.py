@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.hdf5 import find, require_stored, utf8
 from microinfer.peaks.scan import Scan
 
@@ -148,7 +149,10 @@ def describe_items(items: dict[str, Any]) -> dict[str, str]:
 
 
 def read_calibration(
-    items: dict[str, Any], scan_shape: tuple[int, int], pixel_size: float | None
+    items: dict[str, Any],
+    scan_shape: tuple[int, int],
+    pixel_size: float | None,
+    voltage: float | None = None,
 ) -> Calibration:
     """Make the calibration of py4DSTEM's metadata items.
 
@@ -160,6 +164,8 @@ def read_calibration(
         (Rx, Ry).
     pixel_size : float or None
         1/Angstrom per pixel, in place of Q_pixel_size and Q_pixel_units.
+    voltage : float, optional
+        Accelerating voltage in V, which milliradians need.
 
     Returns
     -------
@@ -188,23 +194,25 @@ def read_calibration(
     return Calibration(
         origin=(origin[0], origin[1]),
         ellipse=ellipse,
-        pixel_size=_pixel_size(items) if pixel_size is None else float(pixel_size),
+        pixel_size=_pixel_size(items, voltage) if pixel_size is None else float(pixel_size),
         rotation=rotation,
         flip=_flip(items) and rotation is not None,
     )
 
 
-def read_scan(items: dict[str, Any], scan_shape: tuple[int, int], qr_calibrated: bool) -> Scan:
+def read_scan(
+    items: dict[str, Any], scan_shape: tuple[int, int], qr_calibrated: bool, voltage: float | None = None
+) -> Scan:
     """Return the scan with the step R_pixel_size in R_pixel_units; 1 pixel where the file has none."""
     step = _values(items, "R_pixel_size", ())
     if step is None:
-        return Scan(scan_shape, qr_calibrated=qr_calibrated)
+        return Scan(scan_shape, qr_calibrated=qr_calibrated, voltage=voltage)
     if step <= 0:
         raise ValueError(f"calibration R_pixel_size must be positive, got {step}")
     units = items["R_pixel_units"]
     if not (units is None or isinstance(units, str)):
         raise ValueError(f"calibration R_pixel_units must be a text, got {units!r}")
-    return Scan(scan_shape, float(step), units or "pixels", qr_calibrated)
+    return Scan(scan_shape, float(step), units or "pixels", qr_calibrated, voltage)
 
 
 def _rotation(items: dict[str, Any]) -> float | None:
@@ -233,16 +241,23 @@ def _flip(items: dict[str, Any]) -> bool:
     return bool(value)
 
 
-def _pixel_size(items: dict[str, Any]) -> float:
+def _pixel_size(items: dict[str, Any], voltage: float | None) -> float:
     units = items["Q_pixel_units"]
-    if units != "A^-1":
-        raise ValueError(f"calibration Q_pixel_units must be 'A^-1', got {units!r}: {_PIXEL_SIZE_HINT}")
+    if units == "mrad" and voltage is None:
+        raise ValueError(
+            "calibration Q_pixel_units is 'mrad', and the voltage that makes 1/Angstrom of milliradians is not known: "
+            f"give voltage=... in kV (--voltage), or {_PIXEL_SIZE_HINT}"
+        )
+    if units not in ("A^-1", "mrad"):
+        raise ValueError(
+            f"calibration Q_pixel_units must be 'A^-1' or 'mrad', got {units!r}: {_PIXEL_SIZE_HINT}"
+        )
     size = _values(items, "Q_pixel_size", ())
     if size is None or size <= 0:
         raise ValueError(
             f"calibration Q_pixel_size must be a positive number, got {size}: {_PIXEL_SIZE_HINT}"
         )
-    return float(size)
+    return float(size) * (1e-3 / electron_wavelength(voltage) if units == "mrad" and voltage else 1.0)
 
 
 def _values(items: dict[str, Any], key: str, scan_shape: tuple[int, ...]) -> Positions | None:

@@ -23,6 +23,7 @@ from microinfer.hdf5 import (
 )
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.hdf5 import Hdf5Reader
+from microinfer.peaks.metadata import settled_voltage
 from microinfer.peaks.reader import Block, OpenOptions
 from microinfer.peaks.scan import OfScan, Scan
 
@@ -38,8 +39,8 @@ class PeakWriter(OfScan):
     """Write Bragg peaks block by block to a native HDF5 file, in constant memory; a context manager.
 
     The file appears under its name when the context ends well. The root carries the attributes ``format``,
-    ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``; the datasets are
-    `BraggPeaks`'s arrays by name, in 1/Angstrom.
+    ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``, and ``voltage`` where it is
+    known; the datasets are `BraggPeaks`'s arrays by name, in 1/Angstrom.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ class PeakWriter(OfScan):
             name: getattr(self, name) for name in _SCAN
         }
         self._attributes["scan_units"] = text(self.scan_units)
+        if self.voltage is not None:
+            self._attributes["voltage"] = self.voltage
         self._output = atomic_hdf5(path)
         self._rows = 0
 
@@ -152,7 +155,7 @@ def open_native(path: Path, options: OpenOptions) -> "NativeReader":
         if getattr(options, name) is not None:
             raise ValueError(f"{path}: {name} must not be given for peaks that microinfer wrote")
     with open_hdf5(path) as file:
-        return NativeReader(file)
+        return NativeReader(file, options.voltage)
 
 
 class NativeReader(Hdf5Reader):
@@ -162,6 +165,8 @@ class NativeReader(Hdf5Reader):
     ----------
     file : InputFile
         Closed with the reader.
+    voltage : float or str, optional
+        In place of the file's.
 
     Raises
     ------
@@ -169,7 +174,7 @@ class NativeReader(Hdf5Reader):
         Where the file is of a newer version, or its arrays and attributes contradict each other.
     """
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, voltage: float | str | None = None) -> None:
         super().__init__(file)
         self.source = "/"
         version = attribute(file, "format_version", "a whole number")
@@ -180,11 +185,13 @@ class NativeReader(Hdf5Reader):
                 f"{self.path} is of version {version} of the format {FORMAT}; this microinfer reads up to "
                 f"version {FORMAT_VERSION}: install a newer one"
             )
+        found = attribute(file, "voltage", "a number") if "voltage" in file.attrs else None
         self.scan = Scan(
             attribute(file, "scan_shape", "a whole number", (2,)),
             attribute(file, "scan_step", "a number"),
             attribute(file, "scan_units", "a text"),
             attribute(file, "qr_calibrated", "true or false"),
+            settled_voltage(found, voltage),
         )
         self._offsets = dataset(file, "offsets")
         self._values = [dataset(file, name) for name in _VALUES]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import require_distinct
 from microinfer.hdf5 import is_hdf5
 from microinfer.peaks.bragg_peaks import BraggPeaks
@@ -36,6 +37,7 @@ def open_peaks(
     name: str | None = None,
     calibrated: bool = False,
     pixel_size: float | None = None,
+    voltage: float | str | None = None,
 ) -> PeakReader:
     """Open a file of Bragg peaks, to be read in blocks of scan rows.
 
@@ -54,6 +56,8 @@ def open_peaks(
         beam.
     pixel_size : float, optional
         Size of a detector pixel in 1/Angstrom, in place of the file's Q_pixel_size and Q_pixel_units.
+    voltage : float or str, optional
+        Accelerating voltage in kilovolts or volts, in place of what the file's metadata say of it.
 
     Returns
     -------
@@ -72,9 +76,10 @@ def open_peaks(
         raise ValueError(
             "calibrated=True says that the peaks are in 1/Angstrom already: pixel_size must not be given"
         )
-    path, options = Path(path), OpenOptions(name, calibrated, pixel_size)
+    path, options = Path(path), OpenOptions(name, calibrated, pixel_size, voltage)
     with path.open("rb"):
         pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
+    require_kind(path, FileKind.PEAKS, FileKind.PY4DSTEM, FileKind.HDF5)
     for known in FORMATS:
         if known.recognises(path):
             reader = known.open(path, options)
@@ -89,12 +94,13 @@ def read_peaks(
     name: str | None = None,
     calibrated: bool = False,
     pixel_size: float | None = None,
+    voltage: float | str | None = None,
 ) -> BraggPeaks:
     """Read all Bragg peaks of a file.
 
     Parameters
     ----------
-    path, name, calibrated, pixel_size
+    path, name, calibrated, pixel_size, voltage
         As in `open_peaks`.
 
     Returns
@@ -107,7 +113,7 @@ def read_peaks(
     ValueError, OSError
         As in `open_peaks` and `PeakReader.read_rows`.
     """
-    with open_peaks(path, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader:
+    with open_peaks(path, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader:
         blocks = list(reader.blocks())
         if len(blocks) == 1:
             return blocks[0]

@@ -16,6 +16,14 @@ from microinfer.peaks.calibration import (
     read_scan,
 )
 from microinfer.peaks.hdf5 import Hdf5Reader
+from microinfer.peaks.metadata import (
+    Entries,
+    entries_of,
+    find_phases,
+    find_voltage,
+    read_entries,
+    settled_voltage,
+)
 from microinfer.peaks.reader import Block, OpenOptions, PeakReader
 from microinfer.peaks.records import join_lists, read_columns, require_peaks
 from microinfer.peaks.scan import Scan
@@ -36,17 +44,19 @@ def open_py4dstem(path: Path, options: OpenOptions) -> PeakReader:
                     f"{path}: {group.name} holds BraggVectors, which are raw detector pixels: "
                     "calibrated=True does not fit them"
                 )
-            return BraggVectorsReader(file, group, options.pixel_size)
+            return BraggVectorsReader(file, group, options.pixel_size, options.voltage)
         if not options.calibrated:
             raise ValueError(
                 f"{path}: {group.name} is a PointListArray (py4DSTEM 0.13), which says nothing of its "
                 "calibration. If its peaks are in 1/Angstrom, measured from the direct beam, say so with "
                 "calibrated=True (--calibrated)"
             )
-        return PointListReader(file, group)
+        return PointListReader(file, group, options.voltage)
 
 
-def peaks_in_memory(vectors: "BraggVectors", pixel_size: float | None) -> BraggPeaks:
+def peaks_in_memory(
+    vectors: "BraggVectors", pixel_size: float | None, voltage: float | str | None
+) -> BraggPeaks:
     """Calibrate BraggVectors that py4DSTEM holds in memory; errors as in `BraggPeaks.from_py4dstem`."""
     if not (hasattr(vectors, "raw") and hasattr(vectors, "Rshape")):
         kind = f"{type(vectors).__module__}.{type(vectors).__qualname__}"
@@ -59,9 +69,13 @@ def peaks_in_memory(vectors: "BraggVectors", pixel_size: float | None) -> BraggP
         if vectors.calibration is None:
             raise ValueError("there is no calibration: calibrate in py4DSTEM")
         items = calibration_items({key: vectors.calibration[key] for key in vectors.calibration.keys})
-        calibration = read_calibration(items, (rows, columns), pixel_size)
+        bundles = [*vectors.metadata.values(), *(vectors.root.metadata.values() if vectors.root else ())]
+        known = settled_voltage(
+            find_voltage(entries_of({key: bundle[key] for key in bundle.keys} for bundle in bundles)), voltage
+        )
+        calibration = read_calibration(items, (rows, columns), pixel_size, known)
         qx, qy = calibration.apply(qx, qy, np.diff(offsets), 0, rows)
-        scan = read_scan(items, (rows, columns), calibration.rotation is not None)
+        scan = read_scan(items, (rows, columns), calibration.rotation is not None, known)
         return BraggPeaks(offsets, qx, qy, intensity, scan)
     except ValueError as error:
         raise ValueError(f"BraggVectors {vectors.name!r}: {error}") from error
@@ -78,6 +92,8 @@ class BraggVectorsReader(Hdf5Reader):
         The BraggVectors.
     pixel_size : float or None
         1/Angstrom per pixel, in place of the file's.
+    voltage : float or str, optional
+        Accelerating voltage, in place of the file's.
 
     Raises
     ------
@@ -85,7 +101,13 @@ class BraggVectorsReader(Hdf5Reader):
         Where peaks or calibration are missing or malformed.
     """
 
-    def __init__(self, file: InputFile, group: h5py.Group, pixel_size: float | None) -> None:
+    def __init__(
+        self,
+        file: InputFile,
+        group: h5py.Group,
+        pixel_size: float | None,
+        voltage: float | str | None = None,
+    ) -> None:
         super().__init__(file)
         self.source = f"{group.name}/_v_uncal/data"
         self._dataset = _peak_dataset(file, self.source)
@@ -96,13 +118,19 @@ class BraggVectorsReader(Hdf5Reader):
                 f"{_root(group)}/metadatabundle/calibration (py4DSTEM 0.14) nor beside or above the peaks (0.13): "
                 "calibrate them in py4DSTEM and save again"
             )
-        items = read_items(stored)
+        items, entries = read_items(stored), _entries(group)
+        self.phases = find_phases(entries)
         try:
-            calibration = read_calibration(items, self._dataset.shape, pixel_size)
-            self.scan = read_scan(items, self._dataset.shape, calibration.rotation is not None)
+            known = settled_voltage(find_voltage(entries), voltage)
+            calibration = read_calibration(items, self._dataset.shape, pixel_size, known)
+            self.scan = read_scan(items, self._dataset.shape, calibration.rotation is not None, known)
         except ValueError as error:
             raise ValueError(f"{self.path}: {stored.name}: {error}") from error
         self._calibration = calibration.left_in(stored)
+        self.pixel_size = calibration.pixel_size
+        frame = group.get("metadatabundle/_braggvectors_shape/Qshape")
+        if isinstance(frame, h5py.Dataset):  # the mean distance to opposite edges is half the width
+            self.camera = calibration.pixel_size * float(np.mean(frame[()])) / 2
         self.description = {
             "format": f"py4DSTEM BraggVectors ({'EMD 1.0' if 'python_class' in group.attrs else 'version 0.13'})",
             "found": describe_items(items),
@@ -124,6 +152,8 @@ class PointListReader(Hdf5Reader):
         Closed with the reader.
     group : h5py.Group
         The PointListArray.
+    voltage : float or str, optional
+        Accelerating voltage, in place of the file's.
 
     Raises
     ------
@@ -131,11 +161,13 @@ class PointListReader(Hdf5Reader):
         Where the peaks are malformed.
     """
 
-    def __init__(self, file: InputFile, group: h5py.Group) -> None:
+    def __init__(self, file: InputFile, group: h5py.Group, voltage: float | str | None = None) -> None:
         super().__init__(file)
         self.source = f"{group.name}/data"
         self._dataset = _peak_dataset(file, self.source)
-        self.scan = Scan(self._dataset.shape)
+        entries = _entries(group)
+        self.phases = find_phases(entries)
+        self.scan = Scan(self._dataset.shape, voltage=settled_voltage(find_voltage(entries), voltage))
         self.description = {
             "format": "py4DSTEM PointListArray",
             "found": {},
@@ -160,6 +192,7 @@ def _python_class(item: h5py.Group | h5py.Dataset) -> str | None:
 def _find_peaks(file: InputFile, name: str | None) -> h5py.Group:
     vectors: list[h5py.Group] = []
     lists: list[h5py.Group] = []
+    frames: list[h5py.Group] = []
 
     def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Group):
@@ -167,6 +200,8 @@ def _find_peaks(file: InputFile, name: str | None) -> h5py.Group:
                 vectors.append(item)
             elif _python_class(item) == "PointListArray" and _python_class(item.parent) != "BraggVectors":
                 lists.append(item)
+            elif _python_class(item) == "DataCube":
+                frames.append(item)
 
     file.visititems(visit)
     candidates = [*vectors, *lists]
@@ -174,6 +209,7 @@ def _find_peaks(file: InputFile, name: str | None) -> h5py.Group:
         raise ValueError(
             f"{file.path} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
             f"py4DSTEM, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
+            + ("; its frames must be searched for Bragg disks first, in py4DSTEM" if frames else "")
         )
     paths = ", ".join(group.name for group in candidates)
     if name is not None:
@@ -201,6 +237,11 @@ def _find_calibration(group: h5py.Group) -> h5py.Group | None:
                 return find(group, name)
         group = group.parent
     return None
+
+
+def _entries(group: h5py.Group) -> Entries:
+    """Metadata of the peaks and of their root."""
+    return [*read_entries(group), *read_entries(group.file[_root(group)])]
 
 
 def _root(group: h5py.Group) -> str:

@@ -27,6 +27,7 @@ class OpenOptions(NamedTuple):
     name: str | None = None
     calibrated: bool = False
     pixel_size: float | None = None
+    voltage: float | str | None = None
 
 
 class PeakReader(PeakSource):
@@ -44,6 +45,12 @@ class PeakReader(PeakSource):
     description : dict
         What there is to tell about the file: ``format``; ``found``, a dict of the calibration values in the
         file as text; ``applied``, a list of the steps that lead from stored to returned peaks, in order.
+    pixel_size : float or None
+        1/Angstrom per detector pixel, where the stored peaks are in pixels.
+    camera : float or None
+        How far the camera reaches from the direct beam to its edges, on average, in 1/Angstrom.
+    phases : tuple of str
+        Names of the crystal phases, where the file states them.
     options : OpenOptions
         With which it was opened.
     """
@@ -51,11 +58,17 @@ class PeakReader(PeakSource):
     source: str
     scan: Scan
     description: dict[str, Any]
+    pixel_size: float | None = None
+    camera: float | None = None
+    phases: tuple[str, ...] = ()
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self.options = OpenOptions()
         self.closed = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {self.scan})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.path.resolve()), self.options)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from microinfer.units import volts
+
 if TYPE_CHECKING:
     from microinfer.peaks.bragg_peaks import BraggPeaks
 
@@ -28,17 +30,21 @@ class Scan:
     qr_calibrated : bool
         True where the rotation (and flip) between detector and scan was applied: x and y of the peaks run along
         the scan's rows and columns. Otherwise they are the detector's axes.
+    voltage : float or None
+        Accelerating voltage in V, None where it is not known. It may be given in kilovolts.
 
     Raises
     ------
     ValueError
-        For a shape that is not two numbers of at least 1, and a step that is not positive.
+        For a shape that is not two numbers of at least 1, a step that is not positive, and a voltage that is none
+        of an electron microscope.
     """
 
     shape: tuple[int, int]
     step: float = 1.0
     units: str = "pixels"
     qr_calibrated: bool = False
+    voltage: float | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -49,6 +55,8 @@ class Scan:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "step", float(self.step))
         object.__setattr__(self, "qr_calibrated", bool(self.qr_calibrated))
+        if self.voltage is not None:
+            object.__setattr__(self, "voltage", volts(self.voltage))
 
     @classmethod
     def of(cls, scan: "Scan | tuple[int, int]") -> "Scan":
@@ -58,6 +66,10 @@ class Scan:
     def rows(self, count: int) -> "Scan":
         """Return the scan of a block of `count` rows."""
         return replace(self, shape=(count, self.shape[1]))
+
+    def __str__(self) -> str:
+        step = "" if self.units == "pixels" else f", step {self.step:g} {self.units}"
+        return f"{self.shape[0]} x {self.shape[1]} positions{step}"
 
     @property
     def block_rows(self) -> int:
@@ -84,6 +96,11 @@ class OfScan:
     def scan_units(self) -> str:
         """Unit of `scan_step`."""
         return self.scan.units
+
+    @property
+    def voltage(self) -> float | None:
+        """Accelerating voltage in V, where it is known."""
+        return self.scan.voltage
 
     @property
     def qr_calibrated(self) -> bool:

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystals.index_grid import complete_k_max
+from microinfer.crystals.phase import lattice_basis
 from microinfer.crystals.structure import Structure
 from microinfer.simulation.settings import SimulationConfig
 
@@ -23,14 +25,17 @@ class PatternSimulator:
         self._centring = structure.centring
         self._crystal = structure.to_py4dstem()
         self._crystal.setup_diffraction(config.voltage)
-        self._crystal.calculate_structure_factors(config.k_max, tol_structure_factor=-1.0)
+        basis = lattice_basis(structure.lattice)
+        self._crystal.calculate_structure_factors(
+            complete_k_max(basis, config.k_max), tol_structure_factor=-1.0
+        )
         if config.method == "bloch":
             self._crystal.calculate_dynamical_structure_factors(
                 config.voltage,
                 config.structure_factors,
                 # twice k_max, so that every beam couples to every other
-                k_max=2.0 * config.k_max,
-                thermal_sigma=config.thermal_sigma,
+                k_max=complete_k_max(basis, 2.0 * config.k_max, dynamical=True),
+                thermal_sigma=structure.thermal_sigma(config.thermal_sigma),
                 tol_structure_factor=-1.0,
                 recompute_kinematic_structure_factors=False,
             )

@@ -24,12 +24,23 @@ from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
 _FORMAT = "microinfer pattern library"
+
+Arrays = dict[str, NDArray[Any]]
+"""Some patterns of a library: the arrays of `LABELS` and `DISKS`."""
+LABELS: dict[str, tuple[tuple[int, ...], type]] = {
+    "orientation": ((3, 3), np.float32),
+    "phase": ((), np.int64),
+    "zone": ((), np.int64),
+    "thickness": ((), np.float32),
+    "in_plane_bound": ((), np.float32),
+    "count": ((), np.int64),
+}
+"""Shape and type of what is said of each pattern; the count is that of its disks."""
+DISKS: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(("qx", "qy", "intensity"), ((), np.float32))
+"""Of each disk."""
 _VERSION = 3  # 2 had texts of variable length, no checksums and, as 1, nothing against lost values
 _CHUNK = 65536  # values
-_DISKS = ("offsets", "qx", "qy", "intensity")
-_LABELS = {"orientation": ("f", (3, 3)), "phase": ("iu", ()), "zone": ("iu", ()), "thickness": ("f", ())}
-_BOUND = {"in_plane_bound": ("f", ())}
-"""NumPy's kinds and the shape of what each pattern has."""
+_LABELS = ("orientation", "phase", "zone", "thickness")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +87,7 @@ class PatternLibrary:
             file.attrs["version"] = _VERSION
             phases = json.dumps([phase.to_dict() for phase in self.phases])
             simulation = json.dumps(vars(self.simulation))
-            arrays = {name: getattr(self.peaks, name) for name in _DISKS}
+            arrays = {name: getattr(self.peaks, name) for name in ("offsets", *DISKS)}
             arrays |= {name: getattr(self, name) for name in _LABELS}
             arrays |= {
                 name: np.frombuffer(values.encode(), np.uint8)
@@ -119,22 +130,25 @@ def _read(file: InputFile, version: int) -> PatternLibrary:
         return json.loads(attribute(file, name, "a text") if version < 3 else _values(file, name).tobytes())
 
     simulation = described("simulation")
-    simulation["thickness_range"] = tuple(simulation["thickness_range"])
+    simulation = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in simulation.items()
+    }
     phases = tuple(CrystalPhase.from_dict(phase) for phase in described("phases"))
-    disks = {name: _values(file, name) for name in _DISKS}
+    disks = {name: _values(file, name) for name in ("offsets", *DISKS)}
     peaks = BraggPeaks(**disks, scan=(max(1, len(disks["offsets"]) - 1), 1))
-    expected = _LABELS | (_BOUND if "in_plane_bound" in file else {})
-    labels = {name: _label(file, name, len(peaks), *form) for name, form in expected.items()}
+    names = (*_LABELS, "in_plane_bound") if "in_plane_bound" in file else _LABELS
+    labels = {name: _label(file, name, len(peaks)) for name in names}
     if np.any((labels["phase"] < 0) | (labels["phase"] >= len(phases))):
         raise ValueError(f"phase must be an index into the {len(phases)} phases")
     return PatternLibrary(peaks, **labels, phases=phases, simulation=SimulationConfig(**simulation))
 
 
-def _label(file: InputFile, name: str, count: int, kinds: str, cell: tuple[int, ...]) -> NDArray[Any]:
-    values = _values(file, name)
-    if values.dtype.kind not in kinds or values.shape != (count, *cell) or not np.all(np.isfinite(values)):
+def _label(file: InputFile, name: str, count: int) -> NDArray[Any]:
+    values, (cell, dtype) = _values(file, name), LABELS[name]
+    shape, kind = (count, *cell), np.dtype(dtype).kind
+    if values.dtype.kind != kind or values.shape != shape or not np.all(np.isfinite(values)):
         raise ValueError(
-            f"{name} must be finite numbers of the shape {(count, *cell)}, got {values.dtype} of {values.shape}"
+            f"{name} must be finite {np.dtype(dtype)} of {shape}, got {values.dtype} of {values.shape}"
         )
     return values
 

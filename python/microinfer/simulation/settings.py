@@ -1,10 +1,11 @@
 """What is simulated: crystal phases, zone axes, thicknesses, the microscope."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from microinfer.crystals.cif import split_source
 from microinfer.ranges import POSITIVE, RISING_ABOVE_0, SPACING, at_least, one_of, require
+from microinfer.units import volts
 
 TEST_SEEDS = 20_000_000
 """Seeds from here on are those of test sets, smaller ones those of libraries to train with.
@@ -16,16 +17,33 @@ apart: to NumPy a seed is its 32-bit words, and zeros at their end change nothin
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """A crystal phase: a built-in name or a CIF file's path, and which symmetry counts."""
+    """A crystal phase, and which symmetry counts.
+
+    Attributes
+    ----------
+    structure : str
+        A built-in name (``"Cu"``, ``"Cu2O"``) or a CIF file's path, with ``#BLOCK`` behind it where the file has
+        several crystals.
+    name : str
+        The phase's name in maps; by default `display_name`.
+    symmetry : str
+        Orientations that count as the same are those of the Laue class (``"laue"``), of the crystal's own proper
+        rotations (``"point_group"``), or of the Laue class of the operations that the file states, even where they
+        are P1 and the atoms have more (``"as_written"``).
+    """
 
     structure: str
     name: str = ""
     symmetry: str = "laue"
 
+    def __post_init__(self) -> None:
+        require(self, "phases", one_of("laue", "point_group", "as_written"), "symmetry")
+
     @property
     def display_name(self) -> str:
-        """The name in maps: its own, or the built-in structure's, or the CIF file's without the ending."""
-        return self.name or Path(self.structure).stem
+        """The name in maps: its own, or the built-in structure's, or the CIF block's or file's without the ending."""
+        path, block = split_source(self.structure)
+        return self.name or block or path.stem
 
 
 @dataclass(frozen=True)
@@ -43,9 +61,12 @@ class SimulationConfig:
     zone_axes : int
         Random zone axes for each phase, over the proper fundamental cell (both mirror halves).
     thicknesses : int
-        Thicknesses for each zone axis, drawn from thickness_range.
+        Thicknesses for each zone axis, drawn from thickness_nm.
+    thickness_nm : tuple of float
+        Thinnest and thickest crystal in nanometres.
     thickness_range : tuple of float
-        In lattice constants a.
+        The same in lattice constants a, as it was written until version 0.3; where it is given, thickness_nm does not
+        count.
     thickness_sampling : str
         ``"uniform"``, or ``"logarithmic"`` for as many thin crystals as thick ones.
     method : str
@@ -53,9 +74,10 @@ class SimulationConfig:
     structure_factors : str
         py4DSTEM's method for the dynamical structure factors, e.g. ``"WK-CP"``.
     thermal_sigma : float
-        Root-mean-square thermal displacement in Angstrom.
+        Root-mean-square thermal displacement in Angstrom of the elements for which the CIF file gives no displacement
+        factors; the others have the file's.
     voltage : float
-        Accelerating voltage in volts.
+        Accelerating voltage in volts; kilovolts are recognised (`microinfer.units.volts`).
     k_max : float
         Largest scattering vector in 1/Angstrom.
     excitation_error_sigma : float
@@ -73,7 +95,8 @@ class SimulationConfig:
     zone_axis_step: float = 2.0
     zone_axes: int = 12_000
     thicknesses: int = 12
-    thickness_range: tuple[float, float] = (3.0, 900.0)
+    thickness_nm: tuple[float, float] = (1.0, 300.0)
+    thickness_range: tuple[float, float] | tuple[()] = ()
     thickness_sampling: str = "uniform"
     method: str = "bloch"
     structure_factors: str = "WK-CP"
@@ -92,13 +115,24 @@ class SimulationConfig:
         require(self, "simulation", SPACING, "zone_axis_step")
         require(self, "simulation", at_least(2), "zone_axes")
         require(self, "simulation", at_least(1), "thicknesses")
-        require(self, "simulation", RISING_ABOVE_0, "thickness_range")
-        require(self, "simulation", POSITIVE, "voltage", "k_max", "excitation_error_sigma")
+        require(self, "simulation", RISING_ABOVE_0, "thickness_nm")
+        if self.thickness_range:
+            require(self, "simulation", RISING_ABOVE_0, "thickness_range")
+        object.__setattr__(self, "voltage", volts(self.voltage, "simulation.voltage"))
+        require(self, "simulation", POSITIVE, "k_max", "excitation_error_sigma")
         if not 0 <= self.seed < TEST_SEEDS:
             raise ValueError(
                 f"simulation.seed must lie between 0 and {TEST_SEEDS - 1}, got {self.seed}: larger seeds make test "
                 "sets, whose orientations no training may have seen"
             )
+
+    def thickness_limits(self, lattice_constant: float) -> tuple[float, float]:
+        """Thinnest and thickest crystal in Angstrom, for a phase whose lattice constant a is this in Angstrom."""
+        limits, unit = (
+            (self.thickness_range, lattice_constant) if self.thickness_range else (self.thickness_nm, 10.0)
+        )
+        low, high = limits
+        return unit * low, unit * high
 
 
 class LibrarySettings(Protocol):

@@ -1,54 +1,57 @@
 """Simulation of a pattern library in parallel."""
 
-import multiprocessing
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.crystals.phase import CrystalPhase
 from microinfer.crystals.structure import Structure, load_structure
 from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations, zone_axis_frames
-from microinfer.files import require_writable
+from microinfer.extras import require_packages
 from microinfer.peaks.bragg_peaks import BraggPeaks
-from microinfer.progress import track
+from microinfer.progress import ProgressBar
 from microinfer.simulation.bloch import PatternSimulator
-from microinfer.simulation.library import PatternLibrary
+from microinfer.simulation.library import DISKS, LABELS, Arrays, PatternLibrary
 from microinfer.simulation.settings import LibrarySettings, SimulationConfig
 from microinfer.simulation.standard_triangle import (
     ZoneAxisPatterns,
     interpolated_zone_axes,
     zone_axis_patterns,
 )
+from microinfer.simulation.unfinished import joined_arrays, unfinished_library
+from microinfer.simulation.workers import spread
 
 CUBIC = 24
 """Proper operators of the Laue class m-3m."""
-BLOCK = 25  # zone axes in one parallel task
+BLOCK = 5  # zone axes in one parallel task
 
 
 def simulate_library(
     config: LibrarySettings,
     path: str | Path | None = None,
     *,
-    tasks: "list[SimulationTask] | None" = None,
+    resume: bool = False,
     processes: int | None = None,
     progress: bool = False,
 ) -> PatternLibrary:
     """Simulate the library that a configuration describes.
 
-    The same seed gives the same library, whatever the number of processes.
+    The same seed gives the same library, whatever the number of processes and however often it was interrupted.
 
     Parameters
     ----------
     config : LibrarySettings
         Phases and simulation.
     path : str or Path, optional
-        Where to write the library.
-    tasks : list of SimulationTask, optional
-        Its zone axes; by default all `library_tasks`.
+        Where to write the library. Until it is complete it is called ``<path>.part``, and after an interruption it
+        stays there.
+    resume : bool
+        Go on with the unfinished library.
     processes : int, optional
         Worker processes; by default one for each core, 1 stays in this process.
     progress : bool
@@ -62,36 +65,65 @@ def simulate_library(
     ------
     OSError
         If the library cannot be written; a missing or read-only place is found before anything is simulated.
+        FileExistsError for an unfinished library without `resume`, FileNotFoundError for none with it.
+    ValueError
+        With `resume`, if the unfinished library is damaged, or of other crystals or settings.
+    ImportError
+        Where a package of the simulation is missing.
     """
-    if path is not None:
-        require_writable(path)
-    simulation = config.simulation
-    structures = _structures(config)
-    if tasks is None:
-        tasks = library_tasks(config)
-    blocks = simulate_tasks(structures, simulation, tasks, processes=processes, progress=progress)
-    simulated = [(task.phase, zone) for task, zones in zip(tasks, blocks, strict=True) for zone in zones]
-    counts = [len(zone.patterns) for _, zone in simulated]
-    patterns = [pattern for _, zone in simulated for pattern in zone.patterns]
-    bound = np.repeat(np.array([zone.in_plane_bound for _, zone in simulated], np.float32), counts)
-    library = PatternLibrary(
-        peaks=BraggPeaks.from_patterns(patterns, (len(patterns), 1)),
-        orientation=np.repeat(
-            np.array([zone.orientation for _, zone in simulated], np.float32), counts, axis=0
-        ),
-        phase=np.repeat(np.array([phase for phase, _ in simulated], np.int64), counts),
-        zone=np.repeat(np.arange(len(simulated)), counts),
-        thickness=np.concatenate([zone.thicknesses for _, zone in simulated]).astype(np.float32),
-        phases=tuple(
-            structure.phase(simulation.k_max, phase.symmetry)
-            for structure, phase in zip(structures, config.phases, strict=True)
-        ),
-        simulation=simulation,
-        in_plane_bound=bound if simulation.sampling == "standard_triangle" else None,
-    )
-    if path is not None:
+    require_simulation()
+    structures = load_structures(config)
+    tasks = library_tasks(config)
+    if path is None:
+        parts: list[Arrays] = []
+        zones = 0
+        for task, done in simulate_tasks(structures, config.simulation, tasks, processes, progress):
+            parts.append(_arrays(task.phase, done, zones))
+            zones += len(done)
+        return _library(config, _phases(config, structures), joined_arrays(parts))
+    with unfinished_library(path, config, structures, len(tasks), resume=resume) as unfinished:
+        started = simulate_tasks(
+            structures, config.simulation, tasks, processes, progress, first=unfinished.tasks
+        )
+        for task, done in started:
+            unfinished.add(len(done), _arrays(task.phase, done, unfinished.zones))
+        library = _library(config, _phases(config, structures), unfinished.arrays)
         library.save(path)
     return library
+
+
+def _arrays(phase: int, zones: list[ZoneAxisPatterns], first: int) -> Arrays:
+    """The patterns of some zone axes, of which the first has this number."""
+    counts = [len(zone.patterns) for zone in zones]
+    patterns = [pattern for zone in zones for pattern in zone.patterns]
+    values = {
+        "orientation": np.repeat([zone.orientation for zone in zones], counts, axis=0),
+        "phase": np.full(len(patterns), phase),
+        "zone": np.repeat(np.arange(first, first + len(zones)), counts),
+        "thickness": np.concatenate([zone.thicknesses for zone in zones]),
+        "in_plane_bound": np.repeat([zone.in_plane_bound for zone in zones], counts),
+        "count": np.array([len(pattern) for pattern in patterns]),
+        **dict(zip(DISKS, np.concatenate(patterns).T, strict=True)),
+    }
+    return {name: values[name].astype(kind) for name, (_, kind) in {**LABELS, **DISKS}.items()}
+
+
+def _library(config: LibrarySettings, phases: tuple[CrystalPhase, ...], arrays: Arrays) -> PatternLibrary:
+    offsets = np.concatenate([[0], np.cumsum(arrays["count"])])
+    return PatternLibrary(
+        peaks=BraggPeaks(offsets, arrays["qx"], arrays["qy"], arrays["intensity"], (len(offsets) - 1, 1)),
+        **{name: arrays[name] for name in ("orientation", "phase", "zone", "thickness")},
+        phases=phases,
+        simulation=config.simulation,
+        in_plane_bound=None if config.simulation.sampling == "random" else arrays["in_plane_bound"],
+    )
+
+
+def _phases(config: LibrarySettings, structures: list[Structure]) -> tuple[CrystalPhase, ...]:
+    return tuple(
+        structure.phase(config.simulation.k_max, phase.symmetry)
+        for structure, phase in zip(structures, config.phases, strict=True)
+    )
 
 
 class SimulationTask(NamedTuple):
@@ -102,23 +134,12 @@ class SimulationTask(NamedTuple):
     thicknesses: NDArray[np.float64] | None
     """(n, T) in Angstrom; None where the zone axes lie on the standard triangle and choose for themselves."""
 
-    def split(self) -> "list[SimulationTask]":
-        """Return a task for each zone axis."""
-        return [
-            SimulationTask(
-                self.phase,
-                self.orientations[row : row + 1],
-                None if self.thicknesses is None else self.thicknesses[row : row + 1],
-            )
-            for row in range(len(self.orientations))
-        ]
-
 
 def library_tasks(config: LibrarySettings) -> list[SimulationTask]:
     """All zone axes of the library that a configuration describes, equally many for each phase."""
     return [
         task
-        for index, (structure, phase) in enumerate(zip(_structures(config), config.phases, strict=True))
+        for index, (structure, phase) in enumerate(zip(load_structures(config), config.phases, strict=True))
         for task in _tasks(index, structure.operators(phase.symmetry), structure, config.simulation)
     ]
 
@@ -127,17 +148,32 @@ def simulate_tasks(
     structures: list[Structure],
     simulation: SimulationConfig,
     tasks: list[SimulationTask],
-    *,
     processes: int | None = None,
     progress: bool = False,
-) -> Iterator[list[ZoneAxisPatterns]]:
-    """Yield the patterns of each task in turn; other parameters as of `simulate_library`."""
-    blocks = _run(_Worker(structures, simulation), tasks, processes)
-    return track(blocks, "simulating", total=len(tasks), visible=progress)
+    *,
+    first: int = 0,
+) -> Iterator[tuple[SimulationTask, list[ZoneAxisPatterns]]]:
+    """Yield each task in turn, from `first` on, with its zone axes' patterns; others as of `simulate_library`."""
+    counts = [len(task.orientations) for task in tasks]
+    with (
+        closing(_run(_Worker(structures, simulation), tasks[first:], processes)) as simulated,
+        ProgressBar(
+            "simulating", sum(counts), visible=progress, done=sum(counts[:first]), unit="zone axes"
+        ) as bar,
+    ):
+        for task, zones in zip(tasks[first:], simulated, strict=True):
+            yield task, zones
+            bar.advance(len(task.orientations))
 
 
-def _structures(config: LibrarySettings) -> list[Structure]:
-    return [load_structure(phase.structure, phase.name) for phase in config.phases]
+def load_structures(config: LibrarySettings) -> list[Structure]:
+    """Read the structures of all phases."""
+    return [load_structure(phase.structure, phase.display_name) for phase in config.phases]
+
+
+def require_simulation() -> None:
+    """Raise ImportError, with the way to get it, where a package is missing that simulation needs."""
+    require_packages("simulation", "py4DSTEM", "threadpoolctl")
 
 
 def _tasks(
@@ -154,7 +190,7 @@ def _tasks(
         return
     rng = np.random.default_rng([simulation.seed, phase])
     matrices = _random_cell_orientations(operators, simulation.zone_axes, rng)
-    thickness = structure.lattice[0] * _thicknesses(simulation, rng)
+    thickness = _thicknesses(simulation, structure.lattice[0], rng)
     for orientations, thicknesses in zip(_blocks(matrices), _blocks(thickness), strict=True):
         yield SimulationTask(phase, orientations, thicknesses)
 
@@ -173,9 +209,14 @@ def _random_cell_orientations(
     return np.asarray(equivalent[np.arange(count), inside.argmax(axis=1)])
 
 
-def _thicknesses(simulation: SimulationConfig, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random thicknesses in lattice constants, shape (zone axes, thicknesses)."""
-    shape, (low, high) = (simulation.zone_axes, simulation.thicknesses), simulation.thickness_range
+def _thicknesses(
+    simulation: SimulationConfig, lattice_constant: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Random thicknesses in Angstrom, shape (zone axes, thicknesses)."""
+    shape, (low, high) = (
+        (simulation.zone_axes, simulation.thicknesses),
+        simulation.thickness_limits(lattice_constant),
+    )
     if simulation.thickness_sampling == "logarithmic":
         return np.asarray(np.exp(rng.uniform(np.log(low), np.log(high), shape)))
     return np.asarray(rng.uniform(low, high, shape))
@@ -197,43 +238,32 @@ class _Worker:
         if task.phase not in self._simulators:
             self._simulators[task.phase] = PatternSimulator(self._structures[task.phase], self._config)
         simulator = self._simulators[task.phase]
-        from threadpoolctl import threadpool_limits  # after the simulator, which says what it needs
-
-        with threadpool_limits(1):  # the matrices are small
-            if task.thicknesses is None:
-                return [
-                    zone
-                    for orientation in task.orientations
-                    for zone in zone_axis_patterns(simulator, orientation[:, 2], self._config.thicknesses)
-                ]
+        if task.thicknesses is None:
             return [
-                ZoneAxisPatterns(
-                    orientation, thicknesses, simulator.patterns(orientation, thicknesses), 2.0 * np.pi
-                )
-                for orientation, thicknesses in zip(task.orientations, task.thicknesses, strict=True)
+                zone
+                for orientation in task.orientations
+                for zone in zone_axis_patterns(simulator, orientation[:, 2], self._config.thicknesses)
             ]
+        return [
+            ZoneAxisPatterns(
+                orientation, thicknesses, simulator.patterns(orientation, thicknesses), 2.0 * np.pi
+            )
+            for orientation, thicknesses in zip(task.orientations, task.thicknesses, strict=True)
+        ]
 
-
-_worker: _Worker  # of a worker process
-
-
-def _start(worker: _Worker) -> None:
-    global _worker
-    _worker = worker
-
-
-def _work(task: SimulationTask) -> list[ZoneAxisPatterns]:
-    return _worker(task)
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_simulators": {}}
 
 
 def _run(
     worker: _Worker, tasks: list[SimulationTask], processes: int | None
-) -> Iterator[list[ZoneAxisPatterns]]:
-    processes = min(processes or default_processes(), len(tasks))
-    if processes == 1:
-        yield from map(worker, tasks)
+) -> Generator[list[ZoneAxisPatterns], None, None]:
+    if processes != 1:  # one worker, too, so that an interruption need not wait for a large matrix
+        yield from spread(worker, tasks, processes or default_processes())
         return
-    # spawn: a fork would inherit torch's and HDF5's threads and locks
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(worker,)) as pool:
-        yield from pool.map(_work, tasks)
+    from threadpoolctl import threadpool_limits
+
+    for task in tasks:
+        with threadpool_limits(1):  # the matrices are small
+            zones = worker(task)
+        yield zones

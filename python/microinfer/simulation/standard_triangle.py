@@ -63,8 +63,8 @@ def zone_axis_patterns(
     -------
     list of ZoneAxisPatterns
     """
-    lattice_constant, (low, high) = simulator.structure.lattice[0], simulator.config.thickness_range
-    candidates = lattice_constant * np.linspace(low, high, max(CANDIDATES, thicknesses))
+    limits = simulator.config.thickness_limits(simulator.structure.lattice[0])
+    candidates = np.linspace(*limits, max(CANDIDATES, thicknesses))
     found = []
     for axis in (zone_axis, -zone_axis):
         orientation = zone_axis_frames(axis[None])[0]

@@ -11,7 +11,7 @@ from microinfer.crystals.symmetry import random_orientations
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.library import PatternLibrary
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
-from microinfer.simulation.simulate import BLOCK, SimulationTask, simulate_tasks
+from microinfer.simulation.simulate import BLOCK, SimulationTask, require_simulation, simulate_tasks
 
 TEST_SEED = 20_261_124
 """Of the reported figures, plus the phase index; see `microinfer.simulation.settings.TEST_SEEDS`."""
@@ -62,7 +62,8 @@ def simulate_test_sets(
     """
     if count < len(phases):
         raise ValueError(f"count must be at least the number of phases, {len(phases)}, got {count}")
-    structures = [load_structure(phase.structure, phase.name) for phase in phases]
+    require_simulation()
+    structures = [load_structure(phase.structure, phase.display_name) for phase in phases]
     generators = [np.random.default_rng(seed + index) for index in range(len(phases))]
     orientation, thickness = np.zeros((count, 3, 3)), np.zeros(count)
     tasks: list[SimulationTask] = []
@@ -70,15 +71,15 @@ def simulate_test_sets(
     for index, (structure, rng) in enumerate(zip(structures, generators, strict=True)):
         rows = np.arange(index, count, len(phases))
         orientation[rows] = random_orientations(len(rows), rng)
-        thickness[rows] = structure.lattice[0] * rng.uniform(*simulation.thickness_range, len(rows))
+        thickness[rows] = rng.uniform(*simulation.thickness_limits(structure.lattice[0]), len(rows))
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
             tasks.append(SimulationTask(index, orientation[block], thickness[block, None]))
             task_rows.append(block)
     clean: list[NDArray[np.float32]] = [np.zeros((0, 3), np.float32)] * count
     noisy = list(clean)
-    blocks = simulate_tasks(structures, simulation, tasks, processes=processes, progress=progress)
-    for task, rows, zones in zip(tasks, task_rows, blocks, strict=True):
+    simulated = simulate_tasks(structures, simulation, tasks, processes, progress)
+    for rows, (task, zones) in zip(task_rows, simulated, strict=True):
         for row, zone in zip(rows, zones, strict=True):
             (clean[row],) = zone.patterns
             noisy[row] = add_noise(clean[row], simulation.k_max, generators[task.phase])

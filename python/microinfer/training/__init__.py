@@ -1,6 +1,6 @@
 """Training of models from a pattern library."""
 
-from microinfer.training.estimate import Estimate, estimate
-from microinfer.training.trainer import train
+from microinfer.training.duration import Estimate, estimate
+from microinfer.training.start import train
 
 __all__ = ["Estimate", "estimate", "train"]

@@ -94,7 +94,7 @@ def training_batches(
         parts = torch.split(by_length, batch_size)
         for index in rng.permutation(len(parts)):
             if len(parts[index]) > 1:
-                yield chunk, _take(batch, parts[index])
+                yield chunk, subset(batch, parts[index])
         chunk += 1
 
 
@@ -142,6 +142,13 @@ def joined(first: Batch, second: Batch) -> Batch:
         torch.cat([first.orientation, second.orientation]),
         torch.cat([first.phase, second.phase]),
     )
+
+
+def subset(batch: Batch, rows: Tensor) -> Batch:
+    """Some patterns of a batch, padded no further than the longest of them."""
+    length = int(batch.tokens.count[rows].max())
+    parts = [part[rows, :length] if part.dim() == 2 else part[rows] for part in batch.tokens]
+    return Batch(Tokens(*parts), batch.orientation[rows], batch.phase[rows])
 
 
 def _turn(
@@ -252,10 +259,3 @@ def _tokenized(
         spec,
     )
     return Batch(tokens, torch.from_numpy(orientation), torch.from_numpy(phase))
-
-
-def _take(batch: Batch, rows: Tensor) -> Batch:
-    """Some patterns of a batch, padded no further than the longest of them."""
-    length = int(batch.tokens.count[rows].max())
-    parts = [part[rows, :length] if part.dim() == 2 else part[rows] for part in batch.tokens]
-    return Batch(Tokens(*parts), batch.orientation[rows], batch.phase[rows])

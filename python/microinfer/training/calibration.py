@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,10 @@ NO_GAIN = 1e-8
 """Twice the gain in log-likelihood, in nats, that a last Newton step promises."""
 CERTAIN = 1e-6
 """Probabilities nearer to 0 or 1 than this have the log-odds of this one."""
+
+
+BATCH = 128
+"""Patterns that are answered at a time: few enough for an interruption to be heard soon."""
 
 
 def calibration_patterns(library: PatternLibrary, held_out: NDArray[np.int64], config: Config) -> Batch:
@@ -60,7 +65,9 @@ def calibration_patterns(library: PatternLibrary, held_out: NDArray[np.int64], c
     return joined(joined(turned(library, drawn, config.tokens, seed), noisy), short)
 
 
-def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, float, float]:
+def calibrate(
+    model: Model, batch: Batch, device: str = "cpu", advance: Callable[[int], None] = lambda done: None
+) -> tuple[float, float, float]:
     """Find the calibration that a model's confidence needs, on labelled patterns.
 
     Parameters
@@ -71,6 +78,8 @@ def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, f
         Patterns and labels; answers to patterns without a crystal are wrong.
     device : str, default: "cpu"
         Where the network runs.
+    advance : callable, optional
+        Told how many more patterns are answered.
 
     Returns
     -------
@@ -82,8 +91,9 @@ def calibrate(model: Model, batch: Batch, device: str = "cpu") -> tuple[float, f
     UserWarning
         Where the probabilities do not rise with being right; then 1, 1 and 0 too.
     """
-    infer = Inference(replace(model, calibration=UNCALIBRATED), device, min_disks=model.spec.min_disks)
-    answers = infer(batch.peaks()).arrays
+    plain = replace(model, calibration=UNCALIBRATED)
+    infer = Inference(plain, device, min_disks=model.spec.min_disks, batch_size=BATCH)
+    answers = infer(batch.peaks(), advance=advance).arrays
     valid = answers["valid"]
     error = orientation_errors(
         answers["matrix"][valid, 0],

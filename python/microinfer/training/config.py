@@ -1,11 +1,16 @@
 """The one configuration of a model: its phases, their simulation, the network, its training."""
 
 import dataclasses
+import re
 import tomllib
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from microinfer.crystals.cif import split_source
+from microinfer.file_kinds import FileKind, require_kind
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ranges import (
@@ -19,6 +24,11 @@ from microinfer.ranges import (
     require,
 )
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+from microinfer.units import volts
+
+QUICK_ZONE_AXES = 4000
+"""Of each phase, in a quick training."""
+QUICK_SAMPLES = 200_000
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,16 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    def __post_init__(self) -> None:
+        names = [phase.display_name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.name}: each phase needs a name of its own, got {', '.join(names)}")
+        if self.simulation.k_max > self.tokens.radius_max:
+            raise ValueError(
+                f"simulation.k_max must be at most tokens.radius_max, {self.tokens.radius_max:g} 1/Angstrom, got "
+                f"{self.simulation.k_max:g}: it is in 1/Angstrom (10 1/nm are 1 1/Angstrom), without 2 pi"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-able values."""
         return dataclasses.asdict(self)
@@ -180,26 +200,97 @@ class Config:
             name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts
         )
 
-    def for_structure(self, structure: str | Path) -> "Config":
-        """Return these settings for another crystal, a CIF file or a built-in name, in place of the only phase.
+    def for_structures(self, *structures: str | Path) -> "Config":
+        """Return these settings for other crystals, CIF files or built-in names, in place of the phases.
 
-        Configuration and phase are named after it.
+        Configuration and phases are named after them.
 
         Raises
         ------
         ValueError
-            If there are several phases.
+            If there are several phases, and not as many crystals.
         """
-        if len(self.phases) != 1:
+        if len(self.phases) not in (1, len(structures)):
             raise ValueError(
-                f"{self.name}: has {len(self.phases)} phases; a structure can take the place of one only"
+                f"{self.name}: has {len(self.phases)} phases: give as many crystals, or a configuration of one phase; "
+                f"got {len(structures)}"
             )
-        phase = PhaseConfig(str(structure), symmetry=self.phases[0].symmetry)
-        return dataclasses.replace(self, name=_name_of(structure), phases=(phase,))
+        old = self.phases * len(structures) if len(self.phases) == 1 else self.phases
+        phases = tuple(
+            PhaseConfig(str(structure), symmetry=phase.symmetry)
+            for structure, phase in zip(structures, old, strict=True)
+        )
+        return dataclasses.replace(self, name="-".join(map(_name_of, structures)), phases=phases)
+
+    def with_k_max(self, k_max: float) -> "Config":
+        """Return these settings for a camera that ends at `k_max` in 1/Angstrom; `edge_range` keeps its share of it."""
+        share = k_max / self.simulation.k_max
+        low, high = self.augmentation.edge_range
+        return dataclasses.replace(
+            self,
+            simulation=dataclasses.replace(self.simulation, k_max=k_max),
+            augmentation=dataclasses.replace(self.augmentation, edge_range=(share * low, share * high)),
+        )
+
+    def quick(self) -> "Config":
+        """Return these settings with no more than `QUICK_ZONE_AXES` and `QUICK_SAMPLES`."""
+        return dataclasses.replace(
+            self,
+            simulation=dataclasses.replace(
+                self.simulation, zone_axes=min(QUICK_ZONE_AXES, self.simulation.zone_axes)
+            ),
+            training=dataclasses.replace(self.training, samples=min(QUICK_SAMPLES, self.training.samples)),
+        )
+
+
+def configure(
+    source: "Config | str | Path | None" = None,
+    crystals: Sequence[str | Path] = (),
+    *,
+    voltage: float | str | None = None,
+    k_max: float | None = None,
+    quick: bool = False,
+) -> Config:
+    """Put a configuration together.
+
+    Parameters
+    ----------
+    source : Config, str or Path, optional
+        A configuration, or the file or shipped recipe that holds it; by default that of `crystals` with all else as it
+        is by default.
+    crystals : sequence of str or Path
+        CIF files, also as ``FILE#BLOCK``, or built-in names: they take the place of the configuration's phases.
+    voltage : float or str, optional
+        In volts or kilovolts, in place of the configuration's.
+    k_max : float, optional
+        Where the camera ends in 1/Angstrom, in place of the configuration's.
+    quick : bool
+        As `Config.quick`.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As `load_config` and `Config.for_structures`, and for values out of range.
+    """
+    if source is None:
+        if not crystals:
+            raise ValueError("give a configuration, or a crystal")
+        source = default_config(*crystals)
+    elif not isinstance(source, Config):
+        source = load_config(source)
+    config = source.for_structures(*crystals) if crystals else source
+    if voltage is not None:
+        simulation = dataclasses.replace(config.simulation, voltage=volts(voltage))
+        config = dataclasses.replace(config, simulation=simulation)
+    if k_max is not None:
+        config = config.with_k_max(k_max)
+    return config.quick() if quick else config
 
 
 def load_config(path: str | Path) -> Config:
     """Read a TOML configuration; CIF paths in it are relative to the file.
+
+    The old key ``thickness_range``, in lattice constants, is read with a warning.
 
     Parameters
     ----------
@@ -219,15 +310,24 @@ def load_config(path: str | Path) -> Config:
         raise FileNotFoundError(
             f"{path}: neither a configuration file nor a shipped recipe ({', '.join(recipes)})"
         )
+    require_kind(path, FileKind.CONFIGURATION)
     with path.open("rb") as file:
         try:
             values = tomllib.load(file)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # of the form, or of the encoding
             raise ValueError(f"{path}: not a TOML file: {error}") from error
     config = Config.from_dict(values, str(path))
+    if config.simulation.thickness_range and path not in recipes.values():
+        if "thickness_nm" in values["simulation"]:
+            raise ValueError(f"{path}: [simulation]: give thickness_nm or the old thickness_range, not both")
+        warnings.warn(
+            f"{path}: [simulation]: thickness_range is in lattice constants; write thickness_nm, in nanometres",
+            UserWarning,
+            stacklevel=2,
+        )
     phases = tuple(
         dataclasses.replace(phase, structure=str(beside))
-        if (beside := path.parent / phase.structure).is_file()
+        if split_source(beside := path.parent / phase.structure)[0].is_file()
         else phase
         for phase in config.phases
     )
@@ -240,13 +340,14 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 
-def default_config(structure: str | Path) -> Config:
-    """Sensible defaults for one crystal, given as a CIF file or a built-in name."""
-    return Config(_name_of(structure), (PhaseConfig(str(structure)),))
+def default_config(*structures: str | Path) -> Config:
+    """Sensible defaults for crystals given as CIF files or built-in names, one phase each."""
+    phases = tuple(PhaseConfig(str(structure)) for structure in structures)
+    return Config("-".join(map(_name_of, structures)), phases)
 
 
 def _name_of(structure: str | Path) -> str:
-    return Path(structure).stem.lower()
+    return re.sub(r"[^\w.-]", "_", PhaseConfig(str(structure)).display_name.lower())
 
 
 _T = TypeVar("_T")
@@ -262,6 +363,8 @@ def _section(kind: type[_T], values: Any, where: str) -> _T:
     converted = {}
     for name, value in values.items():
         default = fields[name].default
+        if name == "voltage" and isinstance(value, int | float | str):
+            value = volts(value, f"{where}: voltage")
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if isinstance(value, list):

@@ -1,0 +1,89 @@
+"""Figures as a user meets them: shown in a notebook or a window, written to a file, or handed over."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microinfer.files import atomic_output
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+FONTS_AS_TEXT: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
+"""Text stays text in vector graphics; matplotlib's own choice is Type 3 fonts, which journals refuse, and outlines."""
+
+
+def new_figure(size: tuple[float, float], path: str | Path | None, dpi: float) -> "Figure":
+    """A figure of a size in inches: one of pyplot's, or, for a file, one that needs no display."""
+    if path is None:
+        import matplotlib.pyplot as plt
+
+        return plt.figure(figsize=size, dpi=dpi, facecolor="white")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=dpi, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def finish_figure(figure: "Figure", path: str | Path | None, return_figure: bool) -> "Figure | None":
+    """Write a figure of `new_figure` where there is a path, else show it or return it to be shown later.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or Path, optional
+        Where to write it; the suffix names the format (png, pdf, svg, ...). Nothing is shown then.
+    return_figure : bool
+        Return it. Without a path it is one of pyplot's then, still open, as orix's are: it appears when the cell of a
+        notebook ends, or with ``plt.show()``.
+
+    Raises
+    ------
+    ValueError
+        For a suffix that names no picture format.
+    OSError
+        If the picture cannot be written.
+    """
+    if path is not None:
+        _save(figure, path)
+    elif not return_figure:
+        _show(figure)
+    return figure if return_figure else None
+
+
+def bare(ax: "Axes") -> None:
+    """Draw the frame and ticks of a panel in thin grey."""
+    for spine in ax.spines.values():
+        spine.set_color("0.75")
+        spine.set_linewidth(0.6)
+    ax.tick_params(length=2.5, width=0.6, color="0.6", labelsize=8)
+
+
+def _save(figure: "Figure", path: str | Path) -> None:
+    from matplotlib import rc_context
+
+    suffix = Path(path).suffix.lstrip(".").lower()
+    formats = figure.canvas.get_supported_filetypes()
+    if suffix not in formats:
+        raise ValueError(
+            f"the suffix of {path} must name a picture format, one of {', '.join(sorted(formats))}"
+        )
+    with atomic_output(path) as temporary, rc_context(FONTS_AS_TEXT):
+        figure.savefig(temporary, format=suffix)
+
+
+def _show(figure: "Figure") -> None:
+    """Show it here and now, between what a cell prints; in a notebook it alone, whatever else is being drawn."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    if "inline" not in matplotlib.get_backend():
+        plt.show()
+        return
+    from IPython.display import display
+
+    display(figure)  # type: ignore[no-untyped-call]
+    plt.close(figure)
