@@ -130,6 +130,8 @@ def _read(file: InputFile, version: int) -> PatternLibrary:
         return json.loads(attribute(file, name, "a text") if version < 3 else _values(file, name).tobytes())
 
     simulation = described("simulation")
+    if not isinstance(simulation, dict):
+        raise ValueError(f"simulation must be a table of settings, got {simulation!r}")
     simulation = {
         name: tuple(value) if isinstance(value, list) else value for name, value in simulation.items()
     }
