@@ -8,41 +8,45 @@ namespace microinfer::bindings {
 
 namespace {
 
-static_assert(sizeof(VariableLengthRecord) == 2 * sizeof(std::uint64_t), "records are pairs of 64-bit words");
-
-py::tuple gather(const py::array& records, std::int64_t width) {
-    const auto* pairs = elements<std::uint64_t>(records, "records");
-    if (records.ndim() != 2 || records.shape(1) != 2) {
-        throw py::value_error("records must have the shape (N, 2), got " + shape_text(records));
+py::tuple lists(int descriptor, std::uint64_t base, std::uint64_t file_bytes, const py::array& references,
+                std::size_t item_bytes) {
+    const auto* bytes = elements<std::uint8_t>(references, "references");
+    if (references.ndim() != 2 || references.shape(1) != kReferenceBytes) {
+        throw py::value_error("references must have the shape (N, 16), got " + shape_text(references));
     }
-    if (width < 1) {
-        throw py::value_error("width must be at least 1, got " + std::to_string(width));
+    if (item_bytes < 1) {
+        throw py::value_error("item_bytes must be at least 1, got 0");
     }
-    const auto count = static_cast<std::int64_t>(records.shape(0));
-    std::vector<VariableLengthRecord> view(static_cast<std::size_t>(count));
+    const auto count = static_cast<std::int64_t>(references.shape(0));
+    std::vector<HeapReference> view(static_cast<std::size_t>(count));
     for (std::size_t i = 0; i < view.size(); ++i) {
-        view[i] = {static_cast<std::size_t>(pairs[2 * i]), pointer<const double>(pairs[2 * i + 1])};
+        view[i] = heap_reference(bytes + i * kReferenceBytes);
     }
     py::array_t<std::int64_t> offsets(count + 1);
-    record_offsets(view.data(), count, offsets.mutable_data());
-    py::array_t<double> columns({width, offsets.at(count)});
+    list_offsets(view.data(), count, item_bytes, file_bytes, offsets.mutable_data());
+    py::array_t<std::uint8_t> items(offsets.at(count) * static_cast<py::ssize_t>(item_bytes));
     {
         const std::int64_t* const first = offsets.data();
-        double* const out = columns.mutable_data();
-        // The GIL is released: the loop touches only the records and arrays that nobody else knows yet.
+        std::uint8_t* const out = items.mutable_data();
+        // The GIL is released: the loop touches only the file and arrays that nobody else knows yet.
         const py::gil_scoped_release release;
-        gather_records(view.data(), count, width, first, out);
+        read_lists(descriptor, base, view.data(), count, item_bytes, first, out);
     }
-    return py::make_tuple(std::move(offsets), std::move(columns));
+    return py::make_tuple(std::move(offsets), std::move(items));
 }
 
 }  // namespace
 
 void register_records(py::module_& module) {
-    module.def("gather_records", &gather, py::arg("records"), py::arg("width"),
-               "Offsets (N + 1,) and float64 columns (width, P) of HDF5's variable-length records, given as "
-               "(length, "
-               "address) pairs (N, 2) of uint64; every item is width doubles.");
+    py::register_exception<DamagedFile>(module, "DamagedFileError", PyExc_OSError);
+    module.def(
+        "read_lists", &lists, py::arg("descriptor"), py::arg("base"), py::arg("file_bytes"),
+        py::arg("references"), py::arg("item_bytes"),
+        "Offsets (N + 1,) and the bytes of all items of an HDF5 file's variable-length lists, given as the "
+        "references (N, 16) of uint8 that stand in the file, whose addresses count from `base` on. Raises "
+        "DamagedFileError where the file does not hold them.");
+    module.def("require_collection", &require_collection, py::arg("descriptor"), py::arg("place"),
+               "Raise DamagedFileError unless a whole heap collection stands at a place of an HDF5 file.");
 }
 
 }  // namespace microinfer::bindings

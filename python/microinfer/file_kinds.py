@@ -9,6 +9,8 @@ from pathlib import Path
 
 import h5py
 
+from microinfer.hdf5 import InputFile, stated_format
+
 HEAD = 65_536  # bytes that tell text files apart
 UNFINISHED_MAP = (
     b"unfinished microinfer orientation map "  # what an unfinished map begins with; its version follows
@@ -102,12 +104,17 @@ def _is_torch(path: Path) -> bool:
 
 def _hdf5_kind(path: Path) -> FileKind:
     try:
-        with h5py.File(path, "r") as file:
-            stored = file.attrs.get("format")
-            format_name = stored.decode() if isinstance(stored, bytes) else str(stored)
+        with InputFile(path) as file:
+            format_name = stated_format(file)
             groups = [file, *(item for item in file.values() if isinstance(item, h5py.Group))]
             py4dstem = any(_EMD.intersection(group.attrs) for group in groups)
-    except (OSError, RuntimeError, KeyError):  # h5py raises any of them for a damaged file
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # h5py raises any of them for a damaged file
         return FileKind.HDF5
     if format_name in _FORMATS:
         return _FORMATS[format_name]

@@ -64,8 +64,10 @@ def save_vectors(path: Path, *vectors: "BraggVectors") -> Path:
     return path
 
 
-def save_point_lists(path: Path, shape: tuple[int, int], points: list[np.ndarray], dtype: Any = PEAK) -> Path:
-    """Write the layout of py4DSTEM 0.13: a PointListArray, in the units of `points`."""
+def save_point_lists(
+    path: Path, shape: tuple[int, int], points: list[np.ndarray], dtype: Any = PEAK, **layout: Any
+) -> Path:
+    """Write the layout of py4DSTEM 0.13: a PointListArray, in the units of `points`; stored as h5py is told."""
     lists = np.empty(len(points), object)
     for n, peaks in enumerate(points):
         lists[n] = peaks.astype(dtype)
@@ -74,7 +76,7 @@ def save_point_lists(path: Path, shape: tuple[int, int], points: list[np.ndarray
         root.attrs.update(emd_group_type="root", version_major="0", version_minor="13", version_release="11")
         group = root.create_group("braggpeaks")
         group.attrs.update(emd_group_type=3, py4dstem_class="PointListArray")
-        dataset = group.create_dataset("data", shape, h5py.vlen_dtype(np.dtype(dtype)))
+        dataset = group.create_dataset("data", shape, h5py.vlen_dtype(np.dtype(dtype)), **layout)
         dataset[...] = lists.reshape(shape)
     return path
 

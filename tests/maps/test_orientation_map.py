@@ -455,7 +455,7 @@ def edit(change):
         (edit(lambda file: file.attrs.pop("format")), "not one that microinfer"),
         (edit(lambda file: file.attrs.modify("format", "EMD")), "not one that microinfer"),
         (edit(lambda file: file.attrs.modify("format_version", FORMAT_VERSION + 1)), "newer than"),
-        (edit(lambda file: file.pop("phase")), "object 'phase' doesn't exist"),
+        (edit(lambda file: file.pop("phase")), "there is no dataset phase"),
         (edit(lambda file: file.attrs.pop("scan_step")), "its checksum says"),
         (edit(lambda file: file["phases"].__setitem__((), b"[{")), "its checksum says"),
         (edit(lambda file: file.attrs.modify("scan_step", -1.0)), "its checksum says"),

@@ -76,9 +76,8 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     middle = len(heaps) // 2
     assert middle > 0
     path.write_bytes(b"GCOL".join([begin, *heaps[:middle]]) + b"LOST" + b"GCOL".join(heaps[middle:]))
-    for _ in range(20):  # what the failed read leaves behind must not be freed
-        with pytest.raises(OSError, match=r"scan\.h5: cannot read /braggvectors_root/.*/_v_uncal/data"):
-            mi.read_peaks(path)
+    with pytest.raises(OSError, match=r"scan\.h5 is damaged: /braggvectors_root/.*/_v_uncal/data: the heap"):
+        mi.read_peaks(path)
     path.write_bytes(b"LOST".join([begin, *heaps]))
     with pytest.raises(OSError, match=r"scan\.h5 is damaged"):
         mi.read_peaks(path)

@@ -25,7 +25,8 @@ from helpers.scans import (
     save_point_lists,
     save_vectors,
 )
-from microinfer._core import gather_records
+from microinfer._core import read_lists
+from microinfer.hdf5 import InputFile
 from microinfer.peaks import records
 from microinfer.peaks.bragg_peaks import BraggPeaks
 
@@ -151,62 +152,69 @@ def test_description_names_what_was_found_and_applied(tmp_path: Path) -> None:
     ]
 
 
+LAYOUTS = {
+    "contiguous": {},
+    "chunked": {"chunks": (4, 3)},
+    "compressed": {"chunks": (4, 3), "compression": "gzip", "shuffle": True},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [PEAK, [("intensity", ">f8"), ("h", "i4"), ("qy", "f4"), ("qx", "f4")]])
-def test_raw_records_and_objects_give_the_same(
-    tmp_path: Path, dtype: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_are_those_that_h5py_reads(tmp_path: Path, dtype: object, layout: str) -> None:
     points = random_points(np.random.default_rng(1), 42)
     extra = [np.zeros(len(p), dtype) for p in points]
     for full, peaks in zip(extra, points, strict=True):
         for name in PEAK.names:
             full[name] = peaks[name]
-    path = save_point_lists(tmp_path / "lists.h5", (6, 7), extra, dtype)
-    with h5py.File(path) as file:
+    path = save_point_lists(tmp_path / "lists.h5", (6, 7), extra, dtype, **LAYOUTS[layout])
+    with InputFile(path) as file:
         dataset = file["4DSTEM/braggpeaks/data"]
-        objects = records.read_columns_as_objects(dataset, 1, 5)
-        monkeypatch.setattr(records, "read_columns_as_objects", None)
-        raw = records.read_columns(dataset, 1, 5)
-    for first, second in zip(raw, objects, strict=True):
-        np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(np.diff(raw[0]), [len(p) for p in points[7:35]])
+        offsets, columns = records.read_columns(file, dataset, 1, 5)
+        expected = np.concatenate(dataset[1:5].ravel())
+    for column, name in zip(columns, PEAK.names, strict=True):
+        np.testing.assert_array_equal(column, expected[name])
+    np.testing.assert_array_equal(np.diff(offsets), [len(p) for p in points[7:35]])
+
+
+def test_a_filter_that_is_not_known_is_named(tmp_path: Path) -> None:
+    path = save_point_lists(
+        tmp_path / "lists.h5", SHAPE, random_points(np.random.default_rng(1), 15), compression="lzf"
+    )
+    with pytest.raises(ValueError, match=r"lists\.h5: .*/data: it is compressed by lzf.*save it anew"):
+        mi.read_peaks(path, calibrated=True)
 
 
 @pytest.mark.parametrize(
-    ("pairs", "width", "error", "message"),
+    ("references", "item_bytes", "error", "message"),
     [
-        ([[0, 0], [2, 0]], 3, ValueError, r"records\[1\] has 2 items but no address"),
-        ([[0, 0]], 0, ValueError, "width must be at least 1, got 0"),
-        ([[0, 0, 0]], 3, ValueError, r"records must have the shape \(N, 2\), got \(1, 3\)"),
-        ([[0.0, 0.0]], 3, TypeError, "records must have dtype uint64, got float64"),
+        ([[2, 0, 0, 0] + 12 * [0]], 8, OSError, "list 0 has 2 items but no address"),
+        ([[0, 0, 1, 0, 1] + 11 * [0]], 8, OSError, "list 0 has 65536 items, more than the file can hold"),
+        ([[1, 0, 0, 0, 8] + 11 * [0]], 8, OSError, "the heap collection at byte 8 does not lie in the file"),
+        ([16 * [0]], 0, ValueError, "item_bytes must be at least 1, got 0"),
+        ([[0, 0, 0]], 3, ValueError, r"references must have the shape \(N, 16\), got \(1, 3\)"),
+        ([16 * [0.0]], 3, TypeError, "references must have dtype uint8, got float64"),
     ],
 )
-def test_records_that_cannot_be_gathered(
-    pairs: list[list[float]], width: int, error: type[Exception], message: str
+def test_lists_that_cannot_be_read(
+    tmp_path: Path, references: list[list[float]], item_bytes: int, error: type[Exception], message: str
 ) -> None:
-    array = np.array(pairs) if error is TypeError else np.array(pairs, np.uint64)
-    with pytest.raises(error, match=message):
-        gather_records(array, width)
+    (tmp_path / "short").write_bytes(bytes(1000))
+    array = np.array(references) if error is TypeError else np.array(references, np.uint8)
+    with (tmp_path / "short").open("rb") as file, pytest.raises(error, match=message):
+        read_lists(file.fileno(), 0, 1000, array, item_bytes)
 
 
-def test_without_the_hdf5_library_objects_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save_vectors(tmp_path / "scan.h5", calibrated_vectors(SHAPE))
-    peaks = mi.read_peaks(path)
-    monkeypatch.setattr(records, "_library", lambda: None)
-    assert equal(mi.read_peaks(path), peaks)
-
-
-@pytest.mark.parametrize("raw", [True, False])
-def test_memory_is_given_back(tmp_path: Path, raw: bool) -> None:
+def test_memory_is_given_back(tmp_path: Path) -> None:
     points = [np.ones(2000, PEAK) for _ in range(64)]  # 3 MB
     path = save_point_lists(tmp_path / "lists.h5", (8, 8), points)
-    read = records.read_columns if raw else records.read_columns_as_objects
-    with h5py.File(path) as file:
+    with InputFile(path) as file:
         dataset = file["4DSTEM/braggpeaks/data"]
         for _ in range(5):
-            read(dataset, 0, 8)
+            records.read_columns(file, dataset, 0, 8)
         before = psutil.Process().memory_info().rss
         for _ in range(40):
-            read(dataset, 0, 8)
+            records.read_columns(file, dataset, 0, 8)
         grown = psutil.Process().memory_info().rss - before
     assert grown < 40e6  # a leak of every read would be 120 MB
 

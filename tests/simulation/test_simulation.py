@@ -257,7 +257,7 @@ def test_files_that_are_no_library_are_refused(library, tmp_path, damage):
             if damage == "foreign":
                 del file.attrs["format"]
             elif damage == "newer":
-                file.attrs["version"] = 3
+                file.attrs["version"] = 4
             else:
                 del file["qx"]
     with pytest.raises(ValueError, match=r"other\.h5"):

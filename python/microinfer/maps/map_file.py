@@ -16,6 +16,7 @@ from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.file_kinds import UNFINISHED_MAP, FileKind, require_kind
 from microinfer.files import OutputFile, atomic_hdf5
+from microinfer.hdf5 import InputFile, dataset
 from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
 from microinfer.peaks.scan import Scan
@@ -155,7 +156,7 @@ def load_map(path: str | Path) -> OrientationMap:
         raise FileNotFoundError(f"no orientation map at {path}")
     require_kind(path, FileKind.MAP, FileKind.HDF5)
     try:
-        with h5py.File(path, "r") as file:
+        with InputFile(path) as file:
             if _text(file.attrs.get("format")) != FORMAT:
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
             version = int(file.attrs["format_version"])
@@ -164,7 +165,7 @@ def load_map(path: str | Path) -> OrientationMap:
                     f"its format version {version} is newer than {FORMAT_VERSION}, the last that microinfer "
                     f"{__version__} reads"
                 )
-            description = _description(_read_about(file, version), file["valid"].shape)
+            description = _description(_read_about(file, version), dataset(file, "valid").shape)
             return OrientationMap.from_arrays(_arrays(file, version), description)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} cannot be opened as an orientation map: {error}") from error
@@ -194,7 +195,7 @@ def _checksum(about: dict[str, Any]) -> int:
 
 
 def _read_about(file: h5py.File, version: int) -> dict[str, Any]:
-    texts = {name: file[name][()] for name in TEXTS}
+    texts = {name: dataset(file, name)[()] for name in TEXTS}
     if version < 4:
         return dict(file.attrs) | texts
     about = {name: file.attrs[name] for name in ATTRIBUTES if name in file.attrs} | texts
@@ -226,14 +227,14 @@ def _text(value: Any) -> str:
 def _arrays(file: h5py.File, version: int) -> Arrays:
     """The arrays of a file; a field that it does not have is left out."""
     if version > 2:
-        return {name: file[name][...] for name in FIELDS if name in file or name in NEEDED}
-    arrays = {name: file[name][...] for name in ("valid", "matrix", "phase")}
-    arrays["probability"] = file["confidence"][...]
+        return {name: dataset(file, name)[...] for name in FIELDS if name in file or name in NEEDED}
+    arrays = {name: dataset(file, name)[...] for name in ("valid", "matrix", "phase")}
+    arrays["probability"] = dataset(file, "confidence")[...]
     if version == 1:
         return arrays
     for name in ("matrix", "phase", "probability"):
-        others = file[f"alternative_{name}"][...]
+        others = dataset(file, f"alternative_{name}")[...]
         arrays[name] = np.concatenate([arrays[name][:, :, None], others], axis=2)
     arrays["score"] = np.full(arrays["phase"].shape, np.nan, np.float32)
-    arrays["score"][..., 0] = file["score"][...]
+    arrays["score"][..., 0] = dataset(file, "score")[...]
     return arrays

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.diffraction import electron_wavelength
+from microinfer.hdf5 import find, require_stored, utf8
 from microinfer.peaks.scan import Scan
 
 Values: TypeAlias = NDArray[np.float64] | h5py.Dataset
@@ -128,9 +129,11 @@ def read_items(group: h5py.Group) -> dict[str, Any]:
     """
     items: dict[str, Any] = dict.fromkeys(_KEYS)
     for key in _KEYS:
-        if isinstance(group.get(key), h5py.Dataset):
-            value = group[key][()]
-            value = value.decode() if isinstance(value, bytes) else value
+        item = find(group, key)
+        if isinstance(item, h5py.Dataset):
+            require_stored(item)
+            value = item[()]
+            value = utf8(value, f"calibration {key}") if isinstance(value, bytes | str) else value
             items[key] = None if isinstance(value, str) and value == "_None" else value
     return items
 
@@ -193,7 +196,7 @@ def read_calibration(
         ellipse=ellipse,
         pixel_size=_pixel_size(items, voltage) if pixel_size is None else float(pixel_size),
         rotation=rotation,
-        flip=rotation is not None and bool(items["QR_flip"]),
+        flip=_flip(items) and rotation is not None,
     )
 
 
@@ -206,7 +209,10 @@ def read_scan(
         return Scan(scan_shape, qr_calibrated=qr_calibrated, voltage=voltage)
     if step <= 0:
         raise ValueError(f"calibration R_pixel_size must be positive, got {step}")
-    return Scan(scan_shape, float(step), str(items["R_pixel_units"] or "pixels"), qr_calibrated, voltage)
+    units = items["R_pixel_units"]
+    if not (units is None or isinstance(units, str)):
+        raise ValueError(f"calibration R_pixel_units must be a text, got {units!r}")
+    return Scan(scan_shape, float(step), units or "pixels", qr_calibrated, voltage)
 
 
 def _rotation(items: dict[str, Any]) -> float | None:
@@ -220,6 +226,19 @@ def _rotation(items: dict[str, Any]) -> float | None:
         )
     rotation = degrees if rotation is None else rotation
     return None if rotation is None else float(rotation)
+
+
+def _flip(items: dict[str, Any]) -> bool:
+    flip = items["QR_flip"]
+    if flip is None:
+        return False
+    value = np.asarray(flip)
+    if value.shape != () or value.dtype.kind not in "biuf" or value not in (0, 1):
+        raise ValueError(
+            f"calibration QR_flip must be True or False, got {flip!r}: set it in py4DSTEM "
+            "(calibration.set_QR_flip) and save again"
+        )
+    return bool(value)
 
 
 def _pixel_size(items: dict[str, Any], voltage: float | None) -> float:

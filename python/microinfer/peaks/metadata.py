@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from microinfer.hdf5 import find, require_own
 from microinfer.units import volts
 
 Entries = list[tuple[str, Any]]
@@ -31,11 +32,12 @@ def read_entries(group: h5py.Group) -> Entries:
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         entries.extend(item.attrs.items())
         if isinstance(item, h5py.Dataset) and item.shape == ():
+            require_own(item)
             entries.append((name.rsplit("/", 1)[-1], item[()]))
 
     for name in ("metadatabundle", "metadata"):
-        if isinstance(group.get(name), h5py.Group):
-            group[name].visititems(visit)
+        if isinstance(bundle := find(group, name), h5py.Group):
+            bundle.visititems(visit)
     return entries
 
 

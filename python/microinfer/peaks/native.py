@@ -10,14 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.files import atomic_hdf5
+from microinfer.hdf5 import (
+    InputFile,
+    attribute,
+    dataset,
+    is_hdf5,
+    named,
+    open_hdf5,
+    require_stored,
+    stated_format,
+    text,
+)
 from microinfer.peaks.bragg_peaks import BraggPeaks
-from microinfer.peaks.hdf5 import Hdf5Reader, hdf5_file, is_hdf5
+from microinfer.peaks.hdf5 import Hdf5Reader
 from microinfer.peaks.metadata import settled_voltage
 from microinfer.peaks.reader import Block, OpenOptions
 from microinfer.peaks.scan import OfScan, Scan
 
 FORMAT = "microinfer-peaks"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had texts of variable length, and zeros for what is lost
 CHUNK = 65536  # peaks: 256 KiB of float32
 
 _VALUES = ("qx", "qy", "intensity")
@@ -46,9 +57,10 @@ class PeakWriter(OfScan):
 
     def __init__(self, path: str | PathLike[str], scan: Scan | tuple[int, int]) -> None:
         self.scan = Scan.of(scan)
-        self._attributes = {"format": FORMAT, "format_version": FORMAT_VERSION} | {
+        self._attributes = {"format": text(FORMAT), "format_version": FORMAT_VERSION} | {
             name: getattr(self, name) for name in _SCAN
         }
+        self._attributes["scan_units"] = text(self.scan_units)
         if self.voltage is not None:
             self._attributes["voltage"] = self.voltage
         self._output = atomic_hdf5(path)
@@ -59,15 +71,22 @@ class PeakWriter(OfScan):
         self._file.attrs.update(self._attributes)
         for name in _VALUES:
             # Positions and intensities hold noise: compression saves little and reading would wait for it.
-            self._create(name, np.float32)
-        self._file["qx"].attrs["units"] = self._file["qy"].attrs["units"] = "1/Angstrom"
-        self._create("offsets", np.int64, shuffle=True, compression="gzip", compression_opts=1)
+            self._create(name, np.float32, np.nan)
+        self._file["qx"].attrs["units"] = self._file["qy"].attrs["units"] = text("1/Angstrom")
+        self._create("offsets", np.int64, -1, shuffle=True, compression="gzip", compression_opts=1)
         self._append("offsets", np.zeros(1, np.int64))
         return self
 
-    def _create(self, name: str, dtype: type, **filters: Any) -> None:
+    def _create(self, name: str, dtype: type, lost: float, **filters: Any) -> None:
         self._file.create_dataset(
-            name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), fletcher32=True, **filters
+            name,
+            (0,),
+            dtype,
+            maxshape=(None,),
+            chunks=(CHUNK,),
+            fillvalue=lost,
+            fletcher32=True,
+            **filters,
         )
 
     def _append(self, name: str, values: NDArray[Any]) -> None:
@@ -126,8 +145,8 @@ def is_native(path: Path) -> bool:
     """Whether the file says that it is in the native form."""
     if not is_hdf5(path):
         return False
-    with hdf5_file(path) as file, file:
-        return bool(file.attrs.get("format") == FORMAT)
+    with open_hdf5(path) as file, file:
+        return stated_format(file) == FORMAT
 
 
 def open_native(path: Path, options: OpenOptions) -> "NativeReader":
@@ -135,7 +154,7 @@ def open_native(path: Path, options: OpenOptions) -> "NativeReader":
     for name in ("name", "pixel_size"):
         if getattr(options, name) is not None:
             raise ValueError(f"{path}: {name} must not be given for peaks that microinfer wrote")
-    with hdf5_file(path) as file:
+    with open_hdf5(path) as file:
         return NativeReader(file, options.voltage)
 
 
@@ -144,8 +163,8 @@ class NativeReader(Hdf5Reader):
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading; closed with the reader.
+    file : InputFile
+        Closed with the reader.
     voltage : float or str, optional
         In place of the file's.
 
@@ -155,29 +174,27 @@ class NativeReader(Hdf5Reader):
         Where the file is of a newer version, or its arrays and attributes contradict each other.
     """
 
-    def __init__(self, file: h5py.File, voltage: float | str | None = None) -> None:
+    def __init__(self, file: InputFile, voltage: float | str | None = None) -> None:
         super().__init__(file)
         self.source = "/"
-        version = file.attrs.get("format_version")
-        if not isinstance(version, int | np.integer) or version < 1:
+        version = attribute(file, "format_version", "a whole number")
+        if version < 1:
             raise ValueError(f"{self.path}: format_version must be a whole number from 1 on, got {version}")
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"{self.path} is of version {version} of the format {FORMAT}; this microinfer reads up to "
                 f"version {FORMAT_VERSION}: install a newer one"
             )
-        try:
-            shape, step, units, qr_calibrated = (file.attrs[name] for name in _SCAN)
-            self._offsets = file["offsets"]
-            self._values = [file[name] for name in _VALUES]
-        except KeyError as error:
-            raise ValueError(f"{self.path}: incomplete {FORMAT} file: {error.args[0]}") from error
-        try:
-            self.scan = Scan(
-                shape, step, units, qr_calibrated, settled_voltage(file.attrs.get("voltage"), voltage)
-            )
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from error
+        found = attribute(file, "voltage", "a number") if "voltage" in file.attrs else None
+        self.scan = Scan(
+            attribute(file, "scan_shape", "a whole number", (2,)),
+            attribute(file, "scan_step", "a number"),
+            attribute(file, "scan_units", "a text"),
+            attribute(file, "qr_calibrated", "true or false"),
+            settled_voltage(found, voltage),
+        )
+        self._offsets = dataset(file, "offsets")
+        self._values = [dataset(file, name) for name in _VALUES]
         self._require_shapes()
         self.description = {
             "format": f"{FORMAT} {version}",
@@ -192,6 +209,7 @@ class NativeReader(Hdf5Reader):
                 f"{self.path}: /offsets must be integers of the shape ({positions + 1},) for a scan of shape "
                 f"{self.scan_shape}, got {self._offsets.dtype} of {self._offsets.shape}"
             )
+        require_stored(self._offsets)
         first, last = int(self._offsets[0]), int(self._offsets[-1])
         if first != 0:
             raise ValueError(f"{self.path}: /offsets must begin with 0, got {first}")
@@ -201,10 +219,13 @@ class NativeReader(Hdf5Reader):
                     f"{self.path}: /{name} must be real numbers of the shape ({last},), where /offsets ends, "
                     f"got {values.dtype} of {values.shape}"
                 )
+            require_stored(values)
 
     def _read_block(self, start: int, stop: int) -> Block:
         columns = self.scan_shape[1]
-        offsets: NDArray[np.int64] = self._offsets[start * columns : stop * columns + 1].astype(np.int64)
+        offsets: NDArray[np.int64] = self._read(self._offsets, start * columns, stop * columns + 1).astype(
+            np.int64
+        )
         falls = np.flatnonzero(np.diff(offsets) < 0)
         if len(falls) or offsets[0] < 0 or offsets[-1] > self._values[0].shape[0]:
             n = int(falls[0]) if len(falls) else 0
@@ -213,5 +234,10 @@ class NativeReader(Hdf5Reader):
                 f"/offsets must not decrease nor leave 0 to {self._values[0].shape[0]}, got {offsets[n]} "
                 f"before {offsets[n + 1]} at scan position ({start + rx}, {ry})"
             )
-        qx, qy, intensity = (values[offsets[0] : offsets[-1]] for values in self._values)
+        qx, qy, intensity = (self._read(values, offsets[0], offsets[-1]) for values in self._values)
         return offsets - offsets[0], qx, qy, intensity
+
+    def _read(self, values: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
+        with named(self.path, values.name):
+            read: NDArray[Any] = values[start:stop]
+            return read

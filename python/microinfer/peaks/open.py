@@ -9,8 +9,8 @@ import numpy as np
 
 from microinfer.file_kinds import FileKind, require_kind
 from microinfer.files import require_distinct
+from microinfer.hdf5 import is_hdf5
 from microinfer.peaks.bragg_peaks import BraggPeaks
-from microinfer.peaks.hdf5 import is_hdf5
 from microinfer.peaks.native import PeakWriter, is_native, open_native
 from microinfer.peaks.py4dstem import open_py4dstem
 from microinfer.peaks.reader import OpenOptions, PeakReader

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
+from microinfer.hdf5 import InputFile, dataset, find, open_hdf5, utf8
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.calibration import (
     calibration_items,
@@ -14,7 +15,7 @@ from microinfer.peaks.calibration import (
     read_items,
     read_scan,
 )
-from microinfer.peaks.hdf5 import Hdf5Reader, hdf5_file
+from microinfer.peaks.hdf5 import Hdf5Reader
 from microinfer.peaks.metadata import (
     Entries,
     entries_of,
@@ -35,7 +36,7 @@ _CLASS_ATTRIBUTES = ("python_class", "py4dstem_class")  # 0.14, 0.13
 
 def open_py4dstem(path: Path, options: OpenOptions) -> PeakReader:
     """Find the Bragg peaks in a file of py4DSTEM and open them; errors as in `open_peaks`."""
-    with hdf5_file(path) as file:
+    with open_hdf5(path) as file:
         group = _find_peaks(file, options.name)
         if _python_class(group) == "BraggVectors":
             if options.calibrated:
@@ -85,8 +86,8 @@ class BraggVectorsReader(Hdf5Reader):
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading; closed with the reader.
+    file : InputFile
+        Closed with the reader.
     group : h5py.Group
         The BraggVectors.
     pixel_size : float or None
@@ -102,7 +103,7 @@ class BraggVectorsReader(Hdf5Reader):
 
     def __init__(
         self,
-        file: h5py.File,
+        file: InputFile,
         group: h5py.Group,
         pixel_size: float | None,
         voltage: float | str | None = None,
@@ -137,7 +138,7 @@ class BraggVectorsReader(Hdf5Reader):
         }
 
     def _read_block(self, start: int, stop: int) -> Block:
-        offsets, (qx, qy, intensity) = read_columns(self._dataset, start, stop)
+        offsets, (qx, qy, intensity) = read_columns(self._file, self._dataset, start, stop)
         qx, qy = self._calibration.apply(qx, qy, offsets[1:] - offsets[:-1], start, stop)
         return offsets, qx, qy, intensity
 
@@ -147,8 +148,8 @@ class PointListReader(Hdf5Reader):
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading; closed with the reader.
+    file : InputFile
+        Closed with the reader.
     group : h5py.Group
         The PointListArray.
     voltage : float or str, optional
@@ -160,7 +161,7 @@ class PointListReader(Hdf5Reader):
         Where the peaks are malformed.
     """
 
-    def __init__(self, file: h5py.File, group: h5py.Group, voltage: float | str | None = None) -> None:
+    def __init__(self, file: InputFile, group: h5py.Group, voltage: float | str | None = None) -> None:
         super().__init__(file)
         self.source = f"{group.name}/data"
         self._dataset = _peak_dataset(file, self.source)
@@ -174,7 +175,7 @@ class PointListReader(Hdf5Reader):
         }
 
     def _read_block(self, start: int, stop: int) -> Block:
-        offsets, (qx, qy, intensity) = read_columns(self._dataset, start, stop)
+        offsets, (qx, qy, intensity) = read_columns(self._file, self._dataset, start, stop)
         return offsets, qx, qy, intensity
 
 
@@ -182,11 +183,13 @@ def _python_class(item: h5py.Group | h5py.Dataset) -> str | None:
     for attribute in _CLASS_ATTRIBUTES:
         value = item.attrs.get(attribute)
         if value is not None:
-            return value.decode() if isinstance(value, bytes) else str(value)
+            return (
+                utf8(value, f"{attribute} of {item.name}") if isinstance(value, bytes | str) else str(value)
+            )
     return None
 
 
-def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
+def _find_peaks(file: InputFile, name: str | None) -> h5py.Group:
     vectors: list[h5py.Group] = []
     lists: list[h5py.Group] = []
     frames: list[h5py.Group] = []
@@ -204,7 +207,7 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
     candidates = [*vectors, *lists]
     if not candidates:
         raise ValueError(
-            f"{file.filename} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
+            f"{file.path} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
             f"py4DSTEM, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
             + ("; its frames must be searched for Bragg disks first, in py4DSTEM" if frames else "")
         )
@@ -212,27 +215,26 @@ def _find_peaks(file: h5py.File, name: str | None) -> h5py.Group:
     if name is not None:
         candidates = [group for group in candidates if name in (group.name.rsplit("/", 1)[1], group.name)]
         if not candidates:
-            raise ValueError(
-                f"{file.filename} has no Bragg peaks named {name!r}; name must be one of: {paths}"
-            )
+            raise ValueError(f"{file.path} has no Bragg peaks named {name!r}; name must be one of: {paths}")
     elif vectors:
         candidates = vectors
     if len(candidates) > 1:
         raise ValueError(
-            f"{file.filename} has several sets of Bragg peaks; give name=... (--name), one of: {paths}"
+            f"{file.path} has several sets of Bragg peaks; give name=... (--name), one of: {paths}"
         )
     return candidates[0]
 
 
 def _find_calibration(group: h5py.Group) -> h5py.Group | None:
     """The calibration of BraggVectors: in py4DSTEM 0.14 that of the root, in 0.13 the nearest beside or above."""
-    item = group.file.get(f"{_root(group)}/metadatabundle/calibration")
+    item = find(group, f"{_root(group)}/metadatabundle/calibration")
     if isinstance(item, h5py.Group):
         return item
     while group.name != "/":
-        for item in group.values():
+        for name in group:
+            item = group.get(name)
             if isinstance(item, h5py.Group) and _python_class(item) == "Calibration":
-                return item
+                return find(group, name)
         group = group.parent
     return None
 
@@ -246,12 +248,10 @@ def _root(group: h5py.Group) -> str:
     return f"/{group.name.split('/')[1]}"
 
 
-def _peak_dataset(file: h5py.File, source: str) -> h5py.Dataset:
-    dataset = file.get(source)
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{file.filename}: there is no dataset {source}")
+def _peak_dataset(file: InputFile, source: str) -> h5py.Dataset:
     try:
-        require_peaks(dataset)
+        peaks = dataset(file, source)
+        require_peaks(peaks)
     except ValueError as error:
-        raise ValueError(f"{file.filename}: {source}: {error}") from error
-    return dataset
+        raise ValueError(f"{file.path}: {source}: {error}") from error
+    return peaks

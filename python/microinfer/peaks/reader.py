@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.hdf5 import named
 from microinfer.peaks.bragg_peaks import BraggPeaks, require_finite, require_rows
 from microinfer.peaks.scan import PeakSource, Scan
 
@@ -99,16 +100,12 @@ class PeakReader(PeakSource):
         require_rows(start, stop, self.scan_shape[0])
         if self.closed:
             raise ValueError(f"{self.path}: the reader is closed")
-        try:
+        with named(self.path, self.source):
             offsets, *values = self._read_block(start, stop)
             with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite and is refused as such
                 qx, qy, intensity = (value.astype(np.float32, copy=False) for value in values)
             for name, value in (("qx", qx), ("qy", qy), ("intensity", intensity)):
                 require_finite(name, value, offsets, self.scan_shape[1], first_row=start)
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {self.source}: {error}") from error
-        except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
-            raise OSError(f"{self.path}: cannot read {self.source}: {error}") from error
         return BraggPeaks(offsets, qx, qy, intensity, self.scan.rows(stop - start))
 
     def close(self) -> None:

@@ -1,17 +1,15 @@
 """Variable-length HDF5 records as flat columns, without one Python object per scan position."""
 
-import ctypes
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache
-from typing import NamedTuple
+import os
+import zlib
+from collections.abc import Sequence
 
 import h5py
 import numpy as np
-from h5py._objects import phil  # h5py's lock around every call of the HDF5 library
 from numpy.typing import NDArray
 
-from microinfer._core import gather_records
+from microinfer._core import read_lists
+from microinfer.hdf5 import InputFile, require_stored
 
 FIELDS = ("qx", "qy", "intensity")
 
@@ -20,37 +18,39 @@ Columns = tuple[
     NDArray[np.float64],  # qx, qy, intensity (3, P)
 ]
 
-_PEAK = np.dtype([(name, np.float64) for name in FIELDS])
-_DEFAULT = 0  # H5P_DEFAULT
-
-
-class _Library(NamedTuple):
-    """Functions of the HDF5 library that h5py uses; see HDF5's reference manual for their arguments."""
-
-    read: Callable[[int, int, int, int, int, int], int]
-    reclaim: Callable[[int, int, int, int], int]
+_REFERENCE = 16  # bytes: length, address of a heap collection, index in it
 
 
 def require_peaks(dataset: h5py.Dataset) -> None:
-    """Raise ValueError unless a dataset holds lists of qx, qy, intensity on a two-dimensional scan."""
+    """Raise ValueError unless a dataset holds lists of qx, qy, intensity on a two-dimensional scan.
+
+    Raises OSError where not all of it stands in the file.
+    """
     dtype = h5py.check_vlen_dtype(dataset.dtype)
     if dtype is None or dtype.names is None or not set(FIELDS) <= set(dtype.names):
         raise ValueError(f"it must hold lists of {', '.join(FIELDS)}, got {dtype or dataset.dtype}")
-    if any(dtype[name].kind not in "fiu" for name in FIELDS):
-        raise ValueError(f"{', '.join(FIELDS)} must be real numbers, got {dtype}")
+    stored = dataset.id.get_type().get_super()
+    for name in FIELDS:
+        kind = stored.get_member_type(stored.get_member_index(name.encode()))
+        if dtype[name].kind not in "fiu" or kind != h5py.h5t.py_create(dtype[name]):
+            raise ValueError(f"{', '.join(FIELDS)} must be real numbers, got {dtype}")
     if dataset.ndim != 2 or 0 in dataset.shape:
         raise ValueError(f"its shape must be the scan's (Rx, Ry), got {dataset.shape}")
+    if dataset.file.id.get_create_plist().get_sizes() != (8, 8) or stored.get_size() != dtype.itemsize:
+        raise ValueError("it is stored in a form that py4DSTEM does not write: save it anew")
+    require_stored(dataset)
 
 
-def read_columns(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
+def read_columns(file: InputFile, dataset: h5py.Dataset, start: int, stop: int) -> Columns:
     """Read the peaks of scan rows ``start`` to ``stop - 1``.
 
-    HDF5 hands out (length, address) pairs whose memory belongs to the library that h5py loaded; they are
-    gathered in C++ and given back to it. Where that library cannot be reached, h5py's objects are joined
-    instead, to the same answer.
+    The dataset holds references to lists in the file's global heap. Those are read here, not by HDF5, which would
+    believe whatever stands there.
 
     Parameters
     ----------
+    file : InputFile
+        The dataset's.
     dataset : h5py.Dataset, shape (Rx, Ry)
         Lists of peaks, as `require_peaks` demands.
     start, stop : int
@@ -67,15 +67,79 @@ def read_columns(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
     ------
     OSError
         Where the file is damaged.
+    ValueError
+        Where it is stored in a way that is not known here.
     """
-    library = _library()
-    columns = _read_raw(library, dataset, start, stop) if library is not None else None
-    return read_columns_as_objects(dataset, start, stop) if columns is None else columns
+    peak = h5py.check_vlen_dtype(dataset.dtype)
+    descriptor = file.fileno()
+    size = os.fstat(descriptor).st_size
+    references = read_references(file, dataset, start, stop)
+    offsets, items = read_lists(descriptor, file.userblock_size, size, references, peak.itemsize)
+    table = items.view(peak)
+    return offsets, np.stack([table[name].astype(np.float64) for name in FIELDS])
 
 
-def read_columns_as_objects(dataset: h5py.Dataset, start: int, stop: int) -> Columns:
-    """As `read_columns`, by h5py's public interface alone: one NumPy array per scan position, slower."""
-    return join_lists(dataset[start:stop].ravel())
+def read_references(file: InputFile, dataset: h5py.Dataset, start: int, stop: int) -> NDArray[np.uint8]:
+    """Read the elements of rows ``start`` to ``stop - 1`` as they stand in the file: uint8 (N, 16)."""
+    layout = dataset.id.get_create_plist().get_layout()
+    columns = dataset.shape[1]
+    if layout == h5py.h5d.CHUNKED:
+        return _chunked_references(dataset, start, stop).reshape(-1, _REFERENCE)
+    if layout != h5py.h5d.CONTIGUOUS:
+        raise ValueError("it is stored within its own header: save it anew in py4DSTEM")
+    row = columns * _REFERENCE
+    begin, count = dataset.id.get_offset() + start * row, (stop - start) * row
+    content = os.pread(file.fileno(), count, begin)
+    if len(content) < count:
+        raise OSError("the file was cut short")
+    return np.frombuffer(content, np.uint8).reshape(-1, _REFERENCE)
+
+
+def _chunked_references(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[np.uint8]:
+    rows, columns = dataset.chunks
+    references = np.zeros((stop - start, dataset.shape[1], _REFERENCE), np.uint8)
+    for top in range(start // rows * rows, stop, rows):
+        for left in range(0, dataset.shape[1], columns):
+            chunk = _read_chunk(dataset, (top, left))
+            first, last = max(top, start), min(top + rows, stop)
+            part = references[first - start : last - start, left : left + columns]
+            part[...] = chunk[first - top : last - top, : part.shape[1]]
+    return references
+
+
+def _read_chunk(dataset: h5py.Dataset, place: tuple[int, int]) -> NDArray[np.uint8]:
+    """A chunk as it stands in the file, its filters undone; (rows, columns, 16)."""
+    skipped, content = dataset.id.read_direct_chunk(place)
+    filters = dataset.id.get_create_plist()
+    size = int(np.prod(dataset.chunks)) * _REFERENCE
+    for index in reversed(range(filters.get_nfilters())):
+        if skipped >> index & 1:
+            continue
+        code, _, _, name = filters.get_filter(index)
+        if code == h5py.h5z.FILTER_DEFLATE:
+            content = _inflate(content, size + 1)
+        elif code == h5py.h5z.FILTER_SHUFFLE:
+            _require_length(content, size, place)
+            content = np.frombuffer(content, np.uint8).reshape(_REFERENCE, -1).T.tobytes()
+        else:
+            raise ValueError(
+                f"it is compressed by {name.decode(errors='replace')}, which cannot be checked for damage: "
+                "save it anew without, or with gzip"
+            )
+    _require_length(content, size, place)
+    return np.frombuffer(content, np.uint8).reshape(*dataset.chunks, _REFERENCE)
+
+
+def _require_length(content: bytes, size: int, place: tuple[int, int]) -> None:
+    if len(content) != size:
+        raise OSError(f"the chunk at {place} has {len(content)} bytes in place of {size}")
+
+
+def _inflate(content: bytes, most: int) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(content, most)
+    except zlib.error as error:
+        raise OSError(f"a compressed chunk cannot be read: {error}") from error
 
 
 def join_lists(lists: Sequence[NDArray[np.void]]) -> Columns:
@@ -89,42 +153,3 @@ def join_lists(lists: Sequence[NDArray[np.void]]) -> Columns:
         for column, name in zip(columns, FIELDS, strict=True):
             column[:] = table[name]
     return offsets, columns
-
-
-def _read_raw(library: _Library, dataset: h5py.Dataset, start: int, stop: int) -> Columns | None:
-    """Read by raw records; None where HDF5 fails, so that h5py tries and says why."""
-    shape = (stop - start, dataset.shape[1])
-    peaks = h5py.h5t.vlen_create(h5py.h5t.py_create(_PEAK))  # HDF5 converts other precisions and orders
-    block = h5py.h5s.create_simple(shape)
-    selection = dataset.id.get_space()
-    selection.select_hyperslab((start, 0), shape)
-    records = np.zeros((shape[0] * shape[1], 2), np.uint64)  # HDF5's hvl_t: size_t length, void *address
-    # The call lets other Python threads run, but none into HDF5: phil is held.
-    # Not h5py's own DatasetID.read: it copies the lists once more and never frees what it copied from.
-    with phil:
-        status = library.read(dataset.id.id, peaks.id, block.id, selection.id, _DEFAULT, records.ctypes.data)
-    if status < 0:
-        return None  # the records are then not all pairs with an address: nothing in them may be freed
-    try:
-        return gather_records(records, len(FIELDS))
-    finally:
-        with phil:
-            library.reclaim(peaks.id, block.id, _DEFAULT, records.ctypes.data)
-
-
-@cache
-def _library() -> _Library | None:
-    """Reach the HDF5 library that h5py itself uses; None where that cannot be done."""
-    if ctypes.sizeof(ctypes.c_size_t) != 8 or ctypes.sizeof(ctypes.c_void_p) != 8:
-        return None
-    hid, address = ctypes.c_int64, ctypes.c_void_p
-    read_type = ctypes.CFUNCTYPE(ctypes.c_int, hid, hid, hid, hid, hid, address)
-    reclaim_type = ctypes.CFUNCTYPE(ctypes.c_int, hid, hid, hid, address)
-    with suppress(OSError, AttributeError):
-        # Asked for a symbol, a loaded library also looks into those it was linked against: here h5py's
-        # libhdf5, wherever a wheel, conda or the system has put it. No second one is ever loaded.
-        library = ctypes.CDLL(h5py.h5d.__file__)
-        # H5Treclaim replaces H5Dvlen_reclaim from HDF5 1.12 on.
-        name = "H5Treclaim" if hasattr(library, "H5Treclaim") else "H5Dvlen_reclaim"
-        return _Library(read_type(("H5Dread", library)), reclaim_type((name, library)))
-    return None

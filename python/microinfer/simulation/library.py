@@ -5,12 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.files import atomic_output
+from microinfer.files import atomic_hdf5
+from microinfer.hdf5 import (
+    InputFile,
+    attribute,
+    dataset,
+    is_hdf5,
+    open_hdf5,
+    require_stored,
+    stated_format,
+    text,
+)
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.simulation.settings import SimulationConfig
 
@@ -29,6 +38,8 @@ LABELS: dict[str, tuple[tuple[int, ...], type]] = {
 """Shape and type of what is said of each pattern; the count is that of its disks."""
 DISKS: dict[str, tuple[tuple[int, ...], type]] = dict.fromkeys(("qx", "qy", "intensity"), ((), np.float32))
 """Of each disk."""
+_VERSION = 3  # 2 had texts of variable length, no checksums and, as 1, nothing against lost values
+_CHUNK = 65536  # values
 _LABELS = ("orientation", "phase", "zone", "thickness")
 
 
@@ -71,17 +82,22 @@ class PatternLibrary:
 
     def save(self, path: str | Path) -> None:
         """Write the library to an HDF5 file."""
-        with atomic_output(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = _FORMAT
-            file.attrs["version"] = 2
-            file.attrs["phases"] = json.dumps([phase.to_dict() for phase in self.phases])
-            file.attrs["simulation"] = json.dumps(vars(self.simulation))
-            for name in ("offsets", "qx", "qy", "intensity"):
-                file[name] = getattr(self.peaks, name)
-            for name in _LABELS:
-                file[name] = getattr(self, name)
+        with atomic_hdf5(path) as file:
+            file.attrs["format"] = text(_FORMAT)
+            file.attrs["version"] = _VERSION
+            phases = json.dumps([phase.to_dict() for phase in self.phases])
+            simulation = json.dumps(vars(self.simulation))
+            arrays = {name: getattr(self.peaks, name) for name in ("offsets", *DISKS)}
+            arrays |= {name: getattr(self, name) for name in _LABELS}
+            arrays |= {
+                name: np.frombuffer(values.encode(), np.uint8)
+                for name, values in (("phases", phases), ("simulation", simulation))
+            }
             if self.in_plane_bound is not None:
-                file["in_plane_bound"] = self.in_plane_bound
+                arrays["in_plane_bound"] = self.in_plane_bound
+            for name, values in arrays.items():
+                chunks = (min(max(1, len(values)), _CHUNK), *values.shape[1:])
+                file.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
 
 
 def load_library(path: str | Path) -> PatternLibrary:
@@ -91,22 +107,55 @@ def load_library(path: str | Path) -> PatternLibrary:
     ------
     ValueError
         If the file is not such a library.
+    OSError
+        If it is missing or damaged.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") not in (1, 2):
-                raise ValueError(f"{path}: not a pattern library that this version of microinfer reads")
-            simulation = json.loads(file.attrs["simulation"])
-            simulation = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in simulation.items()
-            }
-            labels = {name: file[name][()] for name in _LABELS}
-            bound = file["in_plane_bound"][()] if "in_plane_bound" in file else None
-            disks = {name: file[name][()] for name in ("offsets", "qx", "qy", "intensity")}
-            phases = tuple(CrystalPhase.from_dict(phase) for phase in json.loads(file.attrs["phases"]))
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable pattern library: {error}") from error
-    peaks = BraggPeaks(**disks, scan=(len(labels["phase"]), 1))
-    return PatternLibrary(
-        peaks, **labels, phases=phases, simulation=SimulationConfig(**simulation), in_plane_bound=bound
-    )
+    with Path(path).open("rb"):
+        pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
+    if not is_hdf5(path):
+        raise ValueError(f"{path}: not a readable pattern library: it is not an HDF5 file")
+    with open_hdf5(path) as file, file:
+        if stated_format(file) != _FORMAT:
+            raise ValueError("not a pattern library that this version of microinfer reads")
+        version = attribute(file, "version", "a whole number")
+        if version not in (1, 2, _VERSION):
+            raise ValueError(
+                f"not a pattern library that this version of microinfer reads, but of version {version}"
+            )
+        return _read(file, version)
+
+
+def _read(file: InputFile, version: int) -> PatternLibrary:
+    def described(name: str) -> Any:
+        return json.loads(attribute(file, name, "a text") if version < 3 else _values(file, name).tobytes())
+
+    simulation = described("simulation")
+    if not isinstance(simulation, dict):
+        raise ValueError(f"simulation must be a table of settings, got {simulation!r}")
+    simulation = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in simulation.items()
+    }
+    phases = tuple(CrystalPhase.from_dict(phase) for phase in described("phases"))
+    disks = {name: _values(file, name) for name in ("offsets", *DISKS)}
+    peaks = BraggPeaks(**disks, scan=(max(1, len(disks["offsets"]) - 1), 1))
+    names = (*_LABELS, "in_plane_bound") if "in_plane_bound" in file else _LABELS
+    labels = {name: _label(file, name, len(peaks)) for name in names}
+    if np.any((labels["phase"] < 0) | (labels["phase"] >= len(phases))):
+        raise ValueError(f"phase must be an index into the {len(phases)} phases")
+    return PatternLibrary(peaks, **labels, phases=phases, simulation=SimulationConfig(**simulation))
+
+
+def _label(file: InputFile, name: str, count: int) -> NDArray[Any]:
+    values, (cell, dtype) = _values(file, name), LABELS[name]
+    shape, kind = (count, *cell), np.dtype(dtype).kind
+    if values.dtype.kind != kind or values.shape != shape or not np.all(np.isfinite(values)):
+        raise ValueError(
+            f"{name} must be finite {np.dtype(dtype)} of {shape}, got {values.dtype} of {values.shape}"
+        )
+    return values
+
+
+def _values(file: InputFile, name: str) -> NDArray[Any]:
+    values = dataset(file, name)
+    require_stored(values)
+    return np.asarray(values[()])
