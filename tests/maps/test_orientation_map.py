@@ -335,6 +335,18 @@ def edit(change):
         (edit(lambda file: file["phases"].__setitem__((), "[{")), "cannot be opened"),
         (edit(lambda file: file["phases"].__setitem__((), "[]")), "at least one crystal phase"),
         (edit(lambda file: file.attrs.modify("scan_step", -1.0)), "step must be a positive number"),
+        (edit(lambda file: file.attrs.__setitem__("scan_step", "x")), "cannot be opened"),
+        (edit(lambda file: file.attrs.__setitem__("scan_step", [1.0, 2.0])), "cannot be opened"),
+        (edit(lambda file: file.attrs.__setitem__("format_version", h5py.Empty("i"))), "cannot be opened"),
+        (edit(lambda file: (file.pop("phases"), file.create_group("phases"))), "cannot be opened"),
+        (edit(lambda file: (file.pop("valid"), file.create_group("valid"))), "cannot be opened"),
+        (edit(lambda file: (file.pop("valid"), file.create_dataset("valid", data=True))), "cannot be opened"),
+        (edit(lambda file: file["phases"].__setitem__((), "5")), "cannot be opened"),
+        (edit(lambda file: file["phases"].__setitem__((), "[[]]")), "cannot be opened"),
+        (edit(lambda file: file["phases"].__setitem__((), "[" * 100_000)), "cannot be opened"),
+        (edit(lambda file: file["model_card"].__setitem__((), b"\xff")), "cannot be opened"),
+        (edit(lambda file: file.attrs.modify("format_version", 2)), "cannot be opened"),
+        (edit(lambda file: file.attrs.modify("format_version", 1)), "cannot be opened"),
     ],
 )
 def test_foreign_damaged_and_newer_files_are_named(tmp_path, damage, message):

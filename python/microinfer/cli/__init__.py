@@ -16,6 +16,7 @@ from microinfer.cli.convert import convert
 from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors
+from microinfer.cli.stop import exit_status, terminable
 
 
 class _Commands(TyperGroup):
@@ -23,12 +24,16 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except BrokenPipeError:  # who reads the output has enough of it: typer ends the program
             raise
         except (ValueError, OSError, ImportError) as error:
             errors.print(f"[bold red]Error:[/] {_sentence(error)}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt as stopped:
+            errors.print("Stopped")
+            raise typer.Exit(exit_status(stopped)) from None
 
 
 app = typer.Typer(

@@ -7,6 +7,7 @@ import numpy as np
 import typer
 
 from microinfer.cli.show import console, errors, facts, histogram, map_summary, warnings_as_lines
+from microinfer.cli.stop import exit_status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,8 @@ def map_scan(
     cluster: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Map on the workers of this Dask scheduler, e.g. tcp://host:8786."
+            metavar="ADDRESS",
+            help="Map on the workers of this Dask scheduler, e.g. tcp://host:8786: only on a network you trust, or tls://.",
         ),
     ] = None,
 ) -> None:
@@ -94,7 +96,7 @@ def map_scan(
         {"the map": out, "the plot": plot, "the .ang file": ang, "the .ctf file": ctf},
         {"the scan": scan, "the model": model_path(model), "the mask": mask},
     )
-    selection = None if mask is None else _load_mask(mask)
+    selection = None if mask is None else load_mask(mask)
     with (
         warnings_as_lines(),
         open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size) as reader,
@@ -116,7 +118,7 @@ def map_scan(
                 refine="kinematic" if refine else None,
                 cluster=cluster,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             kept = partial_path(out)
             rows = (
                 f"the finished rows are in {kept}: go on with --resume"
@@ -124,7 +126,7 @@ def map_scan(
                 else "no row was finished"
             )
             errors.print(f"Stopped; {rows}", soft_wrap=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_status(stopped)) from None
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:
         omap = load_map(out)
@@ -237,12 +239,15 @@ def compare_with_truth(
     return rows
 
 
-def _load_mask(path: Path) -> "NDArray[np.bool_]":
-    with path.open("rb") as file:
-        try:
-            mask: NDArray[np.bool_] = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise ValueError(f"{path}: not an .npy array: {error}") from error
+def load_mask(path: Path) -> "NDArray[np.bool_]":
+    """Read a boolean array of an .npy file; ValueError, which names it, for what is none."""
+    with path.open("rb"):
+        pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
+    try:
+        # mapped: a file that is shorter than its header says is refused before memory is taken
+        mask: NDArray[np.bool_] = np.array(np.lib.format.open_memmap(path, mode="r"))  # type: ignore[no-untyped-call]
+    except Exception as error:  # of a damaged header NumPy's parsers raise whatever they meet
+        raise ValueError(f"{path}: not an .npy array: {error}") from error
     if mask.dtype != np.bool_:
         raise ValueError(f"{path}: expected a boolean .npy array, got {mask.dtype}")
     return mask

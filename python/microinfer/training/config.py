@@ -1,6 +1,7 @@
 """The one configuration of a model: its phases, their simulation, the network, its training."""
 
 import dataclasses
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,9 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    def __post_init__(self) -> None:
+        require_name(self.name)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-able values."""
         return dataclasses.asdict(self)
@@ -176,9 +180,11 @@ class Config:
             raise ValueError(f"{where}: unknown entries {sorted(values)}")
         if not isinstance(phases, list | tuple) or not phases:
             raise ValueError(f"{where}: phases must be a list of at least one [[phases]] table")
-        return cls(
-            name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts
-        )
+        crystals = tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases)
+        try:
+            return cls(name, crystals, **parts)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
     def for_structure(self, structure: str | Path) -> "Config":
         """Return these settings for another crystal, a CIF file or a built-in name, in place of the only phase.
@@ -196,6 +202,19 @@ class Config:
             )
         phase = PhaseConfig(str(structure), symmetry=self.phases[0].symmetry)
         return dataclasses.replace(self, name=_name_of(structure), phases=(phase,))
+
+
+def require_name(name: Any) -> None:
+    """Raise a ValueError for what cannot name a file: with separators of paths, say."""
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,100}", name)
+        or name.startswith(".")
+    ):
+        raise ValueError(
+            "name must be a text of at most 100 characters that can name a file: it has no / and no \\, and does not "
+            f"begin with a dot; got {name!r}"
+        )
 
 
 def load_config(path: str | Path) -> Config:
@@ -222,7 +241,7 @@ def load_config(path: str | Path) -> Config:
     with path.open("rb") as file:
         try:
             values = tomllib.load(file)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # a UnicodeDecodeError, too, is a ValueError
             raise ValueError(f"{path}: not a TOML file: {error}") from error
     config = Config.from_dict(values, str(path))
     phases = tuple(
@@ -262,14 +281,15 @@ def _section(kind: type[_T], values: Any, where: str) -> _T:
     converted = {}
     for name, value in values.items():
         default = fields[name].default
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        wanted = str if default is dataclasses.MISSING else type(default)
+        if wanted is float and type(value) is int and abs(value) < 1e300:
             value = float(value)
         if isinstance(value, list):
             value = tuple(value)
-        if default is not dataclasses.MISSING and not isinstance(value, type(default)):
-            raise ValueError(f"{where}: {name} must be a {type(default).__name__}, got {value!r}")
+        if type(value) is not wanted:
+            raise ValueError(f"{where}: {name} must be a {wanted.__name__}, got {value!r}")
         converted[name] = value
     try:
         return kind(**converted)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
