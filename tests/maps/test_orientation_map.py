@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from helpers.damage import attempt, damages
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.arrays import FIELDS, checked_arrays
 from microinfer.maps.map_file import FORMAT_VERSION, MapWriter, load_map
@@ -264,6 +265,7 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
+from helpers.damage import attempt, damages
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.map_file import MapWriter
 from microinfer.maps.orientation_map import MapDescription
@@ -356,3 +358,15 @@ def test_foreign_damaged_and_newer_files_are_named(tmp_path, damage, message):
     with pytest.raises(ValueError, match=r"suspect\.h5") as caught:
         load_map(path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_damaged_map_is_refused_by_its_name_or_read(tmp_path, count):
+    path = tmp_path / "map.h5"
+    random_map().save(path)
+    for data in damages(path.read_bytes(), count):
+        path.write_bytes(data)
+        read = attempt(load_map, path)
+        assert isinstance(read, OrientationMap) or read.startswith(
+            f"{path} cannot be opened as an orientation map: "
+        )

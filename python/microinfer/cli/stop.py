@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as batch systems send it: whatever Ctrl-C cleans up, this does."""
@@ -28,6 +30,8 @@ def terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except typer.Exit:  # who has heard it, and has had the last word
+        raise
     except Exception as error:  # some libraries answer an interruption by an error of their own
         if heard:
             raise Terminated from error
