@@ -168,8 +168,8 @@ import microinfer as mi
 model = mi.load_model("small.safetensors")
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 export = mi.export_model  # torch is loaded here, which needs a folder for temporary files
-for write, size in ((model.save, 1000), (lambda path: export(model, path), 100_000)):
-    for limit in (0, size):
+for write, limits in ((model.save, (0, 1000)), (lambda path: export(model, path), (100_000,))):
+    for limit in limits:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             write("out")
