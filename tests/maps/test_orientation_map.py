@@ -360,11 +360,10 @@ def test_foreign_damaged_and_newer_files_are_named(tmp_path, damage, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_a_damaged_map_is_refused_by_its_name_or_read(tmp_path, count):
+def test_a_damaged_map_is_refused_by_its_name_or_read(tmp_path):
     path = tmp_path / "map.h5"
     random_map().save(path)
-    for data in damages(path.read_bytes(), count):
+    for data in damages(path.read_bytes(), 200):
         path.write_bytes(data)
         read = attempt(load_map, path)
         assert isinstance(read, OrientationMap) or read.startswith(
