@@ -265,7 +265,6 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from helpers.damage import attempt, damages
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.map_file import MapWriter
 from microinfer.maps.orientation_map import MapDescription
