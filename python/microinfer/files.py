@@ -90,7 +90,7 @@ class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
     """An HDF5 file open for writing through `atomic_hdf5`."""
 
     def __init__(self, sink: _Sink) -> None:
-        super().__init__(sink, "w")
+        super().__init__(sink, "w", libver="v110")  # with checksums of all that HDF5 keeps beside the data
         self._sink = sink
 
     def require_written(self) -> None:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from helpers.damage import attempt, damages
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.arrays import FIELDS, checked_arrays
 from microinfer.maps.map_file import FORMAT_VERSION, MapWriter, load_map
@@ -333,19 +332,13 @@ def edit(change):
         (edit(lambda file: file.attrs.modify("format_version", FORMAT_VERSION + 1)), "newer than"),
         (edit(lambda file: file.pop("phase")), "object 'phase' doesn't exist"),
         (edit(lambda file: file.attrs.pop("scan_step")), "scan_step"),
-        (edit(lambda file: file["phases"].__setitem__((), "[{")), "cannot be opened"),
-        (edit(lambda file: file["phases"].__setitem__((), "[]")), "at least one crystal phase"),
-        (edit(lambda file: file.attrs.modify("scan_step", -1.0)), "step must be a positive number"),
-        (edit(lambda file: file.attrs.__setitem__("scan_step", "x")), "cannot be opened"),
-        (edit(lambda file: file.attrs.__setitem__("scan_step", [1.0, 2.0])), "cannot be opened"),
+        (edit(lambda file: file["phases"].__setitem__((), b"[{")), "its checksum says"),
+        (edit(lambda file: file.attrs.modify("scan_step", -1.0)), "its checksum says"),
+        (edit(lambda file: file.attrs.modify("checksum", 0)), "its checksum says"),
         (edit(lambda file: file.attrs.__setitem__("format_version", h5py.Empty("i"))), "cannot be opened"),
         (edit(lambda file: (file.pop("phases"), file.create_group("phases"))), "cannot be opened"),
         (edit(lambda file: (file.pop("valid"), file.create_group("valid"))), "cannot be opened"),
         (edit(lambda file: (file.pop("valid"), file.create_dataset("valid", data=True))), "cannot be opened"),
-        (edit(lambda file: file["phases"].__setitem__((), "5")), "cannot be opened"),
-        (edit(lambda file: file["phases"].__setitem__((), "[[]]")), "cannot be opened"),
-        (edit(lambda file: file["phases"].__setitem__((), "[" * 100_000)), "cannot be opened"),
-        (edit(lambda file: file["model_card"].__setitem__((), b"\xff")), "cannot be opened"),
         (edit(lambda file: file.attrs.modify("format_version", 2)), "cannot be opened"),
         (edit(lambda file: file.attrs.modify("format_version", 1)), "cannot be opened"),
     ],
@@ -359,12 +352,34 @@ def test_foreign_damaged_and_newer_files_are_named(tmp_path, damage, message):
     assert message in str(caught.value)
 
 
-def test_a_damaged_map_is_refused_by_its_name_or_read(tmp_path):
+def damages(content, rng, count):
+    """Copies of a file with one bit flipped, a page zeroed, or an end missing."""
+    for number in range(count):
+        damaged = bytearray(content)
+        at = int(rng.integers(len(content) if number % 2 else min(len(content), 8192)))
+        if number % 3 == 0:
+            damaged[at] ^= 1 << int(rng.integers(8))
+        elif number % 3 == 1:
+            page = at - at % 4096
+            damaged[page : page + 4096] = bytes(len(damaged[page : page + 4096]))
+        else:
+            del damaged[at:]
+        yield bytes(damaged)
+
+
+@pytest.mark.parametrize("count", [240, pytest.param(5000, marks=pytest.mark.slow)])
+def test_no_damage_changes_a_map_unnoticed(tmp_path, count):
+    omap = random_map(scan=Scan((7, 5), 0.5, "nm", True))
     path = tmp_path / "map.h5"
-    random_map().save(path)
-    for data in damages(path.read_bytes(), 200):
-        path.write_bytes(data)
-        read = attempt(load_map, path)
-        assert isinstance(read, OrientationMap) or read.startswith(
-            f"{path} cannot be opened as an orientation map: "
-        )
+    omap.save(path)
+    refused = 0
+    for content in damages(path.read_bytes(), np.random.default_rng(count), count):
+        path.write_bytes(content)
+        try:
+            loaded = load_map(path)
+        except ValueError as error:
+            assert "map.h5 cannot be opened as an orientation map" in str(error)  # noqa: PT017
+            refused += 1
+        else:  # what the damage met is not in use
+            assert_same_maps(loaded, omap)
+    assert refused > 0.8 * count

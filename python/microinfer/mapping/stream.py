@@ -185,10 +185,14 @@ class _Queue(Generic[_T]):
     def put(self, item: _T) -> None:
         """Wait for room and add an item; once the queue is abandoned, drop it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._abandoned or len(self._items) < AHEAD)
+            self._wait(lambda: self._abandoned or len(self._items) < AHEAD)
             if not self._abandoned:
                 self._items.append(item)
                 self._changed.notify_all()
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self._changed.wait(0.5)  # no longer: it cannot be told of a signal that came just before it began
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that nothing more comes, because of an error where there was one; the first one counts."""
@@ -206,7 +210,7 @@ class _Queue(Generic[_T]):
     def __iter__(self) -> Iterator[_T]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._ended)
+                self._wait(lambda: bool(self._items) or self._ended)
                 if not self._items:
                     if self._error is not None:
                         raise self._error

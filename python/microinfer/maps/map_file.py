@@ -1,11 +1,12 @@
 """The map file: an orientation map in HDF5, written row by row as the mapper goes."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -20,7 +21,9 @@ from microinfer.peaks.scan import Scan
 
 FORMAT = "microinfer orientation map"
 UNFINISHED_KIND = f"unfinished {FORMAT} 1"  # what an unfinished map begins with
-FORMAT_VERSION = 3  # 1 had one candidate and no score, 2 had three in arrays of two kinds: see _arrays
+FORMAT_VERSION = 4  # 1 had one candidate and no score, 2 had three in arrays of two kinds, 3 no checksums
+ATTRIBUTES = ("microinfer_version", "scan_step", "scan_units", "qr_calibrated", "dtype")
+TEXTS = ("phases", "model_card")  # datasets, as JSON
 CHUNK_POSITIONS = 2048  # scan positions in an HDF5 chunk: 440 kB of matrices of six candidates
 
 
@@ -51,7 +54,7 @@ class MapWriter:
         self.scan_shape = description.scan_shape
         self._candidates = candidates
         self._description = description
-        self._model_card = json.dumps(description.model_card)  # before any file is there
+        self._about = _about(description)  # before any file is there
         self._stack = ExitStack()
         self._file: OutputFile | None = None
 
@@ -68,13 +71,11 @@ class MapWriter:
         return file
 
     def _lay_out(self, file: OutputFile) -> None:
-        described = self._description
-        file.attrs.update(format=FORMAT, format_version=FORMAT_VERSION, microinfer_version=described.version)
-        for name in ("scan_step", "scan_units", "qr_calibrated", "dtype"):
-            file.attrs[name] = getattr(described, name)
-        phases = json.dumps([phase.to_dict() for phase in described.phases])
-        for name, text in (("phases", phases), ("model_card", self._model_card)):
-            file.create_dataset(name, data=text, dtype=h5py.string_dtype())
+        file.attrs.update(
+            format=np.bytes_(FORMAT), format_version=FORMAT_VERSION, checksum=_checksum(self._about)
+        )
+        for name, value in self._about.items():
+            (file if name in TEXTS else file.attrs)[name] = value
         columns = min(self.scan_shape[1], CHUNK_POSITIONS)
         rows = min(self.scan_shape[0], max(1, CHUNK_POSITIONS // columns))
         for name, field in FIELDS.items():
@@ -87,6 +88,7 @@ class MapWriter:
                 dtype=field.dtype,
                 chunks=(rows, columns, *cell),
                 fillvalue=field.blank,
+                fletcher32=True,
                 **filters,
             )
 
@@ -155,34 +157,63 @@ def load_map(path: str | Path) -> OrientationMap:
             if start.read(len(UNFINISHED_KIND)) == UNFINISHED_KIND.encode():
                 raise ValueError("the map is unfinished: go on with microinfer map --resume")
         with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
-            if attributes.get("format") != FORMAT:
+            if _text(file.attrs.get("format")) != FORMAT:
                 raise ValueError("it is an HDF5 file, but not one that microinfer's map() or save() wrote")
-            version = int(attributes["format_version"])
+            version = int(file.attrs["format_version"])
             if version > FORMAT_VERSION:
                 raise ValueError(
                     f"its format version {version} is newer than {FORMAT_VERSION}, the last that microinfer "
-                    f"{__version__} reads (it was written by {attributes['microinfer_version']})"
+                    f"{__version__} reads"
                 )
-            arrays = _arrays(file, version)
-            scan = Scan(
-                file["valid"].shape,
-                float(attributes["scan_step"]),
-                str(attributes["scan_units"]),
-                bool(attributes["qr_calibrated"]),
-            )
-            description = MapDescription(
-                tuple(CrystalPhase.from_dict(values) for values in json.loads(file["phases"][()])),
-                scan,
-                json.loads(file["model_card"][()]),
-                str(attributes["microinfer_version"]),
-                str(attributes.get("dtype", "unknown")),
-            )
-            return OrientationMap.from_arrays(arrays, description)
-    except (
-        Exception
-    ) as error:  # of a damaged file HDF5, h5py and whoever reads its values raise what they meet
+            description = _description(_read_about(file, version), file["valid"].shape)
+            return OrientationMap.from_arrays(_arrays(file, version), description)
+    except Exception as error:  # of a damaged file h5py and whoever reads its values raise what they meet
         raise ValueError(f"{path} cannot be opened as an orientation map: {error}") from error
+
+
+def _about(description: MapDescription) -> dict[str, Any]:
+    """What a map says beside its arrays, as it stands in the file.
+
+    Text is of fixed length: HDF5 keeps what is of variable length in a heap, whose damage it does not survive.
+    """
+    about = {
+        "microinfer_version": description.version,
+        "scan_units": description.scan_units,
+        "dtype": description.dtype,
+        "phases": json.dumps([phase.to_dict() for phase in description.phases]),
+        "model_card": json.dumps(description.model_card),
+    }
+    numbers = {"scan_step": float(description.scan_step), "qr_calibrated": bool(description.qr_calibrated)}
+    return {name: np.bytes_(text.encode()) for name, text in about.items()} | numbers
+
+
+def _checksum(about: dict[str, Any]) -> int:
+    """CRC-32 of what a map says."""
+    return zlib.crc32(json.dumps({name: str(about[name]) for name in sorted(about)}).encode())
+
+
+def _read_about(file: h5py.File, version: int) -> dict[str, Any]:
+    texts = {name: file[name][()] for name in TEXTS}
+    if version < 4:
+        return dict(file.attrs) | texts
+    about = {name: file.attrs[name] for name in ATTRIBUTES} | texts
+    if _checksum(about) != file.attrs["checksum"]:
+        raise ValueError("its checksum says that what it says of itself is damaged")
+    return about
+
+
+def _description(about: dict[str, Any], scan_shape: tuple[int, int]) -> MapDescription:
+    return MapDescription(
+        tuple(CrystalPhase.from_dict(values) for values in json.loads(about["phases"])),
+        Scan(scan_shape, float(about["scan_step"]), _text(about["scan_units"]), bool(about["qr_calibrated"])),
+        json.loads(about["model_card"]),
+        _text(about["microinfer_version"]),
+        _text(about.get("dtype", "unknown")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _arrays(file: h5py.File, version: int) -> Arrays:
