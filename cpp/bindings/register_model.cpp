@@ -53,6 +53,10 @@ std::unique_ptr<Model> make_model(const std::string& header, const std::map<std:
     return std::make_unique<Model>(header, views_of(arrays), NetworkOptions{bfloat16, instructions});
 }
 
+std::string checksum_of(const std::string& header, const std::map<std::string, py::array>& arrays) {
+    return checksum(header, views_of(arrays));
+}
+
 py::tuple answer_of(const Model& model, const py::array& qx, const py::array& qy, const py::array& intensity,
                     const py::array& offsets, const std::optional<py::array>& selected,
                     std::int32_t min_disks, bool refine) {
@@ -101,6 +105,8 @@ void register_model(py::module_& module) {
     module.def("multiplies_bfloat16", &multiplies_bfloat16,
                "Whether the fastest of them multiplies bfloat16.");
     module.def("gains_by_bfloat16", &gains_by_bfloat16, "Whether networks are faster for it.");
+    module.def("checksum", &checksum_of, py::arg("header"), py::arg("arrays"),
+               "The checksum that a checkpoint of this header and these arrays states.");
     py::class_<Model>(module, "Model", "A model in the core: from Bragg peaks to ranked answers.")
         .def(py::init(&make_model), py::arg("header"), py::arg("arrays"), py::kw_only(),
              py::arg("bfloat16") = false, py::arg("instructions") = "auto")

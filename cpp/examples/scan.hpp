@@ -19,6 +19,11 @@ using Rows = std::vector<std::vector<std::vector<microinfer::Peak>>>;
 /// Rows become equally long: a position that the file leaves out has no peaks.
 inline Rows read(const std::string& path) {
     constexpr std::size_t most_positions = 10'000'000;
+    constexpr std::size_t most_positions_per_peak = 1000;
+    struct Line {
+        std::size_t row, column;
+        microinfer::Peak peak;
+    };
     std::ifstream file(path);
     if (!file) {
         throw std::runtime_error(path + ": cannot be read");
@@ -28,31 +33,34 @@ inline Rows read(const std::string& path) {
     if (!line.starts_with("row,column,qx,qy,intensity")) {
         throw std::runtime_error(path + ", line 1: expected row,column,qx,qy,intensity, got " + line);
     }
-    Rows rows;
+    std::vector<Line> lines;
+    std::size_t rows = 0;
     std::size_t columns = 0;
     for (std::size_t number = 2; std::getline(file, line); ++number) {
-        std::size_t row = 0;
-        std::size_t column = 0;
-        microinfer::Peak peak{};
+        Line read{};
         int end = 0;
-        std::sscanf(line.c_str(), "%6zu,%6zu,%f,%f,%f %n", &row, &column, &peak.qx, &peak.qy, &peak.intensity,
-                    &end);
-        if (end == 0 || static_cast<std::size_t>(end) != line.size() || std::max(row, column) > 999999) {
+        std::sscanf(line.c_str(), "%6zu,%6zu,%f,%f,%f %n", &read.row, &read.column, &read.peak.qx,
+                    &read.peak.qy, &read.peak.intensity, &end);
+        if (end == 0 || static_cast<std::size_t>(end) != line.size() ||
+            std::max(read.row, read.column) > 999999) {
             throw std::runtime_error(path + ", line " + std::to_string(number) +
                                      ": expected row,column,qx,qy,intensity, got " + line);
         }
-        columns = std::max(columns, column + 1);
-        rows.resize(std::max(rows.size(), row + 1));
-        if (rows.size() * columns > most_positions) {
-            throw std::runtime_error(path + ", line " + std::to_string(number) + ": the scan is too large");
-        }
-        rows[row].resize(std::max(rows[row].size(), column + 1));
-        rows[row][column].push_back(peak);
+        rows = std::max(rows, read.row + 1);
+        columns = std::max(columns, read.column + 1);
+        lines.push_back(read);
     }
-    for (auto& row : rows) {
-        row.resize(columns);
+    const std::size_t most = std::min(most_positions, most_positions_per_peak * lines.size());
+    if (rows * columns > most) {  // before any is made
+        throw std::runtime_error(path + ": the scan is too large: " + std::to_string(rows) + " x " +
+                                 std::to_string(columns) + " positions, at most " + std::to_string(most) +
+                                 " for " + std::to_string(lines.size()) + " peaks");
     }
-    return rows;
+    Rows scan(rows, std::vector<std::vector<microinfer::Peak>>(columns));
+    for (const Line& read : lines) {
+        scan[read.row][read.column].push_back(read.peak);
+    }
+    return scan;
 }
 
 inline microinfer::PeakList peaks_of(const std::vector<std::vector<microinfer::Peak>>& row) {

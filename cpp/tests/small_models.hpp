@@ -44,7 +44,8 @@ class SmallModel {
         other["operators"] = {one};
         header = {{"format", "microinfer model"},
                   {"version", 2},
-                  {"model", {{"kind", kind}, {"heads", 2}}},
+                  {"model",
+                   {{"kind", kind}, {"width", kWidth}, {"blocks", 2}, {"heads", 2}, {"channels", kChannels}}},
                   {"tokens",
                    {{"radius_max", 2.0},
                     {"radius_bins", 20},
@@ -80,8 +81,10 @@ class SmallModel {
     }
 
     /// The checkpoint's bytes, as the safetensors format has them.
-    [[nodiscard]] std::string file() const {
-        json table = {{"__metadata__", {{"microinfer", header.dump()}}}};
+    [[nodiscard]] std::string file() const { return file({{"microinfer", header.dump()}}); }
+
+    [[nodiscard]] std::string file(const json& metadata) const {
+        json table = {{"__metadata__", metadata}};
         std::string data;
         const auto append = [&](const std::string& name, const char* type, const auto& elements,
                                 const std::vector<std::int64_t>& shape) {

@@ -1,3 +1,4 @@
+#include "crc32.hpp"
 #include "small_models.hpp"
 #include "throws.hpp"
 
@@ -71,6 +72,21 @@ TEST(ReadModel, AnswersAsTheModelOfTheSameArrays) {
         EXPECT_TRUE(tests::same(one.of(0), two.of(0), static_cast<std::int64_t>(one.candidates.size())))
             << kind;
     }
+}
+
+TEST(ReadModel, ChecksTheChecksum) {
+    EXPECT_EQ(crc32("123456789"), 0xcbf43926U);
+    EXPECT_EQ(crc32("6789", crc32("12345")), 0xcbf43926U);
+    SmallModel small("posterior");
+    const std::string header = small.header.dump();
+    json metadata = {{"microinfer", header}, {"crc32", checksum(header, small.arrays())}};
+    const TemporaryFile whole(small.file(metadata));
+    (void)read_model(whole.path());
+    small.floats.at("norm.bias").elements[3] += 1e-3F;
+    expect_refused(small.file(metadata), "it is damaged: its checksum does not hold");
+    (void)read_model(TemporaryFile(small.file()).path());  // as until 0.3.0
+    metadata["crc32"] = 5;
+    expect_refused(small.file(metadata), "it is damaged: its checksum does not hold");
 }
 
 TEST(ReadModel, SaysWhatIsWrongWithAFile) {

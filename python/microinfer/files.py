@@ -39,8 +39,8 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Where the file cannot be written: its folder is missing or read-only, it is a folder or read-only
-        itself, or the disk is full. The message names `path`.
+        Where the file cannot be written: its folder is missing or read-only, it is a folder, a device or the like or
+        read-only itself, or the disk is full. The message names `path`.
     """
     target = Path(os.path.realpath(path))
     require_writable(path)
@@ -69,18 +69,18 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 class _Sink(FileIO):
-    """A file that keeps the first error of writing to itself and from then on pretends to write."""
+    """A file that keeps its first error of writing, an interruption too, and from then on pretends to write."""
 
-    error: OSError | None = None
+    error: BaseException | None = None
 
     def write(self, data: "Buffer", /) -> int:
         view = memoryview(data).cast("B")
         done = 0
-        while self.error is None and done < len(view):  # a single call may write a part
-            try:
+        try:
+            while self.error is None and done < len(view):  # a single call may write a part
                 done += super().write(view[done:])
-            except OSError as error:
-                self.error = error
+        except BaseException as error:
+            self.error = error
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -88,7 +88,7 @@ class _Sink(FileIO):
         if self.error is None:
             try:
                 return super().truncate(end)
-            except OSError as error:
+            except BaseException as error:
                 self.error = error
         return end
 
@@ -101,7 +101,7 @@ class OutputFile(h5py.File):  # type: ignore[misc]  # h5py has no type stubs
         self._sink = sink
 
     def require_written(self) -> None:
-        """Raise the OSError of the first write that failed, if any did: long before the end of the block."""
+        """Raise the error of the first write that failed, if any did: long before the end of the block."""
         if self._sink.error is not None:
             raise self._sink.error
 
@@ -136,8 +136,12 @@ def atomic_hdf5(path: str | PathLike[str]) -> Iterator[OutputFile]:
         except Exception:
             if sink.error is None:
                 raise
-        if sink.error is not None:  # also behind an error that HDF5 met as it read back what was not written
+        if isinstance(
+            sink.error, OSError
+        ):  # also behind one that HDF5 met as it read back what was not written
             raise cannot_write(sink.error, path) from sink.error
+        if sink.error is not None:
+            raise sink.error
 
 
 def require_distinct(
@@ -170,12 +174,15 @@ def require_writable(path: str | PathLike[str]) -> None:
     Raises
     ------
     OSError
-        If the folder is missing or read-only, or `path` is a folder or read-only. The message names `path`.
+        If the folder is missing or read-only, or `path` is a folder, a device or the like or read-only. The message
+        names `path`.
     """
     target = Path(os.path.realpath(path))
     # os.replace would put a new file over a read-only one, and a folder is only found out at the very end.
     if target.is_dir():
         raise cannot_write(OSError(errno.EISDIR, "it is a folder"), path)
+    if target.exists() and not target.is_file():  # a device, say, which a file would take the place of
+        raise cannot_write(OSError(errno.EINVAL, "it is no regular file"), path)
     if not target.parent.is_dir():
         raise cannot_write(OSError(errno.ENOENT, f"the folder {target.parent} does not exist"), path)
     if not os.access(target.parent, os.W_OK | os.X_OK):

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -16,12 +17,13 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from helpers.cif import crystal_text, write_cif
+from helpers.damage import attempt, damages
 from helpers.example_phases import PHASES
 from helpers.kinematic import kinematic_scan
 from helpers.optional import needs_py4dstem
 from helpers.scans import bragg_vectors, random_points, save_old_vectors, save_vectors
 from microinfer.cli import app
-from microinfer.cli.scan import compare_with_truth
+from microinfer.cli.scan import compare_with_truth, load_mask
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram
@@ -281,6 +283,68 @@ def test_a_block_of_a_cif_file_is_chosen_and_said(files):
         assert result.exit_code == 1
         assert "'own', 'gold': choose one as two.cif#own" in result.stderr
     assert "has no block 'silver'" in call("train", "--cif", "two.cif#silver").stderr
+
+
+CONVERTED = """
+import sys, time
+from microinfer.cli import app
+from microinfer.peaks.native import NativeReader
+
+read_rows = NativeReader.read_rows
+
+def wait(reader, *rows):
+    if rows[0]:
+        print("ready", flush=True)
+        time.sleep(60)
+    return read_rows(reader, *rows)
+
+NativeReader.read_rows = wait
+app(["convert", "long.h5", "--out", "copy.h5"])
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_stopped_leaves_nothing(files, number, status):
+    rows = [np.array([[0.1, 0.2, 1.0]])] * 20_000
+    mi.write_peaks("long.h5", mi.BraggPeaks.from_patterns(rows, (20_000, 1)))
+    before = sorted(files.iterdir())
+    with subprocess.Popen(
+        [sys.executable, "-c", CONVERTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert len(sorted(files.iterdir())) == len(before) + 1  # the temporary file
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Stopped" in errors
+    assert "Traceback" not in errors
+    assert sorted(files.iterdir()) == before
+
+
+def test_the_programs_own_answer_to_sigterm_comes_back(files):
+    before = signal.getsignal(signal.SIGTERM)
+    assert call("info", "scan.h5").exit_code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_damaged_mask_is_refused_by_its_name_or_an_array(tmp_path, count):
+    path = tmp_path / "mask.npy"
+    np.save(path, np.ones((13, 7), bool))
+    for data in damages(path.read_bytes(), count):
+        path.write_bytes(data)
+        read = attempt(load_mask, path)
+        assert read.startswith(f"{path}: ") if isinstance(read, str) else read.dtype == np.bool_
+
+
+def test_a_mask_that_is_shorter_than_it_says_takes_no_memory(tmp_path):
+    path = tmp_path / "mask.npy"
+    np.lib.format.open_memmap(path, mode="w+", dtype=bool, shape=(100, 100))
+    path.write_bytes(path.read_bytes().replace(b"(100, 100), }       ", b"(999999, 999999), } "))
+    with pytest.raises(
+        ValueError, match=r"mask\.npy: not an \.npy array: mmap length is greater than file size"
+    ):
+        load_mask(path)
 
 
 def test_warnings_are_printed_before_an_error_too(capsys):

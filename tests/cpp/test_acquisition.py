@@ -133,11 +133,16 @@ def test_a_shipped_model_maps_the_examples_peaks(acquisition) -> None:
         (lambda data: data[:3000], "it is cut short, or no .safetensors file"),
         (lambda data: b"PK\x03\x04" + data, "it is cut short, or no .safetensors file"),
         (
-            lambda data: data.replace(b'\\"version\\": 2', b'\\"version\\": 1'),
+            lambda data: data.replace(b"microinfer model", b"microinfer modal"),
+            "it is damaged: its checksum does not hold",
+        ),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "it is damaged: its checksum does not hold"),
+        (
+            lambda data: data.replace(b"crc32", b"older").replace(b'\\"version\\": 2', b'\\"version\\": 1'),
             "it is of an older version: write it",
         ),
         (
-            lambda data: data.replace(b"norm1.bias", b"norm1.bios"),
+            lambda data: data.replace(b"crc32", b"older").replace(b"norm1.bias", b"norm1.bios"),
             "the model has no array blocks.0.norm1.bias",
         ),
     ],
@@ -159,12 +164,18 @@ def test_files_that_cannot_be_used_are_refused(acquisition, checkpoint, change, 
         ("row,column,qx,qy,intensity\n0,0.5,0.1,0.2,1\n", "line 2: expected row,column"),
         ("row,column,qx,qy,intensity\n-1,0,0.1,0.2,1\n", "line 2: expected row,column"),
         ("0,0,0.1,0.2,1\n", "line 1: expected row,column,qx,qy,intensity, got 0,0,0.1"),
-        ("row,column,qx,qy,intensity\n999999,999999,0.1,0.2,1\n", "line 2: the scan is too large"),
     ],
 )
 def test_a_bad_line_is_named(acquisition, lines, reason, tmp_path) -> None:
     (tmp_path / "peaks.csv").write_text(lines)
     assert f"peaks.csv, {reason}" in run(acquisition, model_path("cu"), tmp_path / "peaks.csv", code=1).stderr
+
+
+def test_few_peaks_make_no_large_scan(acquisition, tmp_path) -> None:
+    peaks = tmp_path / "peaks.csv"
+    peaks.write_text("row,column,qx,qy,intensity\n" + "1999,2999,0.1,0.2,1\n" * 250)
+    message = run(acquisition, model_path("cu"), peaks, code=1).stderr
+    assert "peaks.csv: the scan is too large: 2000 x 3000 positions, at most 250000 for 250 peaks" in message
 
 
 def test_lines_may_end_as_on_windows(acquisition, tmp_path) -> None:

@@ -14,8 +14,11 @@ from microinfer.crystals.symmetry import misorientation
 from microinfer.mapping import map_to_file
 from microinfer.mapping.inference import Inference
 from microinfer.mapping.job import MapJob, RowBlock
+from microinfer.mapping.unfinished import HEAD
+from microinfer.maps.map_file import UNFINISHED_KIND
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.models.device import devices
+from microinfer.record_file import RecordFile
 
 DIRECT_BEAM = 1  # peaks at every position of `scan` that are no disks
 
@@ -242,8 +245,10 @@ def test_reader_error_reaches_the_caller_after_the_rows_before_it(scan, small_mo
     assert broken.rows_read == [0, 2, 4, 6]
     assert os.listdir(tmp_path) == ["map.h5.part"]
     assert stage_threads() == []
-    report = map_to_file(scan, small_model, tmp_path / "map.h5", device="cpu", resume=True, check=False)
-    assert report.resumed == 8 * scan.scan_shape[1]
+    records = RecordFile(tmp_path / "map.h5.part", UNFINISHED_KIND)
+    begun = [np.frombuffer(records[index], HEAD, 1)[0] for index in range(len(records))]
+    records.close()
+    assert [(block["start"], block["stop"]) for block in begun] == [(0, 2), (2, 4), (4, 6), (6, 8)]
 
 
 def test_rows_that_came_without_answers_are_an_error(scan, small_model, tmp_path, monkeypatch):

@@ -123,8 +123,10 @@ map_to_file(StoppedScan(mi.read_peaks("scan.h5"), ROWS_DONE, wait), "small.safet
 
 ON_THE_COMMAND_LINE = """
 from microinfer.cli import app
+from microinfer.cli.stop import Terminated
 from microinfer.peaks.native import NativeReader
 
+Terminated.__init__ = lambda stopped: interrupted.set()
 read_rows = NativeReader.read_rows
 NativeReader.read_rows = lambda reader, *rows: (rows[0] >= ROWS_DONE and wait(), read_rows(reader, *rows))[1]
 app(["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu", "--block-rows", "1"])
@@ -376,12 +378,13 @@ def test_command_line_goes_on(unfinished):
     assert content("map.h5") == content("whole.h5")
 
 
-def test_ctrl_c_on_the_command_line_says_how_to_go_on(files):
-    status, errors = interrupt(ON_THE_COMMAND_LINE, signal.SIGINT)
-    assert status == 130
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_on_the_command_line_says_how_to_go_on(files, stop):
+    status, errors = interrupt(ON_THE_COMMAND_LINE, stop)
+    assert status == 128 + stop
     kept = files.resolve() / "map.h5.part"
-    assert f"Stopped; the finished rows are in {kept}: go on with --resume" in errors
-    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == f"Stopped; the finished rows are in {kept}: go on with --resume"
+    assert errors.count("Stopped") == 1
     assert (
         map_to_file("scan.h5", "small.safetensors", "map.h5", resume=True, **OPTIONS).resumed == ROWS_DONE * 7
     )

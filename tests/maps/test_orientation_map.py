@@ -460,6 +460,12 @@ def edit(change):
         (edit(lambda file: file["phases"].__setitem__((), b"[{")), "its checksum says"),
         (edit(lambda file: file.attrs.modify("scan_step", -1.0)), "its checksum says"),
         (edit(lambda file: file.attrs.modify("checksum", 0)), "its checksum says"),
+        (edit(lambda file: file.attrs.__setitem__("format_version", h5py.Empty("i"))), "cannot be opened"),
+        (edit(lambda file: (file.pop("phases"), file.create_group("phases"))), "cannot be opened"),
+        (edit(lambda file: (file.pop("valid"), file.create_group("valid"))), "cannot be opened"),
+        (edit(lambda file: (file.pop("valid"), file.create_dataset("valid", data=True))), "cannot be opened"),
+        (edit(lambda file: file.attrs.modify("format_version", 2)), "cannot be opened"),
+        (edit(lambda file: file.attrs.modify("format_version", 1)), "cannot be opened"),
     ],
 )
 def test_foreign_damaged_and_newer_files_are_named(tmp_path, damage, message):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -251,6 +252,22 @@ def test_a_folder_in_the_way(tmp_path: Path, peaks: BraggPeaks) -> None:
     (tmp_path / "out.h5").mkdir()
     with pytest.raises(IsADirectoryError, match=r"cannot write the file: it is a folder: '.*/out\.h5'"):
         peaks.save(tmp_path / "out.h5")
+    assert os.listdir(tmp_path) == ["out.h5"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, peaks: BraggPeaks, kind: str) -> None:
+    path = tmp_path / "out.h5"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(os.path.relpath(path))
+    else:
+        path.symlink_to("/dev/null")
+    with pytest.raises(OSError, match=r"cannot write the file: it is no regular file: '.*/out\.h5'"):
+        peaks.save(path)
+    assert not path.is_file()
     assert os.listdir(tmp_path) == ["out.h5"]
 
 

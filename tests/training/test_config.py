@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from helpers.damage import attempt, damages
 from microinfer.evaluation.template_matching import TUNING_SEED
 from microinfer.models.settings import ModelConfig
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
@@ -167,3 +168,57 @@ def test_shipped_recipes_keep_the_thicknesses_of_the_shipped_models(name, lattic
     for a in lattice_constants:
         limits = load_config(name).simulation.thickness_limits(a)
         assert limits == pytest.approx((3.0 * a, 900.0 * a), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", ["../other", "/tmp/other", "a/b", "a\\b", "..", ".hidden", "", "a\nb", "a\0b", "x" * 101, 5, True]
+)
+def test_a_name_is_no_path(name):
+    phases = (PhaseConfig("Cu"),)
+    with pytest.raises(
+        ValueError, match="name must be a text of at most 100 characters that can name a file"
+    ):
+        Config(name, phases)
+    with pytest.raises(ValueError, match=r"my\.toml: name must be a text"):
+        Config.from_dict({"name": name, "phases": [{"structure": "Cu"}]}, "my.toml")
+    assert Config("Cu-Cu₂O (300 kV).1", phases).name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'name = "caf\xe9"', "not a TOML file: 'utf-8' codec can't decode"),
+        (b"name = ", "not a TOML file"),
+        (b"x = " + b"[" * 5000 + b"]" * 5000, "not a TOML file"),
+        (b'phases = 5\nname = "a"', "phases must be a list"),
+        (b'name = "a"\n[phases]\nstructure = "Cu"', "phases must be a list"),
+        (b'name = "a"\n[[phases]]\nstructure = 5', r"\[\[phases\]\]: structure must be a str, got 5"),
+        (b'name = "a"\n[[phases]]\nname = "b"', r"\[\[phases\]\]: .*structure"),
+        (b"[training]\nsamples = true", r"\[training\]: samples must be a int, got True"),
+        (b"[training]\nsamples = 0", r"\[training\]: training\.samples must be at least 1"),
+        (b"[training]\nlearning_rate = 1" + b"0" * 400, r"\[training\]: learning_rate must be a float"),
+        (b'[augmentation]\nedge_range = ["a", "b"]', r"\[augmentation\]: "),
+        (b"[model]\nwidth = 100\nheads = 8", r"\[model\]: model\.width"),
+        (b'[tokens]\nmax_disks = "many"', r"\[tokens\]: max_disks must be a int"),
+        (b"[tokens]\nmax_disks = 1" + b"0" * 30, r"\[tokens\]: "),
+        (b"simulation = 3", r"\[simulation\]: expected a table, got 3"),
+    ],
+)
+def test_every_error_of_a_configuration_names_the_file_and_the_entry(tmp_path, text, message):
+    whole = b'name = "a"\n[[phases]]\nstructure = "Cu"\n'
+    path = tmp_path / "my.toml"
+    path.write_bytes(
+        text if b"name" in text else text + b"\n" + whole if b"simulation" in text else whole + text
+    )
+    with pytest.raises(ValueError, match=rf"my\.toml: .*{message}"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("count", [600, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_damaged_configuration_is_refused_by_its_name_or_read(tmp_path, count):
+    path = tmp_path / "my.toml"
+    for recipe in shipped_recipes().values():
+        for data in damages(recipe.read_bytes(), count // len(shipped_recipes())):
+            path.write_bytes(data)
+            read = attempt(load_config, path)
+            assert isinstance(read, Config) or read.startswith(f"{path}: ")

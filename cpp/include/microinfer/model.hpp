@@ -117,6 +117,10 @@ struct ArrayView {
 /// Arrays by name.
 using NamedArrays = std::map<std::string, ArrayView>;
 
+/// The checksum that a checkpoint states as "crc32", a decimal number: of the header, then of each array by
+/// name the name, the shape as 64-bit numbers, and the elements.
+std::string checksum(const std::string& header, const NamedArrays& arrays);
+
 /// How a network computes.
 struct NetworkOptions {
     /// Multiply bfloat16 numbers; products are summed, and all else is computed, in float32.

@@ -167,7 +167,7 @@ class Model::Implementation {
         const auto numbers = options.bfloat16 ? networks::Numbers::bfloat16 : networks::Numbers::float32;
         const networks::Kernels& kernels = networks::kernels(options.instructions, numbers);
         const auto make = info_.kind == "posterior" ? networks::make_posterior : networks::make_reference;
-        network_ = make(kernels, numbers, arrays, info_, parsed.heads);
+        network_ = make(kernels, numbers, arrays, info_, parsed.network);
         refinement_ = refinement_of(info_);
     }
 

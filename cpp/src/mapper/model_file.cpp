@@ -1,5 +1,6 @@
 #include "model_file.hpp"
 
+#include "../crc32.hpp"
 #include "../require.hpp"
 
 #include <nlohmann/json.hpp>
@@ -17,12 +18,14 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace microinfer {
 namespace mapper {
 namespace {
 
+using networks::NetworkConfig;
 using nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "safetensors holds little-endian numbers");
@@ -105,10 +108,37 @@ TokenSpec tokens_of(const json& entry) {
     return spec;
 }
 
-/// A number of the card, or another where it has none.
-double number_of(const json& card, const char* name, double otherwise) {
-    const auto found = card.find(name);
-    return found == card.end() || found->is_null() ? otherwise : found->get<double>();
+NetworkConfig network_of(const json& entry) {
+    const NetworkConfig config = {whole<std::int64_t>(entry, "width"), whole<std::int64_t>(entry, "blocks"),
+                                  whole<std::int64_t>(entry, "heads"),
+                                  whole<std::int64_t>(entry, "channels")};
+    require(std::min({config.width, config.blocks, config.channels}) >= 1,
+            "model.width, blocks and channels must be at least 1");
+    return config;
+}
+
+double number_of(const json& card, const char* name) {
+    const json& value = card.at(name);
+    require(value.is_number(), std::string("card.") + name + " must be a number, got " + shown(value));
+    return value.get<double>();
+}
+
+/// The card's voltage; 0 where it states none.
+double voltage_of(const json& card) {
+    if (!card.contains("voltage") || card.at("voltage").is_null()) {
+        return 0.0;
+    }
+    const double voltage = number_of(card, "voltage");
+    require(voltage >= 10e3 && voltage <= 3e6,
+            "card.voltage must be that of an electron microscope, 10e3 to 3e6 V", voltage);
+    return voltage;
+}
+
+/// The card's k_max, or another where it has none.
+double k_max_of(const json& card, double otherwise) {
+    const double k_max = card.contains("k_max") ? number_of(card, "k_max") : otherwise;
+    require(k_max > 0.0 && k_max < 100.0, "card.k_max must be above 0 and below 100 1/Angstrom", k_max);
+    return k_max;
 }
 
 /// A view of an array of the file; `data` is what its offsets count from.
@@ -152,6 +182,25 @@ std::string_view read_bytes(const std::string& path, std::unique_ptr<std::max_al
     return {first, bytes};
 }
 
+std::string_view bytes_of(const ArrayView& array) {
+    return std::visit(
+        [&](const auto* elements) -> std::string_view {
+            std::size_t bytes = sizeof(*elements);
+            for (const std::int64_t axis : array.shape) {
+                bytes *= static_cast<std::size_t>(axis);
+            }
+            return {reinterpret_cast<const char*>(elements), bytes};
+        },
+        array.elements);
+}
+
+/// Checks the file against its checksum; until 0.3.0 there was none.
+void require_whole(const json& metadata, const std::string& header, const NamedArrays& arrays) {
+    const auto stated = metadata.find("crc32");
+    require(stated == metadata.end() || *stated == checksum(header, arrays),
+            "it is damaged: its checksum does not hold");
+}
+
 /// Until 0.3.0 it was a slope and an offset of the log-odds.
 std::array<double, 3> calibration_of(const json& list) {
     if (list.is_array() && list.size() == 2) {
@@ -180,7 +229,9 @@ Model model_of(std::string_view bytes, const NetworkOptions& options) {
             }
         }
     }
-    return {metadata->at("microinfer").get<std::string>(), arrays, options};
+    const auto header = metadata->at("microinfer").get<std::string>();
+    require_whole(*metadata, header, arrays);
+    return {header, arrays, options};
 }
 
 }  // namespace
@@ -196,16 +247,16 @@ Header parse_header(const std::string& text) {
         const json& card = header.at("card");
         Header parsed{{card.value("name", "unnamed"),
                        header.at("model").at("kind"),
-                       number_of(card, "voltage", 0.0),
+                       voltage_of(card),
                        0.0,
                        tokens_of(header.at("tokens")),
                        {},
                        calibration_of(header.at("calibration"))},
-                      whole<std::int64_t>(header.at("model"), "heads")};
+                      network_of(header.at("model"))};
         ModelInfo& info = parsed.info;
         require(info.kind == "posterior" || info.kind == "reference",
                 "model.kind must be posterior or reference, got " + info.kind);
-        info.k_max = number_of(card, "k_max", info.tokens.radius_max);
+        info.k_max = k_max_of(card, info.tokens.radius_max);
         for (const json& phase : header.at("phases")) {
             info.phases.push_back(phase_of(phase));
         }
@@ -217,6 +268,17 @@ Header parse_header(const std::string& text) {
 }
 
 }  // namespace mapper
+
+std::string checksum(const std::string& header, const NamedArrays& arrays) {
+    std::uint32_t sum = crc32(header);
+    for (const auto& [name, array] : arrays) {
+        const std::vector<std::int64_t>& shape = array.shape;
+        sum = crc32(name, sum);
+        sum = crc32({reinterpret_cast<const char*>(shape.data()), shape.size() * sizeof(shape[0])}, sum);
+        sum = crc32(mapper::bytes_of(array), sum);
+    }
+    return std::to_string(sum);
+}
 
 ModelInfo model_info(const std::string& header) {
     return mapper::parse_header(header).info;

@@ -1,9 +1,10 @@
 /// The checkpoint, a .safetensors file: its JSON header and its arrays.
 #pragma once
 
+#include "../network/network.hpp"
+
 #include <microinfer/model.hpp>
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -12,7 +13,7 @@ namespace microinfer::mapper {
 /// What a checkpoint's header says.
 struct Header {
     ModelInfo info;
-    std::int64_t heads;
+    networks::NetworkConfig network;
 };
 
 /// Reads the JSON that Python writes (microinfer.models.checkpoint). Throws std::invalid_argument, which

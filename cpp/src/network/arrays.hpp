@@ -58,7 +58,13 @@ class Arrays {
         return array.shape[axis];
     }
 
-    [[nodiscard]] bool has(const std::string& name) const { return arrays_.count(name) > 0; }
+    /// Checks an axis of an array against the header's entry.
+    void require_size(const std::string& name, std::size_t axis, const char* entry,
+                      std::int64_t expected) const {
+        require(size(name, axis) == expected, std::string(entry) + " is " + std::to_string(expected) +
+                                                  ", but " + name + " has the shape " +
+                                                  text(find(name).shape));
+    }
 
     void require_all_taken() const {
         for (const auto& [name, array] : arrays_) {

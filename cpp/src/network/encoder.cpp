@@ -46,16 +46,18 @@ Heads heads_of(const Kernels& kernels, std::int64_t width, std::int64_t heads) {
 
 }  // namespace
 
-Encoder::Encoder(const Layers& layers, std::int64_t width, std::int64_t heads)
-    : kernels_(layers.kernels), width_(width), heads_(heads_of(layers.kernels, width, heads)) {
-    for (std::string name = "blocks.0"; layers.arrays.has(name + ".norm1.weight");
-         name = "blocks." + std::to_string(blocks_.size())) {
-        blocks_.push_back({layers.layer_norm(name + ".norm1", width),
-                           qkv_of(layers, name + ".attention.qkv", width, heads_),
-                           out_of(layers, name + ".attention.out", width, heads_),
-                           layers.layer_norm(name + ".norm2", width),
-                           layers.linear(name + ".feed_forward.0", 2 * width, width),
-                           layers.linear(name + ".feed_forward.2", width, 2 * width)});
+Encoder::Encoder(const Layers& layers, const NetworkConfig& config)
+    : kernels_(layers.kernels),
+      width_(config.width),
+      heads_(heads_of(layers.kernels, config.width, config.heads)) {
+    for (std::int64_t i = 0; i < config.blocks; ++i) {
+        const std::string name = "blocks." + std::to_string(i);
+        blocks_.push_back({layers.layer_norm(name + ".norm1", width_),
+                           qkv_of(layers, name + ".attention.qkv", width_, heads_),
+                           out_of(layers, name + ".attention.out", width_, heads_),
+                           layers.layer_norm(name + ".norm2", width_),
+                           layers.linear(name + ".feed_forward.0", 2 * width_, width_),
+                           layers.linear(name + ".feed_forward.2", width_, 2 * width_)});
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layers.hpp"
+#include "network.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -56,8 +57,8 @@ struct Block {
 /// A stack of blocks with rotary attention.
 class Encoder {
   public:
-    /// Takes the arrays "blocks.0" to the last; std::invalid_argument for heads that do not divide the width.
-    Encoder(const Layers& layers, std::int64_t width, std::int64_t heads);
+    /// Takes the arrays of the blocks; std::invalid_argument for heads that do not divide the width.
+    Encoder(const Layers& layers, const NetworkConfig& config);
 
     /// Channel pairs of a head.
     [[nodiscard]] std::int64_t pairs() const { return heads_.channels / 2; }

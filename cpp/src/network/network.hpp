@@ -12,6 +12,14 @@
 
 namespace microinfer::networks {
 
+/// What a checkpoint's header says of a network's size; its arrays must agree.
+struct NetworkConfig {
+    std::int64_t width;
+    std::int64_t blocks;
+    std::int64_t heads;
+    std::int64_t channels;  ///< Of each in-plane order, in a posterior.
+};
+
 /// Where a network's candidates go, the most probable first. Not owning.
 struct Candidates {
     /// Orientations in py4DSTEM's convention, (patterns, candidates, 3, 3).
@@ -41,8 +49,8 @@ class Network {
 /// Make a network of a model's arrays, copying what it needs of them. Both throw std::invalid_argument, which
 /// names the array, for arrays that do not fit each other or the model.
 std::unique_ptr<Network> make_posterior(const Kernels& kernels, Numbers numbers, const NamedArrays& arrays,
-                                        const ModelInfo& model, std::int64_t heads);
+                                        const ModelInfo& model, const NetworkConfig& config);
 std::unique_ptr<Network> make_reference(const Kernels& kernels, Numbers numbers, const NamedArrays& arrays,
-                                        const ModelInfo& model, std::int64_t heads);
+                                        const ModelInfo& model, const NetworkConfig& config);
 
 }  // namespace microinfer::networks

@@ -49,39 +49,38 @@ struct Features : DiskFeatures {
 
 class Posterior : public Network {
   public:
-    Posterior(const Layers& layers, const ModelInfo& model, std::int64_t heads, std::int64_t width,
-              std::int64_t cells, std::int64_t channels)
+    Posterior(const Layers& layers, const ModelInfo& model, const NetworkConfig& config, std::int64_t cells)
         : kernels_(layers.kernels),
-          width_(width),
-          channels_(channels),
+          width_(config.width),
+          channels_(config.channels),
           cells_(cells),
-          encoder_(layers, width, heads),
-          embedding1_(layers.linear("embedding.0", width, 4 * kHarmonics)),
-          embedding2_(layers.linear("embedding.2", width, width)),
-          norm_(layers.layer_norm("norm", width)),
-          cell_head1_(layers.linear("cell_head.0", 2 * width, 2 * width)),
-          cell_head2_(layers.linear("cell_head.2", cells + 1, 2 * width)),
-          wave_gate_(layers.linear("wave_gate", kOrderCount * channels, 2 * width)),
+          encoder_(layers, config),
+          embedding1_(layers.linear("embedding.0", width_, 4 * kHarmonics)),
+          embedding2_(layers.linear("embedding.2", width_, width_)),
+          norm_(layers.layer_norm("norm", width_)),
+          cell_head1_(layers.linear("cell_head.0", 2 * width_, 2 * width_)),
+          cell_head2_(layers.linear("cell_head.2", cells + 1, 2 * width_)),
+          wave_gate_(layers.linear("wave_gate", kOrderCount * channels_, 2 * width_)),
           decoder_(layers.kernels, cells, layers.arrays.take<float>("cells", {cells, 3, 3}),
                    layers.arrays.take<std::int64_t>("cell_phase", {cells}), model.phases) {
         const float* const weight =
-            layers.arrays.take<float>("disk_waves.weight", {kOrderCount * channels * 2, width});
-        const float* const bias = layers.arrays.take<float>("disk_waves.bias", {kOrderCount * channels * 2});
-        cell_waves_.resize(size(kOrderCount * 2 * cells * channels));
+            layers.arrays.take<float>("disk_waves.weight", {kOrderCount * channels_ * 2, width_});
+        const float* const bias = layers.arrays.take<float>("disk_waves.bias", {kOrderCount * channels_ * 2});
+        cell_waves_.resize(size(kOrderCount * 2 * cells * channels_));
         for (std::int64_t n = 0; n < kOrderCount; ++n) {
-            const std::int64_t first = n * 2 * channels;
+            const std::int64_t first = n * 2 * channels_;
             disk_waves_.emplace_back(
-                kernels_, layers.numbers, 2 * channels, width + 1,
+                kernels_, layers.numbers, 2 * channels_, width_ + 1,
                 [&](std::int64_t o, std::int64_t i) {  // the bias turns with its disk too
-                    return i < width ? weight[(first + o) * width + i] : bias[first + o];
+                    return i < width_ ? weight[(first + o) * width_ + i] : bias[first + o];
                 },
                 [](std::int64_t) { return 0.0F; });
             const float* const of_cells = layers.arrays.take<float>(
-                "cell_waves." + std::to_string(n) + ".weight", {2 * cells, channels});
+                "cell_waves." + std::to_string(n) + ".weight", {2 * cells, channels_});
             for (std::int64_t k = 0; k < cells; ++k) {
                 for (std::int64_t half = 0; half < 2; ++half) {
-                    std::copy_n(of_cells + (half * cells + k) * channels, channels,
-                                cell_waves_.data() + ((k * kOrderCount + n) * 2 + half) * channels);
+                    std::copy_n(of_cells + (half * cells + k) * channels_, channels_,
+                                cell_waves_.data() + ((k * kOrderCount + n) * 2 + half) * channels_);
                 }
             }
         }
@@ -254,18 +253,17 @@ void Posterior::decode(const Features& f, const Candidates& to) const {
 }  // namespace
 
 std::unique_ptr<Network> make_posterior(const Kernels& kernels, Numbers numbers, const NamedArrays& named,
-                                        const ModelInfo& model, std::int64_t heads) {
+                                        const ModelInfo& model, const NetworkConfig& config) {
     Arrays arrays(named);
-    const std::int64_t width = arrays.size("norm.weight", 0);
+    arrays.require_size("norm.weight", 0, "model.width", config.width);
+    arrays.require_size("cell_waves.0.weight", 1, "model.channels", config.channels);
     const std::int64_t cells = arrays.size("cells", 0);
-    const std::int64_t channels = arrays.size("cell_waves.0.weight", 1);
-    require(cells >= 1 && channels >= 1, "a posterior needs cells, and channels of its waves");
+    require(cells >= 1, "a posterior needs cells");
     const std::int64_t* const phase = arrays.take<std::int64_t>("cell_phase", {cells});
     const auto phases = static_cast<std::int64_t>(model.phases.size());
     require(std::all_of(phase, phase + cells, [=](std::int64_t p) { return p >= 0 && p < phases; }),
             "cell_phase must lie in [0, " + std::to_string(phases) + ")");
-    auto network =
-        std::make_unique<Posterior>(Layers{kernels, numbers, arrays}, model, heads, width, cells, channels);
+    auto network = std::make_unique<Posterior>(Layers{kernels, numbers, arrays}, model, config, cells);
     arrays.require_all_taken();
     return network;
 }

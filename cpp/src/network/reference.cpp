@@ -64,22 +64,22 @@ void gelu(float* x, std::int64_t elements) {
 
 class Reference : public Network {
   public:
-    Reference(const Layers& layers, const ModelInfo& model, std::int64_t heads, std::int64_t width)
-        : width_(width),
+    Reference(const Layers& layers, const ModelInfo& model, const NetworkConfig& config)
+        : width_(config.width),
           phases_(static_cast<std::int64_t>(model.phases.size())),
-          radius_(sinusoids(model.tokens.radius_bins, kRadiusBase, width)),
-          angle_(angles(layers, model.tokens.angle_bins, width)),
-          intensity_(sinusoids(model.tokens.intensity_bins, kIntensityBase, width)),
-          norm_in_(layers.layer_norm("norm_in", width)),
-          encoder_(layers, width, heads),
-          norm_out_(layers.layer_norm("norm_out", width)),
-          orientation_head_{layers.linear("orientation_head.0", width / 2, width),
-                            layers.linear("orientation_head.3", width / 4, width / 2),
-                            layers.linear("orientation_head.5", width / 8, width / 4),
-                            layers.linear("orientation_head.7", 9, width / 8)},
-          orientation_norm_(layers.layer_norm("orientation_head.1", width / 2)),
-          phase_head_{layers.linear("phase_head.0", width / 2, width),
-                      layers.linear("phase_head.2", phases_, width / 2)} {}
+          norm_in_(layers.layer_norm("norm_in", width_)),
+          encoder_(layers, config),
+          norm_out_(layers.layer_norm("norm_out", width_)),
+          orientation_head_{layers.linear("orientation_head.0", width_ / 2, width_),
+                            layers.linear("orientation_head.3", width_ / 4, width_ / 2),
+                            layers.linear("orientation_head.5", width_ / 8, width_ / 4),
+                            layers.linear("orientation_head.7", 9, width_ / 8)},
+          orientation_norm_(layers.layer_norm("orientation_head.1", width_ / 2)),
+          phase_head_{layers.linear("phase_head.0", width_ / 2, width_),
+                      layers.linear("phase_head.2", phases_, width_ / 2)},
+          radius_(sinusoids(model.tokens.radius_bins, kRadiusBase, width_)),
+          angle_(angles(layers, model.tokens.angle_bins, width_)),
+          intensity_(sinusoids(model.tokens.intensity_bins, kIntensityBase, width_)) {}
 
     [[nodiscard]] std::int64_t candidates() const override { return 1; }
 
@@ -174,28 +174,28 @@ class Reference : public Network {
 
     std::int64_t width_;
     std::int64_t phases_;
-    std::vector<float> radius_;  // tables of embeddings, (bins, width)
-    std::vector<float> angle_;
-    std::vector<float> intensity_;
     LayerNorm norm_in_;
     Encoder encoder_;
     LayerNorm norm_out_;
     std::vector<Linear> orientation_head_;  // the first one is followed by `orientation_norm_`
     LayerNorm orientation_norm_;
     std::vector<Linear> phase_head_;
+    std::vector<float> radius_;  // tables of embeddings, (bins, width); made when all arrays are known to fit
+    std::vector<float> angle_;
+    std::vector<float> intensity_;
 };
 
 }  // namespace
 
 std::unique_ptr<Network> make_reference(const Kernels& kernels, Numbers numbers, const NamedArrays& named,
-                                        const ModelInfo& model, std::int64_t heads) {
+                                        const ModelInfo& model, const NetworkConfig& config) {
     Arrays arrays(named);
     const TokenSpec& tokens = model.tokens;
     const std::int32_t most = std::max({tokens.radius_bins, tokens.angle_bins, tokens.intensity_bins});
     require(most <= kMostBins, "a reference model has tables of its bins, so there must not be as many",
             most);
-    const std::int64_t width = arrays.size("norm_in.weight", 0);
-    auto network = std::make_unique<Reference>(Layers{kernels, numbers, arrays}, model, heads, width);
+    arrays.require_size("norm_in.weight", 0, "model.width", config.width);
+    auto network = std::make_unique<Reference>(Layers{kernels, numbers, arrays}, model, config);
     arrays.require_all_taken();
     return network;
 }

@@ -18,6 +18,7 @@ from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors, literal
+from microinfer.cli.stop import exit_status, terminable
 from microinfer.extras import install_hint
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # no version of typer lacks it, but its public name differs
@@ -28,7 +29,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except BrokenPipeError:  # who reads the output has enough of it: typer ends the program
             raise
         except _UsageError as error:  # typer would put it into a box, which breaks paths
@@ -40,9 +42,9 @@ class _Commands(TyperGroup):
         except (ValueError, OSError, ImportError) as error:
             _print_error(_sentence(error))
             raise typer.Exit(1) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             errors.print("Stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_status(stopped)) from None
 
 
 app = typer.Typer(

@@ -14,6 +14,7 @@ from microinfer.cli.about import about_map, about_model
 from microinfer.cli.match import choose_model, print_check, warn
 from microinfer.cli.outputs import HDF5, PICTURES, Output, Overwrite, check_outputs
 from microinfer.cli.show import errors, facts, histogram, literal, map_summary, say, warnings_as_lines
+from microinfer.cli.stop import exit_status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,8 @@ def map_scan(
     cluster: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Map on the workers of this Dask scheduler, e.g. tcp://host:8786."
+            metavar="ADDRESS",
+            help="Map on the workers of this Dask scheduler, e.g. tcp://host:8786: only on a network you trust, or tls://.",
         ),
     ] = None,
 ) -> None:
@@ -115,7 +117,7 @@ def map_scan(
             "is there already, no unfinished work beside it: nothing is left to resume",
             str(out),
         )
-    selection = None if mask is None else _load_mask(mask)
+    selection = None if mask is None else load_mask(mask)
     with (
         warnings_as_lines(),
         open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader,
@@ -151,7 +153,7 @@ def map_scan(
                 cluster=cluster,
                 check=False,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             kept = partial_path(out)
             rows = (
                 f"the finished rows are in {kept}: go on with --resume"
@@ -159,7 +161,7 @@ def map_scan(
                 else "no row was finished"
             )
             errors.print(f"Stopped; {literal(rows)}", soft_wrap=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_status(stopped)) from None
     map_summary(report, f"Map of {scan} written to {out}")
     if plot is not None or ang is not None or ctf is not None:
         omap = load_map(out)
@@ -341,12 +343,15 @@ def compare_with_truth(
     return rows
 
 
-def _load_mask(path: Path) -> "NDArray[np.bool_]":
-    with path.open("rb") as file:
-        try:
-            mask: NDArray[np.bool_] = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise ValueError(f"{path}: not an .npy array: {error}") from error
+def load_mask(path: Path) -> "NDArray[np.bool_]":
+    """Read a boolean array of an .npy file; ValueError, which names it, for what is none."""
+    with path.open("rb"):
+        pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
+    try:
+        # mapped: a file that is shorter than its header says is refused before memory is taken
+        mask: NDArray[np.bool_] = np.array(np.lib.format.open_memmap(path, mode="r"))  # type: ignore[no-untyped-call]
+    except Exception as error:  # of a damaged header NumPy's parsers raise whatever they meet
+        raise ValueError(f"{path}: not an .npy array: {error}") from error
     if mask.dtype != np.bool_:
         raise ValueError(f"{path}: expected a boolean .npy array, got {mask.dtype}")
     return mask

@@ -3,6 +3,9 @@
 Every worker opens the scan itself: a file must be found under the same path on all of them. A lost worker's blocks
 are given to others; a block that takes down four workers ends the mapping. What the models multiply is settled at the
 start: a worker that joins later and has no instructions for it ends the mapping, too.
+
+Scheduler, workers and caller exchange pickles, which can run any code, by default unencrypted: only on a network you
+trust, or with the address ``tls://...`` and Dask's settings of certificates.
 """
 
 import pickle

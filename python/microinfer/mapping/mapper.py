@@ -102,7 +102,8 @@ def map_orientations(
         `microinfer.models.refinement`); None gives the model's own answers.
     cluster : str, optional
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
-        `microinfer.mapping.cluster`), each on the one device that `device` means to it.
+        `microinfer.mapping.cluster`), each on the one device that `device` means to it. Only on a network you trust, or
+        with ``"tls://"``: Dask's messages are pickles, which can run any code.
     check : bool, default: True
         First see whether scan and model go together (see `microinfer.mapping.check_scan`), and warn if they do not.
         It takes a fraction of a second.

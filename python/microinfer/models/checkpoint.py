@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from microinfer import _core
 from microinfer.crystals.phase import CrystalPhase, phase_names
@@ -124,9 +124,18 @@ class Model:
         ----------
         path : str or Path
             The file, by custom ``*.safetensors``.
+
+        Raises
+        ------
+        ValueError
+            For a card that JSON cannot hold.
+        OSError
+            If the file cannot be written; nothing half-written stays.
         """
+        checksum = _core.checksum(self.header, self.weights)
+        content = save(self.weights, metadata={"microinfer": self.header, "crc32": checksum})
         with atomic_output(path) as temporary:
-            save_file(self.weights, temporary, metadata={"microinfer": self.header})
+            temporary.write_bytes(content)
 
     def core(self, *, bfloat16: bool = False, instructions: str = "auto") -> _core.Model:
         """Return the model in the C++ core, which goes from Bragg peaks to ranked answers.
@@ -144,7 +153,7 @@ class Model:
         """Return the network in torch, in evaluation mode: for training, GPUs and TorchScript."""
         from microinfer.models.network import build_network
 
-        network = build_network(self.config, self.phases, self.spec)
+        network = build_network(self.config, self.phases, self.spec, self.weights)
         network.load_weights(self.weights)
         return network.to(device).eval()
 
@@ -178,19 +187,25 @@ def load_model(name: str | Path) -> Model:
     require_kind(path, FileKind.MODEL)
     try:
         with safe_open(path, framework="np") as file:
-            text = (file.metadata() or {}).get("microinfer")
+            metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, TypeError) as error:  # a TypeError for numbers that NumPy does not have
         raise ValueError(f"{path}: not a readable checkpoint: {error}") from error
+    text = metadata.get("microinfer")
     if text is None:
         raise ValueError(f"{path}: a safetensors file, but not a microinfer checkpoint")
     try:
+        if metadata.get("crc32", checksum := _core.checksum(text, weights)) != checksum:  # none until 0.3.0
+            raise ValueError("it is damaged: its checksum does not hold")
         header = json.loads(text)
-        if header["format"] != FORMAT or header["version"] > VERSION:
-            raise ValueError(f"checkpoint version {header['version']}, this microinfer reads up to {VERSION}")
+        if header["format"] != FORMAT:
+            raise ValueError(f"its format is {header['format']!r}, expected {FORMAT!r}")
+        version = header["version"]
+        if type(version) is not int or not 1 <= version <= VERSION:
+            raise ValueError(f"checkpoint version {version}, this microinfer reads 1 to {VERSION}")
         phases = tuple(CrystalPhase.from_dict(phase) for phase in header["phases"])
         config = ModelConfig(**header["model"])
-        if header["version"] < 2 and config.kind == "posterior":
+        if version < 2 and config.kind == "posterior":
             weights |= zone_axis_cells(phases, config.zone_axis_spacing)
         calibration = header.get("calibration", UNCALIBRATED)
         if len(calibration) == 2:  # slope and offset of the log-odds, as until 0.3.0
@@ -198,7 +213,7 @@ def load_model(name: str | Path) -> Model:
         a, b, c = (float(number) for number in calibration)
         spec = TokenSpec.from_dict(header["tokens"])
         model = Model(config, phases, spec, weights, header["card"], (a, b, c))
-        model.core()  # checks the weights
+        model.core()  # checks header and weights against each other
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a usable checkpoint: {error}") from error
     return model

@@ -1,5 +1,6 @@
 """TorchScript: a model as one file of torch's own operators, from Bragg peaks to answers."""
 
+import io
 import json
 import warnings
 from os import PathLike
@@ -128,4 +129,7 @@ def export_model(
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         traced = torch.jit.trace_module(graph, examples, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, temporary, _extra_files={RECORD: json.dumps(json.loads(model.header))})
+        # into memory first: torch ends the process where it writes to a full disk itself
+        content = io.BytesIO()
+        torch.jit.save(traced, content, _extra_files={RECORD: json.dumps(json.loads(model.header))})
+        temporary.write_bytes(content.getbuffer())

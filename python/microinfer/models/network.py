@@ -1,5 +1,6 @@
 """What every network in torch offers: phases, token ranges, a loss to train with and candidates."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -93,11 +94,15 @@ class OrientationNetwork(nn.Module):
 
 
 def build_network(
-    config: ModelConfig, phases: tuple[CrystalPhase, ...], spec: TokenSpec
+    config: ModelConfig,
+    phases: tuple[CrystalPhase, ...],
+    spec: TokenSpec,
+    cells: Mapping[str, NDArray[Any]] | None = None,
 ) -> OrientationNetwork:
-    """Make an untrained network of the kind that the configuration names."""
+    """Make an untrained network of the kind that the configuration names; `cells` as of `PosteriorNetwork`."""
     from microinfer.models.posterior import PosteriorNetwork
     from microinfer.models.reference import ReferenceNetwork
 
-    kinds = {"posterior": PosteriorNetwork, "reference": ReferenceNetwork}
-    return kinds[config.kind](config, phases, spec)
+    if config.kind == "reference":
+        return ReferenceNetwork(config, phases, spec)
+    return PosteriorNetwork(config, phases, spec, cells)

@@ -1,9 +1,11 @@
 """Our network: a posterior over zone axes and in-plane angle, exactly equivariant under in-plane rotation."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -42,6 +44,13 @@ class PosteriorNetwork(OrientationNetwork):
     embedding alone. A softmax goes over the zone-axis cells of all phases and "no crystal"; each cell has a
     density over the in-plane angle, ``p(phi | cell) ~ exp Re sum_n u_n exp(i n phi)``, whose waves ``u_n`` are
     sums over disks of ``c_n exp(i n theta)`` with invariant weights, and so turn with the pattern.
+
+    Parameters
+    ----------
+    config, phases, spec
+        As of `OrientationNetwork`.
+    cells : mapping of str to ndarray, optional
+        Those of a trained model, among its weights; by default they are made (`zone_axis_cells`).
     """
 
     cells: Tensor
@@ -49,10 +58,17 @@ class PosteriorNetwork(OrientationNetwork):
     density: Tensor
     label_density: Tensor
 
-    def __init__(self, config: ModelConfig, phases: tuple[CrystalPhase, ...], spec: TokenSpec) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        phases: tuple[CrystalPhase, ...],
+        spec: TokenSpec,
+        cells: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         super().__init__(config, phases, spec)
-        for name, values in zone_axis_cells(phases, config.zone_axis_spacing).items():
-            self.register_buffer(name, torch.from_numpy(values))
+        made = zone_axis_cells(phases, config.zone_axis_spacing) if cells is None else cells
+        for name in ("cells", "cell_phase"):
+            self.register_buffer(name, torch.tensor(made[name]))
         self.register_buffer("density", density_of_waves(), persistent=False)
         self.register_buffer("label_density", density_of_waves(LABEL_ANGLES), persistent=False)
 

@@ -45,7 +45,12 @@ class TokenSpec:
     min_disks: int = 2
 
     def __post_init__(self) -> None:
-        _ = self.core  # checks the values
+        try:
+            _ = self.core  # checks the values
+        except TypeError as error:
+            raise ValueError(
+                f"numbers of another kind or size than a token specification's: {self.to_dict()}"
+            ) from error
 
     @property
     def core(self) -> _core.TokenSpec:

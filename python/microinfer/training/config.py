@@ -155,6 +155,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         names = [phase.display_name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"{self.name}: each phase needs a name of its own, got {', '.join(names)}")
@@ -196,9 +197,11 @@ class Config:
             raise ValueError(f"{where}: unknown entries {sorted(values)}")
         if not isinstance(phases, list | tuple) or not phases:
             raise ValueError(f"{where}: phases must be a list of at least one [[phases]] table")
-        return cls(
-            name, tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases), **parts
-        )
+        crystals = tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases)
+        try:
+            return cls(name, crystals, **parts)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
     def for_structures(self, *structures: str | Path) -> "Config":
         """Return these settings for other crystals, CIF files or built-in names, in place of the phases.
@@ -287,6 +290,19 @@ def configure(
     return config.quick() if quick else config
 
 
+def require_name(name: Any) -> None:
+    """Raise a ValueError for what cannot name a file: with separators of paths, say."""
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,100}", name)
+        or name.startswith(".")
+    ):
+        raise ValueError(
+            "name must be a text of at most 100 characters that can name a file: it has no / and no \\, and does not "
+            f"begin with a dot; got {name!r}"
+        )
+
+
 def load_config(path: str | Path) -> Config:
     """Read a TOML configuration; CIF paths in it are relative to the file.
 
@@ -314,7 +330,7 @@ def load_config(path: str | Path) -> Config:
     with path.open("rb") as file:
         try:
             values = tomllib.load(file)
-        except ValueError as error:  # of the form, or of the encoding
+        except (ValueError, RecursionError) as error:  # a UnicodeDecodeError, too, is a ValueError
             raise ValueError(f"{path}: not a TOML file: {error}") from error
     config = Config.from_dict(values, str(path))
     if config.simulation.thickness_range and path not in recipes.values():
@@ -365,14 +381,15 @@ def _section(kind: type[_T], values: Any, where: str) -> _T:
         default = fields[name].default
         if name == "voltage" and isinstance(value, int | float | str):
             value = volts(value, f"{where}: voltage")
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        wanted = str if default is dataclasses.MISSING else type(default)
+        if wanted is float and type(value) is int and abs(value) < 1e300:
             value = float(value)
         if isinstance(value, list):
             value = tuple(value)
-        if default is not dataclasses.MISSING and not isinstance(value, type(default)):
-            raise ValueError(f"{where}: {name} must be a {type(default).__name__}, got {value!r}")
+        if type(value) is not wanted:
+            raise ValueError(f"{where}: {name} must be a {wanted.__name__}, got {value!r}")
         converted[name] = value
     try:
         return kind(**converted)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error

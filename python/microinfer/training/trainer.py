@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from microinfer import __version__, _core
 from microinfer.crystals.errors import RIGHT, orientation_errors
-from microinfer.files import atomic_output
 from microinfer.interruption import unbroken
 from microinfer.models import Model, load_model
 from microinfer.models.network import NO_CRYSTAL, build_network
@@ -27,6 +26,7 @@ from microinfer.training.augmentation import Batch, training_batches, turned
 from microinfer.training.calibration import calibrate, calibration_patterns
 from microinfer.training.config import Config, TrainingConfig
 from microinfer.training.folder import STATE
+from microinfer.training.state import read_state, write_state
 from microinfer.training.threads import Threads
 from microinfer.training.verdict import judge
 
@@ -229,12 +229,11 @@ class Run:
             "seconds": self.seconds,
             "best": self.best,
         }
-        with atomic_output(self.state_file) as temporary:
-            torch.save(state, temporary)
+        write_state(self.state_file, state)
 
     def restore(self) -> None:
         """Take up the state that `save_state` wrote."""
-        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+        state = read_state(self.state_file, self.device)
         if state["config"] != json.dumps(self.config.to_dict()):
             raise ValueError(f"{self.state_file}: belongs to another configuration")
         self.network.load_state_dict(state["model"])
