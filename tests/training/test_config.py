@@ -214,6 +214,7 @@ def test_every_error_of_a_configuration_names_the_file_and_the_entry(tmp_path, t
         load_config(path)
 
 
+@pytest.mark.filterwarnings("ignore:.*thickness_range is in lattice constants")
 @pytest.mark.parametrize("count", [600, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_damaged_configuration_is_refused_by_its_name_or_read(tmp_path, count):
     path = tmp_path / "my.toml"
