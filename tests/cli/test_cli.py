@@ -235,8 +235,13 @@ def test_train_says_what_it_will_do_and_what_came_out(files):
     trained = load_model("runs/ni-ti/ni-ti.safetensors")
     assert [phase.name for phase in trained.phases] == ["Ni", "Ti"]
     assert (trained.name, trained.voltage, trained.card["verdict"]["good_enough"]) == ("ni-ti", 200e3, False)
+    assert "Map with" not in model
     result = call("map", "scan.h5", "--model", "runs/ni-ti/ni-ti.safetensors", "--device", "cpu")
     assert result.exit_code == 0, result.output
+    doubt = "its training found it not good enough to map with: "
+    assert f"Warning: Model: {doubt}" in result.stderr
+    for file in ("map.h5", "runs/ni-ti/ni-ti.safetensors"):
+        assert doubt in call("info", file).stdout
     result = call("train", "tiny.toml", *crystals, "--device", "cpu")
     assert result.exit_code == 1
     assert "runs/ni-ti: holds a training; --resume goes on with it" in result.stderr

@@ -240,11 +240,15 @@ def test_a_training_that_is_interrupted_as_it_validates_validates_again(library,
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path, library=library, device="cpu", resume=bool(calls))
+        unfinished = load_model(next(tmp_path.glob("*.safetensors"))).card["unfinished"]
+        assert unfinished.endswith(" of 400 samples")
     path = train(config, tmp_path, library=library, device="cpu", resume=True)
     assert calls[2] == calls[3]
     assert calls[-1] == calls[-2]
     assert [record["samples"] for record in log_of(tmp_path)] == sorted(set(calls))
-    assert "verdict" in load_model(path).card
+    card = load_model(path).card
+    assert "verdict" in card
+    assert "unfinished" not in card
 
 
 def test_a_training_is_not_overwritten(trained, library):

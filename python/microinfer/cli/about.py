@@ -16,6 +16,7 @@ TRUSTED = 0.9  # a confidence above which answers are counted apart
 
 def about_map(path: Path) -> None:
     """Print what a map holds."""
+    from microinfer.mapping.check import doubt_of
     from microinfer.maps.map_file import load_map
 
     omap = load_map(path)
@@ -40,6 +41,10 @@ def about_map(path: Path) -> None:
     lines["Answers"] = (
         f"up to {omap.arrays['phase'].shape[2]} at a position, {'refined' if refined else 'not refined'}"
     )
+    if omap.voltage is not None:
+        lines["Scan's voltage"] = f"{omap.voltage / 1e3:g} kV"
+    if doubt := doubt_of(omap.model_card):
+        lines["Model in doubt"] = doubt
     facts(
         f"{path}: an orientation map",
         lines | _card(omap.model_card) | {"Mapped by": f"microinfer {omap.version}, {omap.dtype}"},
@@ -48,10 +53,13 @@ def about_map(path: Path) -> None:
 
 def about_model(path: Path) -> None:
     """Print what a model holds."""
+    from microinfer.mapping.check import doubt_of
     from microinfer.models import load_model
 
     model = load_model(path)
-    lines = {f"Phase {phase.name}": crystal(phase) for phase in model.phases}
+    doubt = doubt_of(model.card)
+    lines = {"In doubt": doubt} if doubt else {}
+    lines |= {f"Phase {phase.name}": crystal(phase) for phase in model.phases}
     a, b, c = model.calibration
     network = f"{model.config.kind}, {sum(values.size for values in model.weights.values()):,} weights"
     facts(

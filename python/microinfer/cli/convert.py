@@ -80,6 +80,10 @@ def _export(file: Path, out: Path, frame: str) -> None:
     with warnings_as_lines():
         if out.suffix.lower() == ".ctf":
             omap.to_ctf(out, frame=frame)
+            if frame == "hkl" and any(phase.lattice[5] == 120.0 for phase in omap.phases):
+                say(
+                    "Hexagonal axes as HKL's programs have them; orix reads them 30° off: for it give --frame orix"
+                )
         else:
             omap.to_ang(out)
     say(f"Wrote {out}")

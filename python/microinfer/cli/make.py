@@ -73,10 +73,14 @@ def train(
         checkpoint = run(settings, folder, resume=resume, device=device, progress=True)
     from microinfer.models import load_model
 
-    verdict(load_model(checkpoint).card["verdict"])
-    say(
-        f"Model written to {checkpoint}. Map with: microinfer map SCAN --model {shlex.quote(str(checkpoint))}"
+    found = load_model(checkpoint).card["verdict"]
+    verdict(found)
+    way = (
+        f" Map with: microinfer map SCAN --model {shlex.quote(str(checkpoint))}"
+        if found["good_enough"]
+        else ""
     )
+    say(f"Model written to {checkpoint}.{way}")
 
 
 def _begin(settings: "Config", folder: Path, *, resume: bool, device: str, ask: bool) -> None:

@@ -51,7 +51,7 @@ def verdict(found: dict[str, Any]) -> None:
     )
     if not found["good_enough"]:
         errors.print(
-            "[bold yellow]Not good enough to map with.[/] Train on more zone_axes and more samples (without --quick).",
+            "[bold yellow]Not good enough to map with.[/] Train with more zone_axes and samples (without --quick).",
             soft_wrap=True,
         )
 

@@ -1,6 +1,7 @@
 """Whether a scan and a model go together: the crystal and the pixel size, the voltage, the reach of the camera."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class ScanCheck:
         That the model was trained to, in 1/Angstrom; NaN where its card does not state it.
     beyond : float
         Share of the peaks that lie farther out than the model has seen.
+    doubt : str
+        Why the model itself is not to be trusted; empty where nothing says so.
     """
 
     rings: RingAgreement
@@ -46,11 +49,13 @@ class ScanCheck:
     camera: float | None
     k_max: float
     beyond: float
+    doubt: str = ""
 
     @property
     def facts(self) -> dict[str, str]:
         """What there is to say, in sentences, by what it is about."""
-        return {
+        about_model = {"Model": self.doubt} if self.doubt else {}
+        return about_model | {
             "Crystal": self.rings.describe(self.pixel_size),
             "Voltage": self._about_voltage,
             "Reach": self._about_reach,
@@ -60,6 +65,7 @@ class ScanCheck:
     def warnings(self) -> list[str]:
         """Those of the facts that say that scan and model do not go together."""
         doubtful = {
+            "Model": True,
             "Crystal": self.rings.wrong,
             "Voltage": self._other_voltage,
             "Reach": self._short or self.beyond > FEW,
@@ -149,7 +155,24 @@ def check_scan(source: PeakSource, model: Model, selected: NDArray[np.bool_] | N
         camera=getattr(source, "camera", None),
         k_max=k_max,
         beyond=float(np.mean(radius > BEYOND * k_max)) if len(radius) >= LEAST_PEAKS else 0.0,
+        doubt=doubt_of(model.card),
     )
+
+
+def doubt_of(card: dict[str, Any]) -> str:
+    """Why a model is not to be trusted, by what its training wrote into its card; empty where nothing says so."""
+    if "unfinished" in card:
+        return (
+            f"its training is not finished ({card['unfinished']}), and its confidence is no probability yet: go on "
+            "with microinfer train --resume"
+        )
+    verdict = card.get("verdict", {"good_enough": True})
+    if not verdict["good_enough"]:
+        return (
+            f"its training found it not good enough to map with: {verdict['refined_within_3_deg']:.1%} of its answers "
+            f"were right to 3 degrees, {verdict['usual_within_3_deg']:.0%} is usual"
+        )
+    return ""
 
 
 def _kilovolts(voltage: float) -> str:

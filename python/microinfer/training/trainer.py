@@ -203,7 +203,7 @@ class Run:
         with ProgressBar(f"calibrating {self.config.name}", total, visible=progress, unit="patterns") as bar:
             calibration = calibrate(model, patterns, str(self.device), bar.advance)
             verdict = judge(model, self.validation, str(self.device), bar.advance)
-        card = {**model.card, "verdict": verdict.to_dict()}
+        card = {**self.card, "verdict": verdict.to_dict()}
         replace(model, calibration=calibration, card=card).save(self.checkpoint)
 
     def _log(self, loss: float, figures: dict[str, float]) -> None:
@@ -216,7 +216,8 @@ class Run:
         if figures["validation_loss"] < self.best:
             self.best = figures["validation_loss"]
             self.card["validation"] = {"samples_seen": self.samples, **figures}
-            Model.of(self.network, self.card).save(self.checkpoint)
+            unfinished = f"{self.samples:,} of {self.config.training.samples:,} samples"
+            Model.of(self.network, {**self.card, "unfinished": unfinished}).save(self.checkpoint)
         self.save_state()
 
     def save_state(self) -> None:
@@ -241,7 +242,7 @@ class Run:
         self.samples, self.step, self.chunk, self.validated = state["progress"]
         self.seconds, self.best = state["seconds"], state["best"]
         if self.checkpoint.is_file():
-            self.card.update(load_model(self.checkpoint).card)
+            self.card["validation"] = load_model(self.checkpoint).card["validation"]
 
 
 def split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
