@@ -291,10 +291,11 @@ def test_a_block_of_a_cif_file_is_chosen_and_said(files):
 
 
 CONVERTED = """
-import sys, time
+import signal, sys, time
 from microinfer.cli import app
 from microinfer.peaks.native import NativeReader
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have it ignored
 read_rows = NativeReader.read_rows
 
 def wait(reader, *rows):

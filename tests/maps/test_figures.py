@@ -399,8 +399,9 @@ def test_pattern_takes_what_the_mapper_takes(tmp_path):
     peaks = scan_of(omap)
     peaks.save(tmp_path / "peaks.h5")
     expected = offsets(drawn_pattern(omap, 4, 5, peaks), "measured")
-    for source in (tmp_path / "peaks.h5", str(tmp_path / "peaks.h5"), open_peaks(tmp_path / "peaks.h5")):
-        np.testing.assert_array_equal(offsets(drawn_pattern(omap, 4, 5, source), "measured"), expected)
+    with open_peaks(tmp_path / "peaks.h5") as reader:
+        for source in (tmp_path / "peaks.h5", str(tmp_path / "peaks.h5"), reader):
+            np.testing.assert_array_equal(offsets(drawn_pattern(omap, 4, 5, source), "measured"), expected)
     with pytest.raises(
         TypeError, match="peaks must be BraggPeaks, BraggVectors of py4DSTEM, a reader or a path"
     ):
