@@ -268,7 +268,8 @@ def test_a_reference_model_stays_without_confidence(library, tmp_path):
     model = load_model(train(config, tmp_path, library=library, device="cpu"))
     assert model.calibration == (1.0, 1.0, 0.0)
     for refine in (None, "kinematic"):
-        omap = map_orientations(library.peaks, model, device="cpu", refine=refine)
+        with pytest.warns(UserWarning, match="its training found it not good enough to map with"):
+            omap = map_orientations(library.peaks, model, device="cpu", refine=refine)
         assert omap.valid.any()
         assert (omap.confidence[omap.valid] == 0.0).all()
 
