@@ -147,7 +147,7 @@ def test_a_warning_is_one_line(files, scan):
         (("info", "missing.h5"), "missing.h5"),
         (("info", "scan.h5", "--phase", "Unobtainium"), "Unobtainium"),
         (("train", "missing.toml"), "missing.toml"),
-        (("train", "--cif", "missing.cif"), "missing.cif"),
+        pytest.param(("train", "--cif", "missing.cif"), "missing.cif", marks=needs_py4dstem),
         (("train", "notes.txt"), "notes.txt"),
         (("convert", "scan.h5", "--out", "scan.h5"), "would replace the scan"),
         (
@@ -168,7 +168,7 @@ def test_a_warning_is_one_line(files, scan):
         ),
         (("map", "scan.h5", "--model", "small.safetensors", "--resume"), "map.h5.part: nothing to resume"),
         (("benchmark", "--model", "small.safetensors", "--shape", 0, 5), "--shape must be"),
-        (("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml"),
+        pytest.param(("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml", marks=needs_py4dstem),
     ],
 )
 def test_expected_errors_are_one_line(files, arguments, message):
@@ -440,6 +440,11 @@ def test_map_and_info_say_whether_scan_and_model_go_together(files):
         assert len(told) == 2
         assert "3.0% too far out for Cu" in told[0]
         assert "taken at 200 kV, the model is for 300 kV" in told[1]
+
+
+@needs_py4dstem
+def test_info_says_whether_scan_and_phase_go_together(files):
+    kinematic_scan(PHASES["Cu"], 1, camera=2.0, scale=1.03).save("wrong.h5")
     assert "Warning: Crystal" in call("info", "wrong.h5", "--phase", "Cu").stderr
 
 

@@ -132,6 +132,7 @@ def test_second_phase_has_zone_axes_of_its_own():
     assert [phase.name for phase in library.phases] == ["Cu", "Cu2O"]
 
 
+@needs_py4dstem
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr("microinfer.simulation.simulate.simulate_tasks", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(OSError, match=r"folder .*missing does not exist"):
