@@ -354,6 +354,15 @@ def test_there_must_be_something_to_resume(files, scan):
         map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS)
 
 
+def test_a_map_that_an_interrupted_one_was_to_replace_needs_leave_again(unfinished, scan):
+    Path("map.h5").write_text("an older map")
+    with pytest.raises(FileExistsError, match="overwrite=True replaces it"):
+        map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS)
+    report = map_to_file(scan, "small.safetensors", "map.h5", resume=True, overwrite=True, **OPTIONS)
+    assert report.resumed == ROWS_DONE * 7
+    assert content("map.h5") == content("whole.h5")
+
+
 def test_two_processes_do_not_write_one_map(unfinished, scan):
     inside = []
 

@@ -269,6 +269,27 @@ def test_ang_limits_are_stated(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", ["ang", "ctf"])
+def test_an_export_is_replaced_only_where_that_is_asked_for(tmp_path, suffix):
+    omap, path = random_map("Cu"), tmp_path / f"map.{suffix}"
+    write = getattr(omap, f"to_{suffix}")
+    write(path)
+    whole = path.read_text()
+    path.write_text("precious")
+    with pytest.raises(
+        FileExistsError, match=rf"the \.{suffix} file is there already; overwrite=True replaces it"
+    ):
+        write(path)
+    assert path.read_text() == "precious"
+    write(path, overwrite=True)
+    assert path.read_text() == whole
+    with pytest.raises(
+        ValueError, match=rf"map\.txt: the name of the \.{suffix} file must end in \.{suffix}"
+    ):
+        write(tmp_path / "map.txt")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
 def hkl_matrix(table):
     """Orientations of a .ctf table in HKL's crystal frame."""
     return Rotation.from_euler("ZXZ", table[:, 5:8], degrees=True).inv().as_matrix()
@@ -359,12 +380,12 @@ def test_ctf_says_how_its_axes_lie(tmp_path):
         ({}, "X along a*, Z along c (HKL, MTEX)"),
         ({"frame": "orix"}, "X along a, Z along c* (orix)"),
     ):
-        omap.to_ctf(tmp_path / "map.ctf", **options)
+        omap.to_ctf(tmp_path / "map.ctf", overwrite=True, **options)
         lines = (tmp_path / "map.ctf").read_text().split("\n")
         assert lines[2].startswith("Author\tmicroinfer ")
         assert lines[2].endswith(f"crystal axes of the Euler angles: {text}")
     with pytest.raises(ValueError, match="frame must be one of hkl, orix, got 'mtex'"):
-        omap.to_ctf(tmp_path / "map.ctf", frame="mtex")
+        omap.to_ctf(tmp_path / "map.ctf", frame="mtex", overwrite=True)
 
 
 def test_ctf_of_several_phases_and_none(tmp_path):

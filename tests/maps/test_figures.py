@@ -270,7 +270,7 @@ def test_a_figure_is_returned_where_it_is_asked_for(tmp_path):
     assert omap.plot() is None
     figure = omap.plot(return_figure=True)
     assert plt.gcf() is figure
-    assert omap.plot(tmp_path / "map.png", return_figure=True) is not figure
+    assert omap.plot(tmp_path / "map.png", return_figure=True, overwrite=True) is not figure
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (60, 2)])
@@ -308,9 +308,30 @@ def test_the_suffix_names_the_format(tmp_path, suffix):
 
 
 def test_an_unknown_suffix_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"map\.txt must name a picture format"):
-        grain_map("Cu", shape=(4, 4)).plot(tmp_path / "map.txt")
+    omap = grain_map("Cu", shape=(4, 4))
+    for draw in (omap.plot, lambda path: omap.plot_pattern(0, 0, scan_of(omap), path=path)):
+        with pytest.raises(
+            ValueError, match=r"map\.txt: the name of the picture must end in \.png, .*got '\.txt'"
+        ):
+            draw(tmp_path / "map.txt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_is_replaced_only_where_that_is_asked_for(tmp_path):
+    omap = grain_map("Cu", shape=(4, 4))
+    path = tmp_path / "map.png"
+    for draw in (
+        omap.plot,
+        lambda path, **options: omap.plot_pattern(0, 0, scan_of(omap), path=path, **options),
+    ):
+        path.write_text("precious")
+        with pytest.raises(
+            FileExistsError, match=r"the picture is there already; overwrite=True replaces it.*map\.png"
+        ):
+            draw(path)
+        assert path.read_text() == "precious"
+        draw(path, overwrite=True)
+        assert path.read_bytes()[1:4] == b"PNG"
 
 
 def offsets(figure, label):

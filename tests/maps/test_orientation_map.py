@@ -381,6 +381,23 @@ def test_a_failed_map_leaves_the_old_one(tmp_path, error):
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.h5"]
 
 
+def test_a_map_is_replaced_only_where_that_is_asked_for(tmp_path):
+    old, new = random_map(seed=9), random_map(seed=10)
+    old.save(tmp_path / "map.h5")
+    with pytest.raises(
+        FileExistsError, match=r"the map is there already; overwrite=True replaces it.*map\.h5"
+    ):
+        new.save(tmp_path / "map.h5")
+    assert_same_maps(load_map(tmp_path / "map.h5"), old)
+    new.save(tmp_path / "map.h5", overwrite=True)
+    assert_same_maps(load_map(tmp_path / "map.h5"), new)
+    with pytest.raises(
+        ValueError, match=r"map\.ang: the name of the map must end in \.h5 or \.hdf5, got '\.ang'"
+    ):
+        new.save(tmp_path / "map.ang")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.h5"]
+
+
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OSError, match="missing"):
         random_map().save(tmp_path / "missing" / "map.h5")

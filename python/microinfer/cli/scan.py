@@ -141,6 +141,7 @@ def map_scan(
                 loaded,
                 out,
                 resume=resume,
+                overwrite=overwrite,
                 device=device,
                 progress=True,
                 block_rows=block_rows,
@@ -168,7 +169,7 @@ def map_scan(
         with warnings_as_lines():
             for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
                 if path is not None:
-                    write(path)
+                    write(path, overwrite=overwrite)
                     say(f"Wrote {path}")
 
 
@@ -291,9 +292,9 @@ def demo(
         )
     partial_path(target).unlink(missing_ok=True)
     with warnings_as_lines():
-        report = map_to_file(scan, "cu", target, progress=True)
+        report = map_to_file(scan, "cu", target, progress=True, overwrite=True)
         omap = load_map(target)
-        omap.plot(picture)
+        omap.plot(picture, overwrite=True)
     map_summary(report, f"Map written to {target}, picture to {picture}")
     facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
     say("Go on with its scan:")

@@ -71,6 +71,7 @@ def plot_map(
     *,
     panels: str | Sequence[str] | None = None,
     dpi: float = DPI,
+    overwrite: bool = False,
     return_figure: bool = False,
 ) -> "Figure | None":
     """Draw inverse pole figure maps along lab x, y and z, their colour keys, and the confidence.
@@ -91,6 +92,8 @@ def plot_map(
         four, and the phase where the map has several.
     dpi : float, default: 150
         Dots per inch.
+    overwrite : bool, default: False
+        Replace a file that is there already.
     return_figure : bool, default: False
         Return the figure, without showing it; see `microinfer.maps.picture.finish_figure`.
 
@@ -103,7 +106,7 @@ def plot_map(
     ValueError
         For a panel that there is not, and a suffix that names no picture format.
     OSError
-        If the picture cannot be written.
+        If the picture cannot be written; FileExistsError if a file is there already.
     """
     names = _panels(omap, panels)
     rows, columns = _with_answers(omap)
@@ -115,7 +118,7 @@ def plot_map(
     stacks = _stacks([height for height, _ in keys], depth)
     side = LEFT + layout.columns * layout.pitch
     width, height = side + (1 + max(stack for stack, _ in stacks)) * SIDE, layout.title + depth + BOTTOM
-    figure = new_figure((width, height), path, dpi)
+    figure = new_figure((width, height), path, dpi, overwrite=overwrite)
 
     def place(left: float, top: float, wide: float, high: float) -> "Axes":
         return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))

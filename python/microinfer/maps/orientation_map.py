@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase, phase_names
+from microinfer.files import HDF5, require_output
 from microinfer.maps.arrays import CANDIDATE_FIELDS, FIELDS, checked_arrays
 from microinfer.maps.position import Answer, Position
 from microinfer.peaks.scan import OfScan, Scan
@@ -300,21 +301,26 @@ class OrientationMap(MapDescription):
             f"{self.confidence[valid].mean():.2f}; phases: {phases})"
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the map to an HDF5 file that `microinfer.load_map` opens.
 
         Parameters
         ----------
         path : str or Path
-            The file; an older one is replaced once the new one is complete.
+            The file, .h5 or .hdf5.
+        overwrite : bool, default: False
+            Replace a file that is there already, once the new one is complete.
 
         Raises
         ------
+        ValueError
+            For another suffix.
         OSError
-            If the file cannot be written; nothing half-written stays.
+            If the file cannot be written, nothing half-written stays; FileExistsError if one is there already.
         """
         from microinfer.maps.map_file import MapWriter
 
+        require_output(path, "the map", HDF5, overwrite=overwrite)
         with MapWriter(path, self, self.arrays["phase"].shape[2]) as writer:
             writer.write_rows(0, self.arrays)
 
@@ -330,17 +336,17 @@ class OrientationMap(MapDescription):
 
         return to_py4dstem(self, crystal, phase)
 
-    def to_ang(self, path: str | Path) -> None:
+    def to_ang(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the map to an .ang file (EDAX, MTEX, orix); see `microinfer.maps.to_ang`."""
         from microinfer.maps.to_ang import to_ang
 
-        to_ang(self, path)
+        to_ang(self, path, overwrite=overwrite)
 
-    def to_ctf(self, path: str | Path, *, frame: str = "hkl") -> None:
+    def to_ctf(self, path: str | Path, *, frame: str = "hkl", overwrite: bool = False) -> None:
         """Write the map to a .ctf file (HKL, MTEX; orix with ``frame="orix"``); see `microinfer.maps.to_ctf`."""
         from microinfer.maps.to_ctf import to_ctf
 
-        to_ctf(self, path, frame=frame)
+        to_ctf(self, path, frame=frame, overwrite=overwrite)
 
     def plot(
         self,
@@ -348,12 +354,13 @@ class OrientationMap(MapDescription):
         *,
         panels: str | Sequence[str] | None = None,
         dpi: float = 150,
+        overwrite: bool = False,
         return_figure: bool = False,
     ) -> "Figure | None":
         """Show, or write to a file, the map in colours; see `microinfer.maps.figures.plot_map`."""
         from microinfer.maps.figures import plot_map
 
-        return plot_map(self, path, panels=panels, dpi=dpi, return_figure=return_figure)
+        return plot_map(self, path, panels=panels, dpi=dpi, overwrite=overwrite, return_figure=return_figure)
 
     def plot_pattern(
         self,
@@ -365,6 +372,7 @@ class OrientationMap(MapDescription):
         k_max: float | None = None,
         path: str | Path | None = None,
         dpi: float = 150,
+        overwrite: bool = False,
         return_figure: bool = False,
     ) -> "Figure | None":
         """Show, or write to a file, a measured pattern; see `microinfer.maps.overlay.plot_pattern`."""
@@ -379,6 +387,7 @@ class OrientationMap(MapDescription):
             k_max=k_max,
             path=path,
             dpi=dpi,
+            overwrite=overwrite,
             return_figure=return_figure,
         )
 

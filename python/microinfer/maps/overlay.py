@@ -40,6 +40,7 @@ def plot_pattern(
     k_max: float | None = None,
     path: str | Path | None = None,
     dpi: float = DPI,
+    overwrite: bool = False,
     return_figure: bool = False,
 ) -> "Figure | None":
     """Draw the measured disks of a scan position over the reflections that its answer predicts.
@@ -65,6 +66,8 @@ def plot_pattern(
         the cell.
     dpi : float, default: 150
         Dots per inch.
+    overwrite : bool, default: False
+        Replace a file that is there already.
     return_figure : bool, default: False
         Return the figure, without showing it; see `microinfer.maps.picture.finish_figure`.
 
@@ -77,7 +80,9 @@ def plot_pattern(
     IndexError
         If there is no such scan position.
     ValueError
-        If the peaks are of another scan, or the voltage is unknown.
+        If the peaks are of another scan, the voltage is unknown, or the suffix names no picture format.
+    OSError
+        If the picture cannot be written; FileExistsError if a file is there already.
     """
     rows, columns = omap.scan_shape
     with ExitStack() as stack:
@@ -99,7 +104,7 @@ def plot_pattern(
     answers = answers[:shown]
     wide = min(len(answers), IN_A_ROW)
     high = -(-len(answers) // wide)
-    figure = new_figure((wide * WIDTH, high * HEIGHT), path, dpi)
+    figure = new_figure((wide * WIDTH, high * HEIGHT), path, dpi, overwrite=overwrite)
     for rank, answer in enumerate(answers):
         row, column = divmod(rank, wide)
         left, bottom = (column + 0.12) / wide, (high - 1 - row + 0.085) / high

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from microinfer.files import atomic_output
+from microinfer.files import atomic_output, require_output
 from microinfer.maps.frames_of_reference import export_frame
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.maps.to_orix import crystal_map, orix_order, turn_phases
 
 
-def to_ang(omap: OrientationMap, path: str | Path) -> None:
+def to_ang(omap: OrientationMap, path: str | Path, *, overwrite: bool = False) -> None:
     """Write an .ang file with orix's writer.
 
     Columns: phi1, Phi, phi2 in radians (passive Bunge, as in `to_orix`), x (along Rx), y (along Ry), image
@@ -25,18 +25,21 @@ def to_ang(omap: OrientationMap, path: str | Path) -> None:
     omap : OrientationMap
         At least two scan rows, and a step that five decimals hold.
     path : str or Path
-        The file; it appears once it is complete.
+        The file, .ang; it appears once it is complete.
+    overwrite : bool, default: False
+        Replace a file that is there already.
 
     Raises
     ------
     ValueError
-        For maps that the format or orix's writer cannot hold.
+        For another suffix, and maps that the format or orix's writer cannot hold.
     OSError
-        If the file cannot be written.
+        If the file cannot be written; FileExistsError if one is there already.
     """
     from orix.io.plugins.ang import file_writer
     from scipy.spatial.transform import Rotation
 
+    require_output(path, "the .ang file", [".ang"], overwrite=overwrite)
     rows, columns = omap.scan_shape
     if rows < 2:
         raise ValueError(

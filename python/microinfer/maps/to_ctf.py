@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase, lattice_basis
-from microinfer.files import atomic_output
+from microinfer.files import atomic_output, require_output
 from microinfer.maps.frames_of_reference import ExportFrame, bunge_angles, export_frame, orix_groups
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.maps.to_orix import orix_coordinates, orix_order, turn_phases
@@ -16,7 +16,7 @@ FRAMES = {"hkl": "X along a*, Z along c (HKL, MTEX)", "orix": "X along a, Z alon
 MICROMETRES = {"A": 1e-4, "Å": 1e-4, "Angstrom": 1e-4, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 
-def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl") -> None:
+def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl", overwrite: bool = False) -> None:
     """Write a .ctf file (HKL Channel text file).
 
     Columns, tab separated: phase (from 1; 0 is not indexed), X (along Rx), Y (along Ry) in micrometres where
@@ -34,19 +34,22 @@ def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl") -> Non
     omap : OrientationMap
         The map.
     path : str or Path
-        The file; it appears once it is complete.
+        The file, .ctf; it appears once it is complete.
     frame : str, default: "hkl"
         ``"hkl"``: X along a*, Z along c, for HKL's programs and MTEX. ``"orix"``: X along a, Z along c*, for orix.
+    overwrite : bool, default: False
+        Replace a file that is there already.
 
     Raises
     ------
     ValueError
-        For another frame, and a phase with operators of no Laue class.
+        For another suffix or frame, and a phase with operators of no Laue class.
     OSError
-        If the file cannot be written.
+        If the file cannot be written; FileExistsError if one is there already.
     """
     if frame not in FRAMES:
         raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {frame!r}")
+    require_output(path, "the .ctf file", [".ctf"], overwrite=overwrite)
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
     phase, indexed = orix_order(omap.phase), orix_order(omap.valid)
     rotations = [(_hkl_turn(one.lattice) if frame == "hkl" else np.eye(3)) @ one.rotation for one in frames]
