@@ -220,7 +220,8 @@ def test_ang_round_trip(tmp_path, capsys):
     omap.to_ang(tmp_path / "map.ang")
     xmap, expected = load(tmp_path / "map.ang"), omap.to_orix()
     assert xmap.shape == (5, 6)
-    assert xmap.dx == xmap.dy == 0.5
+    assert xmap.dx == xmap.dy == 5e-4
+    assert xmap.scan_unit == "um"
     phase = xmap.get_map_data("phase_id").T
     np.testing.assert_array_equal(np.where(omap.valid, phase - 1, -1), omap.phase)
     valid = expected.is_indexed
@@ -246,7 +247,7 @@ def test_ang_conventions(tmp_path, names, unindexed):
     assert [line.split()[-1] for line in header if line.startswith("# MaterialName")] == names[::-1]
     symmetries = [line.split()[-1] for line in header if line.startswith("# Symmetry")]
     assert symmetries == {1: ["43"], 2: ["62", "43"]}[len(names)]
-    assert sum(line.startswith("# SCANID: microinfer") and line.endswith("in nm") for line in header) == 1
+    assert sum(line.startswith("# SCANID: microinfer") and line.endswith("in µm") for line in header) == 1
 
     table = np.loadtxt(tmp_path / "map.ang")
     assert table.shape == (30, 10)
@@ -257,16 +258,39 @@ def test_ang_conventions(tmp_path, names, unindexed):
     matrix = omap.matrix.transpose(1, 0, 2, 3).reshape(-1, 3, 3)[valid].astype(float)
     bunge = Rotation.from_matrix(np.swapaxes(matrix, 1, 2)).as_euler("ZXZ")
     np.testing.assert_allclose(table[valid, :3], np.mod(bunge, 2 * np.pi), atol=1e-5)
-    np.testing.assert_allclose(table[:6, 3], 0.5 * np.arange(6))
+    np.testing.assert_allclose(table[:6, 3], 5e-4 * np.arange(6))
     np.testing.assert_allclose(table[:6, 4], 0.0)
 
 
 def test_ang_limits_are_stated(tmp_path):
-    with pytest.raises(ValueError, match="five decimals"):
-        random_map("Cu", scan=Scan((400, 2), 1.234e-5), shape=(400, 2)).to_ang(tmp_path / "map.ang")
     with pytest.raises(ValueError, match="two scan rows"):
         random_map("Cu", shape=(1, 4)).to_ang(tmp_path / "map.ang")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["ang", "ctf"])
+@pytest.mark.parametrize(
+    ("step", "micrometres", "columns"),
+    [("2 nm", 0.002, 3), ("20 Å", 0.002, 3), ("1.234 nm", 1.234e-3, 400), ("0.3 Å", 3e-5, 3), (2.5, 2.5, 3)],
+)
+def test_orix_reads_steps_in_micrometres(tmp_path, step, micrometres, columns, suffix):
+    from orix.io import load
+
+    shape = (4, columns)
+    omap = random_map("Cu", shape=shape, scan=Scan(shape, step), invalid=0.0, candidates=1)
+    getattr(omap, f"to_{suffix}")(tmp_path / f"map.{suffix}")
+    xmap = load(tmp_path / f"map.{suffix}")
+    assert xmap.scan_unit == "um"
+    assert xmap.shape == (columns, 4)
+    assert (xmap.dx, xmap.dy) == pytest.approx((micrometres, micrometres), rel=1e-6)
+    rx, ry = np.indices(shape)
+    np.testing.assert_allclose(xmap.x, micrometres * rx.T.ravel(), atol=1e-8)
+    np.testing.assert_allclose(xmap.y, micrometres * ry.T.ravel(), atol=1e-8)
+    matrix = xmap.rotations.to_matrix().reshape(columns, 4, 3, 3).swapaxes(0, 1)
+    assert angles_between(matrix, omap.matrix).max() < 2e-3
+    if suffix == "ang":
+        header = (tmp_path / "map.ang").read_text().split("# XSTEP: ")[1].split("\n")[0]
+        assert float(header) == pytest.approx(micrometres, rel=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["ang", "ctf"])

@@ -12,8 +12,8 @@ from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.ipf import INVALID_GREY, draw_color_key, ipf_colors
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.maps.picture import DPI, bare, finish_figure, new_figure
-from microinfer.maps.to_ctf import MICROMETRES
 from microinfer.maps.to_orix import phase_color
+from microinfer.units import MICROMETRES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -274,8 +274,6 @@ def _round_length(longest: float, units: str) -> tuple[float, str]:
     """The longest of 1, 2 and 5 times a power of ten that is no longer, and how it is written."""
     scale = 10.0 ** np.floor(np.log10(longest))
     length = float(scale * max(factor for factor in (1, 2, 5) if factor * scale <= longest * (1 + 1e-9)))
-    if units not in MICROMETRES:
-        return length, f"{length:g} {units}"
     metres = length * MICROMETRES[units]
     name, unit = next(
         ((n, u) for n, u in (("µm", 1.0), ("nm", 1e-3)) if metres >= u * (1 - 1e-9)), ("Å", 1e-4)

@@ -19,6 +19,7 @@ from microinfer.files import OutputFile, atomic_hdf5
 from microinfer.hdf5 import InputFile, dataset
 from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
+from microinfer.peaks.metadata import stated_step
 from microinfer.peaks.scan import Scan
 
 FORMAT = "microinfer orientation map"
@@ -209,8 +210,7 @@ def _description(about: dict[str, Any], scan_shape: tuple[int, int]) -> MapDescr
         tuple(CrystalPhase.from_dict(values) for values in json.loads(about["phases"])),
         Scan(
             scan_shape,
-            float(about["scan_step"]),
-            _text(about["scan_units"]),
+            *stated_step(float(about["scan_step"]), _text(about["scan_units"]), "scan_units"),
             bool(about["qr_calibrated"]),
             about.get("voltage"),
         ),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.hdf5 import find, require_stored, utf8
+from microinfer.peaks.metadata import stated_step
 from microinfer.peaks.scan import Scan
 
 Values: TypeAlias = NDArray[np.float64] | h5py.Dataset
@@ -212,7 +213,8 @@ def read_scan(
     units = items["R_pixel_units"]
     if not (units is None or isinstance(units, str)):
         raise ValueError(f"calibration R_pixel_units must be a text, got {units!r}")
-    return Scan(scan_shape, float(step), units or "pixels", qr_calibrated, voltage)
+    found = stated_step(float(step), units or "pixels", "calibration R_pixel_units")
+    return Scan(scan_shape, *found, qr_calibrated, voltage)
 
 
 def _rotation(items: dict[str, Any]) -> float | None:
