@@ -259,7 +259,10 @@ def test_what_is_damaged_or_torn_is_done_again(unfinished, scan, flip):
 def outcome(scan):
     """Rows that were taken over by --resume, if it was not refused; the map is then right."""
     try:
-        rows = map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS).resumed // 7
+        rows = (
+            map_to_file(scan, "small.safetensors", "map.h5", resume=True, overwrite=True, **OPTIONS).resumed
+            // 7
+        )
     except ValueError as error:
         return "refused" if "map.h5.part" in str(error) else str(error)
     assert content("map.h5") == content("whole.h5")
@@ -330,7 +333,8 @@ def test_nothing_may_have_been_finished(unfinished, scan, resume):
     head = whole.index(b"\n") + 1
     for length in (0, 10, head - 1, head, head + 100):  # killed before the first block was there
         unfinished.write_bytes(whole[:length])
-        assert map_to_file(scan, "small.safetensors", "map.h5", resume=resume, **OPTIONS).resumed == 0
+        report = map_to_file(scan, "small.safetensors", "map.h5", resume=resume, overwrite=True, **OPTIONS)
+        assert report.resumed == 0
         assert content("map.h5") == content("whole.h5")
 
 

@@ -135,7 +135,8 @@ def map_scan(
         )
         loaded = load_model(model)
         try:
-            print_check(check_scan(reader, loaded, selected_positions(reader.scan_shape, roi, selection)))
+            check = check_scan(reader, loaded, selected_positions(reader.scan_shape, roi, selection))
+            print_check(check)
             report = map_to_file(
                 reader,
                 loaded,
@@ -152,7 +153,7 @@ def map_scan(
                 mask=selection,
                 refine="kinematic" if refine else None,
                 cluster=cluster,
-                check=False,
+                check=check,
             )
         except KeyboardInterrupt as stopped:
             kept = partial_path(out)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from microinfer.files import HDF5, require_distinct, require_output
-from microinfer.mapping.check import check_scan
+from microinfer.mapping.check import ScanCheck, check_scan
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
@@ -47,7 +47,7 @@ class MapOptions(TypedDict, total=False):
     mask: ArrayLike | None
     refine: str | None
     cluster: str | None
-    check: bool
+    check: bool | ScanCheck
 
 
 def map_orientations(
@@ -64,7 +64,7 @@ def map_orientations(
     mask: ArrayLike | None = None,
     refine: str | None = "kinematic",
     cluster: str | None = None,
-    check: bool = True,
+    check: bool | ScanCheck = True,
 ) -> OrientationMap:
     """Map crystal orientation and phase over a scan.
 
@@ -104,9 +104,9 @@ def map_orientations(
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
         `microinfer.mapping.cluster`), each on the one device that `device` means to it. Only on a network you trust, or
         with ``"tls://"``: Dask's messages are pickles, which can run any code.
-    check : bool, default: True
+    check : bool or ScanCheck, default: True
         First see whether scan and model go together (see `microinfer.mapping.check_scan`), and warn if they do not.
-        It takes a fraction of a second.
+        It takes a fraction of a second. What was found already is not said again. The map keeps the warnings.
 
     Returns
     -------
@@ -244,10 +244,13 @@ class _Mapper:
         """Map the rows that are not done, hand the answers to `write` and complete the report."""
         job = self.job
         report.resumed = int(job.selected[done].sum())
-        if self._check:
+        if isinstance(self._check, ScanCheck):
+            report.check = self._check
+        elif self._check:
             report.check = check_scan(job.source, job.model, job.selected)
             for problem in report.check.warnings:
                 warnings.warn(problem, UserWarning, stacklevel=3)
+        job.warnings = tuple(report.check.warnings) if report.check is not None else ()
         enough = report.valid > 0
         missing = job.selected.any(axis=1) & ~done
         lanes = {"infer": len(job.lanes)} if self._cluster is None else {}

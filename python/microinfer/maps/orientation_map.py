@@ -59,6 +59,9 @@ class MapDescription(OfScan):
         Version of microinfer that made the map.
     dtype : str
         What the model's matrix products multiplied: ``"float32"`` or ``"bfloat16"``, or ``"unknown"``.
+    warnings : tuple of str
+        Why scan and model do not go together, as far as that was found when the map was made
+        (`microinfer.mapping.check_scan`): scale, crystal, voltage, reach, or a model in doubt.
 
     Raises
     ------
@@ -71,9 +74,11 @@ class MapDescription(OfScan):
     model_card: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
     dtype: str = "unknown"
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
         if not self.phases:
             raise ValueError("phases must name at least one crystal phase")
 
@@ -100,7 +105,7 @@ class OrientationMap(MapDescription):
         As in `MapDescription`.
     scan : Scan, optional
         By default nothing is known of the scan but its shape.
-    model_card, version, dtype
+    model_card, version, dtype, warnings
         As in `MapDescription`.
     **fields : array_like
         The others of `microinfer.maps.arrays.FIELDS`, such as ``score``, shape (Rx, Ry) or (Rx, Ry, K): the
@@ -138,10 +143,11 @@ class OrientationMap(MapDescription):
         model_card: dict[str, Any] | None = None,
         version: str = __version__,
         dtype: str = "unknown",
+        warnings: Sequence[str] = (),
         **fields: ArrayLike,
     ) -> None:
         scan = Scan(np.shape(valid)) if scan is None else scan  # type: ignore[arg-type]  # checked by Scan
-        super().__init__(tuple(phases), scan, model_card or {}, version, dtype)
+        super().__init__(tuple(phases), scan, model_card or {}, version, dtype, tuple(warnings))
         fields |= {"matrix": matrix, "valid": valid, "phase": phase, "probability": confidence}
         self.arrays: Mapping[str, NDArray[Any]]
         object.__setattr__(self, "arrays", checked_arrays(fields, len(self.phases)))
@@ -290,15 +296,17 @@ class OrientationMap(MapDescription):
 
     def __repr__(self) -> str:
         valid = self.valid
+        count = len(self.warnings)
+        warned = f"; {count} warning{'s' if count > 1 else ''}, see .warnings" if count else ""
         if not valid.any():
-            return f"OrientationMap({self.scan}, none valid; phases: {phase_names(self.phases)})"
+            return f"OrientationMap({self.scan}, none valid; phases: {phase_names(self.phases)}{warned})"
         share = np.bincount(self.phase[valid], minlength=len(self.phases)) / valid.sum()
         phases = ", ".join(
             f"{phase_names([phase])} {part:.1%}" for phase, part in zip(self.phases, share, strict=True)
         )
         return (
             f"OrientationMap({self.scan}, {valid.mean():.1%} valid, mean confidence "
-            f"{self.confidence[valid].mean():.2f}; phases: {phases})"
+            f"{self.confidence[valid].mean():.2f}; phases: {phases}{warned})"
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
