@@ -1,8 +1,10 @@
 """The command line, as a user calls it."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +29,12 @@ from microinfer.cli.scan import compare_with_truth, load_mask
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram
+from microinfer.simulation.library import DISKS, LABELS
+from microinfer.simulation.simulate import load_structures
+from microinfer.simulation.unfinished import unfinished_library
+from microinfer.training.config import load_config
 from microinfer.training.duration import Estimate
+from microinfer.training.state import write_state
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
 
@@ -263,6 +270,42 @@ def test_a_long_training_says_how_to_make_it_shorter_and_asks(files, monkeypatch
     for answer, options, count in (("n", (), 1), ("y", (), 2), ("n", ("--yes",), 3)):
         CliRunner().invoke(app, ["train", "tiny.toml", *options], input=answer)
         assert len(begun) == count
+
+
+def test_resume_says_how_long_the_rest_takes_and_what_differs(files, monkeypatch):
+    begun = []
+    monkeypatch.setattr("microinfer.training.train", lambda *arguments, **options: begun.append(1) or 1 / 0)
+    monkeypatch.setattr("microinfer.training.start.require_simulation", lambda: None)
+    monkeypatch.setattr(
+        "microinfer.cli.make.at_a_terminal", lambda: True
+    )  # what was begun is not asked for again
+    estimate = Estimate(8000.0, 8000.0, 90.0)
+    monkeypatch.setattr("microinfer.training.duration.estimate", lambda *arguments, **options: estimate)
+    (files / "tiny.toml").write_text(TINY)
+    config = load_config("tiny.toml")
+    folder = files / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    write_state(folder / "state.pt", {"config": json.dumps(config.to_dict()), "progress": [96, 3, 1, 0]})
+    structures = load_structures(config)
+    with unfinished_library(folder / "library.h5", config, structures, 4, resume=False) as library:
+        library.add(
+            5, {name: np.zeros((0, *cell), kind) for name, (cell, kind) in {**LABELS, **DISKS}.items()}
+        )
+        library.write()
+        shutil.copy(folder / "library.h5.part", folder / "kept")
+    (folder / "kept").rename(folder / "library.h5.part")
+    result = call("train", "tiny.toml", "--resume")
+    assert (
+        "What is left takes about 3 hours: library 2 hours, training 34 minutes, calibration" in result.stdout
+    )
+    assert begun == [1]
+    result = call("train", "tiny.toml", "--resume", "--k-max", "1.1", "--voltage", "200")
+    assert result.exit_code == 1
+    assert "state.pt: the training was begun with other settings: " in result.stderr
+    assert "simulation.voltage 300000.0, now 200000.0" in result.stderr
+    assert "simulation.k_max 1.2, now 1.1; " in result.stderr
+    assert "width" not in result.stderr
+    assert begun == [1]
 
 
 @pytest.mark.parametrize(
