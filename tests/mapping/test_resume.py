@@ -123,10 +123,10 @@ map_to_file(StoppedScan(mi.read_peaks("scan.h5"), ROWS_DONE, wait), "small.safet
 
 ON_THE_COMMAND_LINE = """
 from microinfer.cli import app
-from microinfer.cli.stop import Terminated
+from microinfer.interruption import Stopped
 from microinfer.peaks.native import NativeReader
 
-Terminated.__init__ = lambda stopped: interrupted.set()
+Stopped.__init__ = lambda stopped, number: (setattr(stopped, "number", number), interrupted.set())[0]
 read_rows = NativeReader.read_rows
 NativeReader.read_rows = lambda reader, *rows: (rows[0] >= ROWS_DONE and wait(), read_rows(reader, *rows))[1]
 app(["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu", "--block-rows", "1"])
