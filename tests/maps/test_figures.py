@@ -1,12 +1,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 from scipy.spatial.transform import Rotation
 
 from helpers.example_maps import random_map
@@ -306,6 +308,17 @@ def test_the_suffix_names_the_format(tmp_path, suffix):
     assert {"pdf": b"%PDF", "svg": b"<?xml"}[suffix] in start
 
 
+@pytest.mark.parametrize("name", ["$x$", "a_b^2", "1 $", r"$\frac{", "{}$\\bar$"])
+def test_any_name_of_a_phase_stands_as_it_is(name):
+    phases = tuple(replace(PHASES[one], name=name + one) for one in ("Cu", "Ti"))
+    omap = random_map("Cu", "Ti", shape=(4, 4), invalid=0.0).replace(phases=phases)
+    pictures = [drawn(omap), drawn(omap, panels="phase"), drawn_pattern(omap, 1, 2, scan_of(omap))]
+    for figure in pictures:
+        figure.canvas.draw()
+        shown = [text.get_text().replace(r"\$", "$") for text in figure.findobj(Text)]
+        assert any(name in text for text in shown)
+
+
 def test_an_unknown_suffix_is_refused(tmp_path):
     omap = grain_map("Cu", shape=(4, 4))
     for draw in (omap.plot, lambda path: omap.plot_pattern(0, 0, scan_of(omap), path=path)):
@@ -402,6 +415,7 @@ def test_hexagonal_crystals_have_four_indices():
 
 def test_alternatives_are_drawn_beside_the_answer():
     omap = random_map("Cu", "Ti", shape=(2, 2), candidates=4, invalid=0.0, seed=3)
+    omap = omap.replace(probability=np.maximum(omap.candidates.probability, 0.01))
     i, j = np.argwhere((omap.candidates.phase >= 0).all(axis=2))[0]
     peaks = scan_of(omap)
     for alternatives, count in ((False, 1), (0, 1), (2, 3), (True, 4), (9, 4)):
@@ -412,6 +426,10 @@ def test_alternatives_are_drawn_beside_the_answer():
     assert any(
         f"alternative 2, confidence {omap[i, j].alternatives[1].confidence:.2f}" in t for t in texts(figure)
     )
+    probability = omap.candidates.probability.copy()
+    probability[..., 2:] = 0.004  # 0.00
+    none = omap.replace(probability=probability)
+    assert len(drawn_pattern(none, i, j, peaks, alternatives=True).axes) == 2
 
 
 def test_pattern_takes_what_the_mapper_takes(tmp_path):

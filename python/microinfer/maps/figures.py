@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.ipf import INVALID_GREY, draw_color_key, ipf_colors
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.picture import DPI, bare, finish_figure, new_figure
+from microinfer.maps.picture import DPI, bare, finish_figure, new_figure, plain
 from microinfer.maps.to_orix import phase_color
 from microinfer.units import MICROMETRES
 
@@ -200,7 +200,10 @@ def _keys(
             keys.append((high, partial(draw_color_key, phase=phase, frame=frame, color=color)))
     elif "phase" in names:
         keys.append(
-            (LINE * (1 + len(frames)), partial(_draw_names, names=[phase.name for phase in omap.phases]))
+            (
+                LINE * (1 + len(frames)),
+                partial(_draw_names, names=[plain(phase.name) for phase in omap.phases]),
+            )
         )
     if {"confidence", "score"} & set(names):
         keys.append((BAR, _draw_bar))

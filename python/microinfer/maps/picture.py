@@ -59,6 +59,11 @@ def finish_figure(figure: "Figure", path: str | Path | None, return_figure: bool
     return figure if return_figure else None
 
 
+def plain(text: str) -> str:
+    """Text that stands in a picture as it is: matplotlib takes what is between dollar signs for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def bare(ax: "Axes") -> None:
     """Draw the frame and ticks of a panel in thin grey."""
     for spine in ax.spines.values():

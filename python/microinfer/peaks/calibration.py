@@ -180,7 +180,10 @@ def read_calibration(
         give it.
     """
     if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
-        raise ValueError(f"pixel_size must be a positive number in 1/Angstrom, got {pixel_size}")
+        raise ValueError(
+            f"pixel_size (--pixel-size) must be a positive number, the 1/Angstrom that a detector pixel is wide "
+            f"(0.01 to 0.1 is usual), got {pixel_size:g}"
+        )
     origin = tuple(_values(items, key, scan_shape) for key in ("qx0", "qy0"))
     if origin[0] is None or origin[1] is None:
         missing = " and ".join(
