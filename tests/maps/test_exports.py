@@ -106,6 +106,15 @@ def test_orix_map_is_transposed_and_complete():
     np.testing.assert_array_equal(xmap.y, 0.5 * ry.T.ravel())
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [("2 nm", (2.0, "nm")), ("20 Å", (2.0, "nm")), ("2 µm", (2.0, "µm")), (3, (3.0, "px"))],
+)
+def test_orix_gets_the_step_in_a_unit_that_it_knows(step, expected):
+    xmap = random_map("Cu", scan=Scan((5, 4), step)).to_orix()
+    assert (xmap.dx, xmap.scan_unit) == expected
+
+
 def test_answers_and_alternatives_survive_orix_files(tmp_path):
     from orix.io import load, save
 

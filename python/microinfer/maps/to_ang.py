@@ -8,9 +8,9 @@ from microinfer.maps.frames_of_reference import export_frame
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.maps.to_orix import (
     crystal_map,
-    in_micrometres,
     orix_coordinates,
     orix_order,
+    scan_in,
     turn_phases,
 )
 from microinfer.peaks.scan import Scan
@@ -60,7 +60,7 @@ def to_ang(omap: OrientationMap, path: str | Path, *, overwrite: bool = False) -
     # orix 0.15 gives phi1 the wrong sign at Phi = pi exactly: step aside by less than the five decimals
     reversed_axis = matrix[:, 2, 2] < -1.0 + 1e-12
     matrix[reversed_axis] = matrix[reversed_axis] @ Rotation.from_euler("x", 4e-6).as_matrix()
-    scan = in_micrometres(omap.scan)
+    scan = scan_in(omap.scan, "µm")
     xmap = crystal_map(omap, frames, matrix, {"confidence": orix_order(omap.confidence)}, scan)
     with atomic_output(path) as temporary:
         file_writer(str(temporary), xmap, confidence_index_prop="confidence")

@@ -9,7 +9,7 @@ from microinfer.crystals.phase import CrystalPhase, lattice_basis
 from microinfer.files import atomic_output, require_output
 from microinfer.maps.frames_of_reference import ExportFrame, bunge_angles, export_frame, orix_groups
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.to_orix import in_micrometres, orix_coordinates, orix_order, turn_phases
+from microinfer.maps.to_orix import orix_coordinates, orix_order, scan_in, turn_phases
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
 FRAMES = {"hkl": "X along a*, Z along c (HKL, MTEX)", "orix": "X along a, Z along c* (orix)"}
@@ -53,7 +53,7 @@ def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl", overwr
     phase, indexed = orix_order(omap.phase), orix_order(omap.valid)
     rotations = [(_hkl_turn(one.lattice) if frame == "hkl" else np.eye(3)) @ one.rotation for one in frames]
     matrix = turn_phases(orix_order(omap.matrix), phase, rotations)
-    scan = in_micrometres(omap.scan)
+    scan = scan_in(omap.scan, "µm")
     x, y = orix_coordinates(scan)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():

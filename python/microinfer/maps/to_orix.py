@@ -85,7 +85,9 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
         "rotation_phase_id": phase.astype(np.int64),
     }
     turned = turn_phases(matrix, phase, [frame.rotation for frame in frames])
-    return crystal_map(omap, frames, turned, properties)
+    # matplotlib-scalebar, with which orix draws scales, knows metric units alone
+    scan = scan_in(omap.scan, "nm") if omap.scan_units == "Å" else omap.scan
+    return crystal_map(omap, frames, turned, properties, scan)
 
 
 def orix_order(values: NDArray[Any]) -> NDArray[Any]:
@@ -99,14 +101,12 @@ def orix_coordinates(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float6
     return rx.T.ravel() * scan.step, ry.T.ravel() * scan.step
 
 
-def in_micrometres(scan: Scan) -> Scan:
-    """The scan with its step in micrometres, which text files of orientation maps mean; pixels stay pixels."""
+def scan_in(scan: Scan, units: str) -> Scan:
+    """The scan with its step in another unit of length; pixels stay pixels."""
     if scan.units not in MICROMETRES:
         return scan
-    step = float(
-        f"{scan.step * MICROMETRES[scan.units]:.15g}"
-    )  # 2 nm are 0.002, not 0.0020000000000000000416
-    return replace(scan, step=step, units="µm")
+    step = scan.step * MICROMETRES[scan.units] / MICROMETRES[units]
+    return replace(scan, step=float(f"{step:.15g}"), units=units)  # 20 Å are 2 nm, to the last digit
 
 
 def turn_phases(
@@ -124,11 +124,11 @@ def crystal_map(
     frames: Sequence[ExportFrame],
     matrix: NDArray[np.float64],
     properties: dict[str, NDArray[Any]],
-    scan: Scan | None = None,
+    scan: Scan,
 ) -> "CrystalMap":
     """An orix map of matrices, (N, 3, 3) or (N, R, 3, 3), in orix's order and the frames of the exported cells.
 
-    Its positions are those of `scan`, by default the map's own.
+    Its positions are those of `scan`: the map's, in a unit that suits.
     """
     from orix.crystal_map import CrystalMap
     from orix.quaternion import Rotation
@@ -136,7 +136,6 @@ def crystal_map(
 
     # equal to orix's Rotation.from_matrix, which loses signs of the axis at half turns
     quaternion = ScipyRotation.from_matrix(matrix.reshape(-1, 3, 3)).as_quat(canonical=True)  # x, y, z, w
-    scan = scan or omap.scan
     x, y = orix_coordinates(scan)
     xmap = CrystalMap(
         rotations=Rotation(quaternion[:, [3, 0, 1, 2]].reshape(*matrix.shape[:-2], 4)),
