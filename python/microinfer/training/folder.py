@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.settings import SimulationConfig
 from microinfer.simulation.simulate import load_structures
-from microinfer.simulation.unfinished import partial_path
 from microinfer.training.config import Config
+from microinfer.unfinished import partial_path
 
 LIBRARY, STATE = "library.h5", "state.pt"
 """Files in the folder of a training."""

@@ -33,4 +33,4 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _head(content: bytes) -> bytes:
-    return b"microinfer training state 1, CRC-32 %d\n" % zlib.crc32(content)
+    return b"microinfer training state 2, CRC-32 %d\n" % zlib.crc32(content)
