@@ -73,11 +73,20 @@ class UnfinishedMap:
 
     def blocks(self) -> Iterator[FinishedBlock]:
         """The blocks that are done."""
-        for record in self._records:
+        return map(self._block, self._records)
+
+    def _block(self, record: bytes) -> FinishedBlock:
+        rows, columns = self._job.source.scan_shape
+        try:
             start, stop, checksum = np.frombuffer(record, HEAD, 1)[0].tolist()
-            answers = np.frombuffer(record, self._position, offset=HEAD.itemsize)
-            answers = answers.reshape(stop - start, self._job.source.scan_shape[1])
-            yield FinishedBlock(RowBlock(start, stop), checksum, {name: answers[name] for name in FIELDS})
+            if not 0 <= start < stop <= rows:
+                raise ValueError(f"scan rows {start} to {stop - 1} of {rows}")
+            answers = np.frombuffer(record, self._position, offset=HEAD.itemsize).reshape(
+                stop - start, columns
+            )
+        except ValueError as error:
+            raise ValueError(f"{self._records.path}: a record is no block of this map: {error}") from error
+        return FinishedBlock(RowBlock(start, stop), checksum, {name: answers[name] for name in FIELDS})
 
 
 @contextmanager

@@ -37,9 +37,12 @@ class UnfinishedLibrary:
         self._parts: list[Arrays] = []
         self.tasks = self.zones = 0
         for record in records:
-            with np.load(io.BytesIO(record), allow_pickle=False) as part:
-                self._parts.append({name: part[name] for name in (*LABELS, *DISKS)})
-                self.tasks, self.zones = map(int, part["done"])
+            try:
+                with np.load(io.BytesIO(record), allow_pickle=False) as part:
+                    self._parts.append({name: part[name] for name in (*LABELS, *DISKS)})
+                    self.tasks, self.zones = map(int, part["done"])
+            except Exception as error:  # NumPy's readers raise whatever they meet
+                raise ValueError(f"{records.path}: a record is no part of a library: {error}") from error
         self._written, self._last = len(self._parts), time.monotonic()
 
     @property

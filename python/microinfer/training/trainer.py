@@ -254,13 +254,17 @@ class Run:
     def restore(self) -> None:
         """Take up the state that `save_state` wrote."""
         state = read_state(self.state_file, self.device)
-        if state["config"] != json.dumps(self.config.to_dict()):
+        if state.get("config") != json.dumps(self.config.to_dict()):
             raise ValueError(f"{self.state_file}: belongs to another configuration")
-        self.network.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.samples, self.step, self.validated = state["progress"]
-        self.place, self.seconds, self.loss = state["place"], state["seconds"], state["loss"]
-        self.log, self.card = state["log"], json.loads(state["card"])
+        try:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.samples, self.step, self.validated = map(int, state["progress"])
+            self.place = (int(state["place"][0]), int(state["place"][1]))
+            self.seconds, self.loss = float(state["seconds"]), float(state["loss"])
+            self.log, self.card = list(state["log"]), dict(json.loads(state["card"]))
+        except Exception as error:  # torch raises whatever it meets
+            raise ValueError(f"{self.state_file}: is no state of this training: {error}") from error
         self._write_log()
 
 
