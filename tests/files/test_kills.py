@@ -22,8 +22,7 @@ def source(scan, small_model, tmp_path):
     ("work", "every", "output"),
     [
         ("a_map", 1, "map.h5"),
-        pytest.param("a_library", 7, "library.h5", marks=needs_py4dstem),
-        ("a_training", 7, "run"),
+        ("a_training", 17, "run"),
         pytest.param("a_library", 1, "library.h5", marks=[needs_py4dstem, pytest.mark.slow]),
         pytest.param("a_training", 1, "run", marks=pytest.mark.slow),
     ],
@@ -36,5 +35,5 @@ def test_nothing_that_was_done_is_lost(source, tmp_path, work, every, output):
         assert kill.right, kill
         assert kill.files == [output], kill
         assert kill.done <= kill.found <= kill.done + 1, kill
-    assert len({kill.done for kill in found}) > 2
+    assert len({kill.done for kill in found}) > 1
     assert {kill.at.endswith("torn") for kill in found} == {False, True}
