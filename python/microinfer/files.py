@@ -1,9 +1,10 @@
 """Output files that appear complete or not at all."""
 
 import errno
+import fcntl
+import glob
 import os
 import secrets
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -28,7 +29,8 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`, which takes its place when the block ends without an error.
 
     The file at `path`, if there is one, stays as it is until then. After any error, an interruption from the
-    keyboard included, the temporary file is removed. Who may read the file is what the process's umask says.
+    keyboard included, the temporary file is removed; that of a process that was killed, by the next one that writes
+    `path`. Who may read the file is what the process's umask says.
 
     Parameters
     ----------
@@ -48,20 +50,13 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     require_writable(path)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        temporary, descriptor = _temporary_file(target)
     except OSError as error:
         raise cannot_write(error, path) from error
-    permissions = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    os.close(descriptor)
     try:
         yield temporary
-        if stat.S_IMODE(temporary.stat().st_mode) != permissions:
-            temporary.chmod(
-                permissions
-            )  # safetensors puts another file there, which its owner alone may read
-        _flush_to_disk(temporary)
+        os.fsync(descriptor)  # some file systems report a full disk only here
         os.replace(temporary, target)
     except OSError as error:
         if error.errno in _OUT_OF_SPACE:
@@ -70,6 +65,28 @@ def atomic_output(path: str | PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        os.close(descriptor)
+
+
+def _temporary_file(target: Path) -> tuple[Path, int]:
+    """A new file beside `target`, locked for as long as its descriptor is open; those whose process is dead go."""
+    start = f".{os.fsdecode(os.fsencode(target.name)[:200])}."
+    for leftover in target.parent.glob(f"{glob.escape(start)}{'[0-9a-f]' * 12}.tmp"):
+        with suppress(OSError):
+            descriptor = os.open(leftover, os.O_WRONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+                leftover.unlink()
+            finally:
+                os.close(descriptor)
+    while True:
+        temporary = target.with_name(f"{start}{secrets.token_hex(6)}.tmp")
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        with suppress(OSError):  # a file system without locks: there leftovers stay
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)  # another process took it for a leftover before it was locked
 
 
 class _Sink(FileIO):
@@ -236,15 +253,6 @@ def require_output(
     require_writable(path)
     if os.path.exists(path) and not overwrite:
         raise FileExistsError(errno.EEXIST, f"{what} is there already; {way} replaces it", os.fspath(path))
-
-
-def _flush_to_disk(temporary: Path) -> None:
-    # Some file systems report a full disk only here.
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def cannot_write(error: OSError, path: str | PathLike[str], remark: str = "") -> OSError:

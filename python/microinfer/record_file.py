@@ -10,10 +10,13 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from microinfer.files import cannot_write
 
 _BEFORE = struct.Struct("<QI")  # length of a record, CRC-32 of these eight bytes and the record
 _LONGEST_HEAD = 1 << 20
@@ -51,9 +54,9 @@ class RecordFile:
         try:
             self._lock()
             self.about, self._end = self._read_head()
-            self._records: list[tuple[int, int]] = []  # begin and length of each
+            self._begins: list[int] = []  # of the records
             while (content := self._record(self._end)) is not None:
-                self._add(len(content))
+                self._add(content)
         except BaseException:
             self._file.close()
             raise
@@ -63,6 +66,8 @@ class RecordFile:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OSError(errno.EBUSY, "another process is writing it", os.fspath(self.path)) from error
+        except OSError:
+            pass  # a file system without locks
 
     def _read_head(self) -> tuple[dict[str, Any] | None, int]:
         first = self._file.readline(_LONGEST_HEAD)
@@ -85,22 +90,23 @@ class RecordFile:
         content = os.pread(self._file.fileno(), length, begin + _BEFORE.size)
         return content if _checksum(content) == checksum else None
 
-    def _add(self, length: int) -> None:
-        self._records.append((self._end, length))
-        self._end += _BEFORE.size + length
+    def _add(self, content: bytes) -> None:
+        self._begins.append(self._end)
+        self._end += _BEFORE.size + len(content)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._begins)
 
-    def __getitem__(self, index: int) -> bytes:
-        content = self._record(self._records[index][0])
-        if content is None:
-            raise OSError(errno.EIO, "records that stood there are gone", os.fspath(self.path))
-        return content
+    def __iter__(self) -> Iterator[bytes]:
+        for begin in self._begins:
+            content = self._record(begin)
+            if content is None:
+                raise OSError(errno.EIO, "records that stood there are gone", os.fspath(self.path))
+            yield content
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Begin anew, with no record; what stood there is lost."""
-        self.about, self._records, self._end = about, [], 0
+        """Begin anew, with no record; what stood there is lost. OSError as `append`."""
+        self.about, self._begins, self._end = about, [], 0
         head = self._kind + json.dumps(about).encode() + b"\n"
         self._write(head)
         self._end = len(head)
@@ -111,22 +117,22 @@ class RecordFile:
         Raises
         ------
         OSError
-            Where it cannot be written; the records before it stay.
+            Where it cannot be written, with the file's name; the records before it stay.
         """
         self._write(_BEFORE.pack(len(content), _checksum(content)) + content)
-        self._add(len(content))
+        self._add(content)
 
     def _write(self, content: bytes) -> None:
-        self._file.truncate(self._end)
-        self._file.seek(self._end)
         view = memoryview(content)
         try:
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
             while view:  # a single call may write a part
                 view = view[self._file.write(view) :]
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
                 self._file.truncate(self._end)
-            raise
+            raise cannot_write(error, self.path) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.cif import crystal_text
+from helpers.damage import attempt, damages
 from helpers.optional import needs_py4dstem
 from helpers.structure_factors import amplitudes, reference
 from microinfer.crystals.structure import load_structure
@@ -180,6 +181,7 @@ def test_kinds_of_files(crystal, composition, number, said, tmp_path):
         ({"cell": (3.6,) * 3, "hall": "Q 9 9", "sites": [CU]}, "'Q 9 9' is not known: give the operations"),
         ({**FCC, "cell": (3.6, 3.6, 4.0)}, "disagree"),
         ({**FCC, "cell": (3.6, 3.6, 3.6, 90, 170, 20)}, "no unit cell"),
+        ({**FCC, "cell": (1e308, 3.6, 3.6)}, ", block .*: no unit cell"),
         ({"cell": (6.375,) * 3 + (46,) * 3, "symbol": "R -3 c H", "sites": [CU]}, "R -3 c:H.*disagree"),
         ({**TI, "operations": ["x,y,z"], "sites": ["Ti Ti .3333 .6667 .25"]}, "only operation.*P 63/m m c"),
         ({"cell": (3.6,) * 3, "sites": [CU, "Cu2 Cu 0.1 0 0.0012"]}, "0.36 Angstrom apart"),
@@ -211,6 +213,17 @@ def test_nothing_of_a_file_is_run(tmp_path):
     with pytest.raises(ValueError, match=r"own\.cif.*no symmetry operation"):
         load_structure(path)
     assert not trace.exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_refused_by_its_name_or_read(tmp_path, count):
+    path = tmp_path / "own.cif"
+    for number, crystal in enumerate(({**FCC, "sites": [CU]}, {**TI, "sites": ["Ti Ti .3333 .6667 .25"]})):
+        for data in damages(crystal_text(**crystal).encode(), count // 2, seed=number):
+            path.write_bytes(data)
+            read = attempt(load_structure, path)
+            assert str(path) in read if isinstance(read, str) else read.summary()
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig", "utf-16"])

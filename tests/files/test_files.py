@@ -1,7 +1,10 @@
-"""Output files: who may read them."""
+"""Output files: who may read them, and what is left of them."""
 
 import os
 import stat
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -30,8 +33,45 @@ def test_colleagues_read_what_the_umask_says(group_umask, small_model, scan, tmp
         assert permissions(path) == 0o640, path.name
 
 
-def test_a_private_file_put_in_the_place_of_the_temporary_one(group_umask, tmp_path):
-    with atomic_output(tmp_path / "out") as temporary:
-        temporary.unlink()
-        temporary.touch(0o600)
-    assert permissions(tmp_path / "out") == 0o640
+LEFT = """
+import os, signal, sys
+from microinfer.files import atomic_hdf5, atomic_output
+with {"hdf5": atomic_hdf5, "any": atomic_output}[sys.argv[1]](sys.argv[2]):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_writing(path, kind="any"):
+    """A process that has begun to write a file, and waits to be killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LEFT, kind, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"open\n"
+        yield
+        process.kill()
+
+
+@pytest.mark.parametrize("kind", ["any", "hdf5"])
+def test_what_a_killed_process_left_goes_with_the_next_of_its_output(tmp_path, kind):
+    path, others = tmp_path / "a[1].out", {".a1.out.0123456789ab.tmp", ".a[1].out.backup.tmp", "b.out"}
+    for name in others:
+        (tmp_path / name).touch()
+    with another_process_writing(path, kind):
+        with atomic_output(path) as temporary:
+            temporary.write_text("ours")
+        living = {file.name for file in tmp_path.iterdir()} - others - {path.name}
+        assert len(living) == 1  # that of the process that lives
+    assert path.read_text() == "ours"
+    assert {file.name for file in tmp_path.iterdir()} == {path.name} | others | living
+    with atomic_output(path) as temporary:
+        temporary.write_text("next")
+    assert {file.name for file in tmp_path.iterdir()} == {path.name} | others
+
+
+def test_names_as_long_as_a_file_system_takes(tmp_path):
+    path = tmp_path / ("\u00e9" * 127)  # 254 bytes
+    with atomic_output(path) as temporary:
+        temporary.write_text("long")
+    assert os.listdir(tmp_path) == [path.name]

@@ -246,7 +246,7 @@ def test_reader_error_reaches_the_caller_after_the_rows_before_it(scan, small_mo
     assert os.listdir(tmp_path) == ["map.h5.part"]
     assert stage_threads() == []
     records = RecordFile(tmp_path / "map.h5.part", UNFINISHED_KIND)
-    begun = [np.frombuffer(records[index], HEAD, 1)[0] for index in range(len(records))]
+    begun = [np.frombuffer(record, HEAD, 1)[0] for record in records]
     records.close()
     assert [(block["start"], block["stop"]) for block in begun] == [(0, 2), (2, 4), (4, 6), (6, 8)]
 

@@ -20,6 +20,8 @@ from helpers.devices import needs_bfloat16
 from microinfer import _core, record_file
 from microinfer.cli import app
 from microinfer.mapping import map_to_file
+from microinfer.mapping.unfinished import HEAD
+from microinfer.maps.map_file import UNFINISHED_KIND
 from microinfer.peaks.native import NativeReader
 
 ROWS_DONE = 5
@@ -336,6 +338,18 @@ def test_nothing_may_have_been_finished(unfinished, scan, resume):
         report = map_to_file(scan, "small.safetensors", "map.h5", resume=resume, overwrite=True, **OPTIONS)
         assert report.resumed == 0
         assert content("map.h5") == content("whole.h5")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", bytes(23), np.array((0, 1, 0), HEAD).tobytes() + bytes(5), np.array((12, 14, 0), HEAD).tobytes()],
+)
+def test_records_that_are_no_blocks_are_refused(unfinished, scan, record):
+    records = record_file.RecordFile(unfinished, UNFINISHED_KIND)
+    records.append(record)
+    records.close()
+    with pytest.raises(ValueError, match=r"map\.h5\.part: a record is no block of this map"):
+        map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS)
 
 
 @pytest.mark.parametrize("resume", [False, True])

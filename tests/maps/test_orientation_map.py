@@ -533,7 +533,7 @@ def test_no_damage_changes_a_map_unnoticed(tmp_path, count):
         try:
             loaded = load_map(path)
         except ValueError as error:
-            assert "map.h5 cannot be opened as an orientation map" in str(error)  # noqa: PT017
+            assert str(error).startswith(str(path))  # noqa: PT017
             refused += 1
         else:  # what the damage met is not in use
             assert_same_maps(loaded, omap)

@@ -102,6 +102,7 @@ def claim(model, path, place, value):
         (("version",), float("nan"), "checkpoint version nan"),
         (("version",), True, "checkpoint version True"),
         (("format",), 3, "its format is 3"),
+        (("card",), [1.0], r"its card must be a table, got \[1\.0\]"),
         (("card", "voltage"), 1e20, r"card\.voltage must be that of an electron microscope, .*, got 1e\+20"),
         (("card", "voltage"), "300 kV", "card.voltage must be a number"),
         (("card", "k_max"), None, r"card\.k_max must be a number, got null"),

@@ -163,6 +163,7 @@ def test_no_calibration_at_all(py4dstem_file: Path) -> None:
             np.empty((3, 4), h5py.vlen_dtype(np.dtype([("qx", float), ("qy", float)]))),
             "must hold lists of qx, qy, intensity",
         ),
+        (np.empty((3, 4), h5py.string_dtype()), "must hold lists of qx, qy, intensity, got <class 'str'>"),
         (np.empty(12, h5py.vlen_dtype(PEAK)), r"its shape must be the scan's \(Rx, Ry\), got \(12,\)"),
     ],
 )

@@ -10,10 +10,11 @@ import pytest
 from helpers.optional import import_py4dstem, needs_py4dstem
 from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations
+from microinfer.record_file import RecordFile
 from microinfer.simulation import PatternLibrary, PatternSimulator, load_library, simulate_library
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
 from microinfer.simulation.simulate import SimulationTask, _Worker, library_tasks
-from microinfer.simulation.unfinished import UnfinishedLibrary
+from microinfer.simulation.unfinished import KIND, UnfinishedLibrary
 from microinfer.training.config import Config
 
 TINY = SimulationConfig(zone_axes=8, thicknesses=2, k_max=1.0, thickness_nm=(7.0, 70.0))
@@ -233,6 +234,11 @@ def test_an_unfinished_library_of_another_crystal_or_none_is_refused(tmp_path, m
         ValueError, match=r"library\.h5\.part was begun with other settings: crystals 'Cu \w+', now"
     ):
         simulate_library(settings.for_structures("Cu2O"), path, resume=True, processes=1)
+    records = RecordFile(tmp_path / "library.h5.part", KIND)
+    records.append(b"no arrays")
+    records.close()
+    with pytest.raises(ValueError, match=r"library\.h5\.part: a record is no part of a library"):
+        simulate_library(settings, path, resume=True, processes=1)
     (tmp_path / "library.h5.part").write_text("no HDF5")
     with pytest.raises(
         ValueError, match=r"library\.h5\.part is not an unfinished microinfer pattern library"

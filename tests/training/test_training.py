@@ -25,6 +25,7 @@ from microinfer.training.augmentation import CHUNK_BATCHES, augmented, training_
 from microinfer.training.calibration import CERTAIN, fit_beta
 from microinfer.training.config import AugmentationConfig, Config, TrainingConfig
 from microinfer.training.folder import read_library
+from microinfer.training.state import read_state, write_state
 
 SPEC = TokenSpec()
 CONFIG = Config(
@@ -280,6 +281,11 @@ def test_only_its_own_training_is_resumed(trained, library, tmp_path):
         train(other, trained[0], library=library, device="cpu", resume=True)
     with pytest.raises(FileNotFoundError, match=r"state\.pt: nothing to resume"):
         train(CONFIG, tmp_path, library=library, device="cpu", resume=True)
+    state = read_state(trained[0] / "state.pt", torch.device("cpu"))
+    for name in state:
+        write_state(tmp_path / "state.pt", {**state, name: None})
+        with pytest.raises(ValueError, match=r"state\.pt: (is no state of this training|belongs to another)"):
+            train(CONFIG, tmp_path, library=library, device="cpu", resume=True)
 
 
 def test_library_of_another_simulation_or_crystal_is_refused(library, tmp_path, monkeypatch):

@@ -130,8 +130,8 @@ def simulate(
 ) -> None:
     """Simulate a library of diffraction patterns for training."""
     from microinfer.simulation.simulate import load_structures, require_simulation, simulate_library
-    from microinfer.simulation.unfinished import partial_path
     from microinfer.training.config import load_config
+    from microinfer.unfinished import partial_path
 
     require_simulation()
     with warnings_as_lines():

@@ -106,11 +106,11 @@ def map_scan(
     """
     from microinfer.mapping import check_scan, map_to_file
     from microinfer.mapping.job import selected_positions
-    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
     from microinfer.models import load_model
     from microinfer.models.checkpoint import model_path
     from microinfer.peaks import open_peaks
+    from microinfer.unfinished import partial_path
 
     if resume and out.exists() and not partial_path(out).exists():
         raise FileExistsError(
@@ -277,8 +277,8 @@ def demo(
     """
     from microinfer.files import atomic_output
     from microinfer.mapping import map_to_file
-    from microinfer.mapping.unfinished import partial_path
     from microinfer.maps.map_file import load_map
+    from microinfer.unfinished import partial_path
 
     data = Path(__file__).parents[1] / "data" / "demo"
     bundled, scan, target, picture = (

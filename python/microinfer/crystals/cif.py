@@ -194,7 +194,9 @@ def _lattice(block: DataBlock) -> tuple[_Lattice, tuple[str, ...]]:
         if not text:
             raise ValueError(f"{block.source}: the cell is not complete: give _cell_{key} a value")
         values.append(block.number(text, f"_cell_{key}"))
-    if min(values) <= 0 or max(values[3:]) >= 180:
+    if not (
+        min(values[:3]) > 0.1 and max(values[:3]) < 1e4 and min(values[3:]) > 0 and max(values[3:]) < 180
+    ):
         raise ValueError(f"{block.source}: no unit cell has the lattice parameters {tuple(values)}")
     try:
         volume = float(np.linalg.det(lattice_basis(tuple(values))))

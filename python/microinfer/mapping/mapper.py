@@ -19,7 +19,7 @@ from microinfer.mapping.check import ScanCheck, check_scan
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
-from microinfer.mapping.unfinished import UnfinishedMap
+from microinfer.mapping.unfinished import unfinished_map
 from microinfer.maps.arrays import blank_arrays
 from microinfer.maps.orientation_map import OrientationMap
 from microinfer.models import Model
@@ -202,10 +202,10 @@ def map_to_file(
         )
         require_output(path, "the map", HDF5, overwrite=overwrite)
         mapper = _Mapper(source, model, options.pop("progress", False), options)
-        unfinished = stack.enter_context(UnfinishedMap(str(path), mapper.job, resume=resume))
+        unfinished = stack.enter_context(unfinished_map(path, mapper.job, resume=resume))
         report = MapReport(mapper.positions)
-        for arrays in unfinished.finished_blocks():
-            report.count(arrays, mapper.job.model.phases)
+        for block in unfinished.blocks():
+            report.count(block.arrays, mapper.job.model.phases)
         mapper.run(unfinished.write, unfinished.done.copy(), report)
         began = time.perf_counter()
         stack.close()

@@ -203,6 +203,8 @@ def load_model(name: str | Path) -> Model:
         version = header["version"]
         if type(version) is not int or not 1 <= version <= VERSION:
             raise ValueError(f"checkpoint version {version}, this microinfer reads 1 to {VERSION}")
+        if not isinstance(header["card"], dict):
+            raise ValueError(f"its card must be a table, got {header['card']!r}")
         phases = tuple(CrystalPhase.from_dict(phase) for phase in header["phases"])
         config = ModelConfig(**header["model"])
         if version < 2 and config.kind == "posterior":

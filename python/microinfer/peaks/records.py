@@ -27,7 +27,8 @@ def require_peaks(dataset: h5py.Dataset) -> None:
     Raises OSError where not all of it stands in the file.
     """
     dtype = h5py.check_vlen_dtype(dataset.dtype)
-    if dtype is None or dtype.names is None or not set(FIELDS) <= set(dtype.names):
+    names = getattr(dtype, "names", None) or ()  # of texts it is Python's type
+    if not set(FIELDS) <= set(names):
         raise ValueError(f"it must hold lists of {', '.join(FIELDS)}, got {dtype or dataset.dtype}")
     stored = dataset.id.get_type().get_super()
     for name in FIELDS:

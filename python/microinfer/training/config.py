@@ -29,6 +29,8 @@ from microinfer.units import volts
 QUICK_ZONE_AXES = 4000
 """Of each phase, in a quick training."""
 QUICK_SAMPLES = 200_000
+LONGEST = 32_768
+"""Bytes of a configuration: longer ones could keep the TOML reader busy for minutes."""
 
 
 @dataclass(frozen=True)
@@ -328,10 +330,13 @@ def load_config(path: str | Path) -> Config:
         )
     require_kind(path, FileKind.CONFIGURATION)
     with path.open("rb") as file:
-        try:
-            values = tomllib.load(file)
-        except (ValueError, RecursionError) as error:  # a UnicodeDecodeError, too, is a ValueError
-            raise ValueError(f"{path}: not a TOML file: {error}") from error
+        content = file.read(LONGEST + 1)
+    if len(content) > LONGEST:
+        raise ValueError(f"{path}: a configuration has at most {LONGEST:,} bytes")
+    try:
+        values = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError, too, is a ValueError
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
     config = Config.from_dict(values, str(path))
     if config.simulation.thickness_range and path not in recipes.values():
         if "thickness_nm" in values["simulation"]:
@@ -341,12 +346,15 @@ def load_config(path: str | Path) -> Config:
             UserWarning,
             stacklevel=2,
         )
-    phases = tuple(
-        dataclasses.replace(phase, structure=str(beside))
-        if split_source(beside := path.parent / phase.structure)[0].is_file()
-        else phase
-        for phase in config.phases
-    )
+    try:
+        phases = tuple(
+            dataclasses.replace(phase, structure=str(beside))
+            if split_source(beside := path.parent / phase.structure)[0].is_file()
+            else phase
+            for phase in config.phases
+        )
+    except OSError as error:  # of a name that no file can have
+        raise ValueError(f"{path}: [[phases]]: structure: {error}") from error
     return dataclasses.replace(config, phases=phases)
 
 

@@ -11,9 +11,10 @@ from microinfer.differences import differences
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.settings import SimulationConfig
 from microinfer.simulation.simulate import load_structures
-from microinfer.simulation.unfinished import partial_path, share_done
+from microinfer.simulation.unfinished import share_done
 from microinfer.training.config import Config
 from microinfer.training.duration import Estimate
+from microinfer.unfinished import partial_path
 
 LIBRARY, STATE = "library.h5", "state.pt"
 """Files in the folder of a training."""

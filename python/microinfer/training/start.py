@@ -7,10 +7,10 @@ from pathlib import Path
 from microinfer.models.device import first_device
 from microinfer.simulation.library import PatternLibrary
 from microinfer.simulation.simulate import require_simulation, simulate_library
-from microinfer.simulation.unfinished import partial_path
 from microinfer.training.config import Config, configure
 from microinfer.training.folder import LIBRARY, STATE, may_resume, read_library, require_no_training
 from microinfer.training.threads import let_threads_sleep
+from microinfer.unfinished import partial_path
 
 Source = Config | str | Path | Sequence[str | Path]
 
@@ -81,10 +81,7 @@ def train(
     let_threads_sleep()
     folder.mkdir(parents=True, exist_ok=True)
     if library is None:
-        library = read_library(config, folder)
-    if library is None:
-        path = folder / LIBRARY
-        library = simulate_library(config, path, resume=partial_path(path).exists(), progress=progress)
+        library = _library(config, folder, progress)
     from microinfer.training.trainer import Run
 
     run = Run(config, folder, library, target)
@@ -108,6 +105,16 @@ def require_folder(folder: Path, *, resume: bool, library_given: bool = False) -
         raise FileNotFoundError(f"{folder / STATE}: nothing to resume; train without resume first")
     if not library_given and not (folder / LIBRARY).is_file():
         require_simulation()
+
+
+def _library(config: Config, folder: Path, progress: bool) -> PatternLibrary:
+    path = folder / LIBRARY
+    unfinished = partial_path(path)
+    library = read_library(config, folder)
+    if library is None:
+        return simulate_library(config, path, resume=unfinished.exists(), progress=progress)
+    unfinished.unlink(missing_ok=True)  # a process was killed between the two
+    return library
 
 
 def _configuration(source: Source, voltage: float | str | None, k_max: float | None, quick: bool) -> Config:

@@ -36,7 +36,11 @@ def read_state(path: Path, device: torch.device | str) -> dict[str, Any]:
 
 def require_same_settings(state: dict[str, Any], config: dict[str, Any], path: Path) -> None:
     """Refuse the state of a training with other settings; the ValueError names them."""
-    if different := differences(json.loads(state["config"]), json.loads(json.dumps(config))):
+    try:
+        began = dict(json.loads(state["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: is no state of this training: {error}") from error
+    if different := differences(began, json.loads(json.dumps(config))):
         raise ValueError(
             f"{path}: the training was begun with other settings: {different}; give the old ones to go on, or train "
             "in another folder"
@@ -44,4 +48,4 @@ def require_same_settings(state: dict[str, Any], config: dict[str, Any], path: P
 
 
 def _head(content: bytes) -> bytes:
-    return b"microinfer training state 1, CRC-32 %d\n" % zlib.crc32(content)
+    return b"microinfer training state 2, CRC-32 %d\n" % zlib.crc32(content)

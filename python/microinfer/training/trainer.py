@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from microinfer import __version__, _core
 from microinfer.crystals.errors import RIGHT, orientation_errors
+from microinfer.files import atomic_output
 from microinfer.interruption import unbroken
 from microinfer.models import Model, load_model
 from microinfer.models.network import NO_CRYSTAL, build_network
@@ -33,6 +35,8 @@ from microinfer.training.verdict import judge
 VALIDATION_PATTERNS = 2048
 VALIDATIONS = 20
 """Validations in a training."""
+SECONDS = 30.0
+"""Steps wait no longer than this before their state is written."""
 
 
 class Run:
@@ -63,9 +67,10 @@ class Run:
             _core.multiplies_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
         )
         self.threads = Threads(device)
-        self.samples = self.step = self.chunk = self.validated = 0
-        self.seconds = 0.0
-        self.best = math.inf
+        self.samples = self.step = self.validated = 0
+        self.place = (0, 0)  # chunk of the batches, and how many of its batches are done
+        self.seconds, self.loss = 0.0, math.nan
+        self.log: list[dict[str, float]] = []
 
     @cached_property
     def optimizer(self) -> torch.optim.AdamW:
@@ -81,20 +86,24 @@ class Run:
         return turned(self.library, self.held_out, self.config.tokens, self.config.training.seed)
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
-        """Augmented batches from where the run stands, without end."""
-        training = self.config.training
-        return training_batches(
+        """Augmented batches from where the run stands, without end, each with its chunk."""
+        training, (chunk, done) = self.config.training, self.place
+        batches = training_batches(
             self.library,
             self.members,
             self.config.tokens,
             self.config.augmentation,
             training.batch_size,
             training.seed,
-            self.chunk,
+            chunk,
         )
+        return islice(batches, done, None)
 
     def go(self, progress: bool) -> None:
-        """Train to the end; an interruption, at any moment, leaves a state to resume from."""
+        """Train to the end; an interruption, at any moment, leaves a state to resume from.
+
+        From there the training goes on as if it had never been interrupted.
+        """
         try:
             self._train(progress)
         except KeyboardInterrupt:
@@ -108,8 +117,7 @@ class Run:
         training = self.config.training
         every = max(1, training.samples // VALIDATIONS)
         batches = self.batches()
-        started = time.monotonic() - self.seconds
-        loss = math.nan
+        started, written = time.monotonic() - self.seconds, time.monotonic()
         with ProgressBar(
             f"training {self.config.name}",
             training.samples,
@@ -123,16 +131,21 @@ class Run:
                     bar.advance(0, error=f"{figures['median_error_deg']:.2f} deg")
                     with unbroken():
                         self.validated = self.samples
-                        self._log(loss, figures)
                         self.save(figures)
                     continue
-                self.chunk, batch = next(batches)
-                loss = self.update(batch)
+                chunk, batch = next(batches)
+                if chunk != self.place[0]:
+                    self.place = (chunk, 0)
+                self.update(batch)
                 self.seconds = time.monotonic() - started
-                bar.advance(len(batch.phase), loss=f"{loss:.3f}")
+                if time.monotonic() - written > SECONDS:
+                    with unbroken():
+                        self.save_state()
+                    written = time.monotonic()
+                bar.advance(len(batch.phase), loss=f"{self.loss:.3f}")
 
-    def update(self, batch: Batch) -> float:
-        """Take one step and return its loss."""
+    def update(self, batch: Batch) -> None:
+        """Take one step."""
         training = self.config.training
         share = self.samples / training.samples
         warm = min(1.0, (self.step + 1) / training.warmup_steps)
@@ -140,11 +153,12 @@ class Run:
             group["lr"] = training.learning_rate * warm * (0.01 + 0.495 * (1.0 + math.cos(math.pi * share)))
         with self.threads.step(batch.tokens.mask.numel()):
             loss = self.gradients(batch)
-            with unbroken():  # an interruption finds weights, optimizer and count of the same step
+            with unbroken():  # an interruption finds weights, optimizer and counts of the same step
                 self.optimizer.step()
                 self.samples += len(batch.phase)
                 self.step += 1
-        return loss
+                self.place = (self.place[0], self.place[1] + 1)
+                self.loss = loss
 
     def gradients(self, batch: Batch) -> float:
         """Set the gradients of a batch's loss, and return the loss."""
@@ -206,19 +220,21 @@ class Run:
         card = {**self.card, "verdict": verdict.to_dict()}
         replace(model, calibration=calibration, card=card).save(self.checkpoint)
 
-    def _log(self, loss: float, figures: dict[str, float]) -> None:
-        record = {"samples": self.samples, "seconds": round(self.seconds, 1), "loss": loss, **figures}
-        with self.log_file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
     def save(self, figures: dict[str, float]) -> None:
-        """Write the checkpoint if it is the best so far, and the state."""
-        if figures["validation_loss"] < self.best:
-            self.best = figures["validation_loss"]
+        """Write the checkpoint if it is the best so far, then the state, then the log, which is part of the state."""
+        best = min((record["validation_loss"] for record in self.log), default=math.inf)
+        if figures["validation_loss"] < best:
             self.card["validation"] = {"samples_seen": self.samples, **figures}
             unfinished = f"{self.samples:,} of {self.config.training.samples:,} samples"
             Model.of(self.network, {**self.card, "unfinished": unfinished}).save(self.checkpoint)
+        progress = {"samples": self.samples, "seconds": round(self.seconds, 1), "loss": self.loss}
+        self.log.append(progress | figures)
         self.save_state()
+        self._write_log()
+
+    def _write_log(self) -> None:
+        with atomic_output(self.log_file) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.log))
 
     def save_state(self) -> None:
         """Write the state to resume from."""
@@ -226,9 +242,12 @@ class Run:
             "config": json.dumps(self.config.to_dict()),
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": [self.samples, self.step, self.chunk + 1, self.validated],
+            "progress": [self.samples, self.step, self.validated],
+            "place": self.place,
             "seconds": self.seconds,
-            "best": self.best,
+            "loss": self.loss,
+            "log": self.log,
+            "card": json.dumps(self.card),
         }
         write_state(self.state_file, state)
 
@@ -236,12 +255,16 @@ class Run:
         """Take up the state that `save_state` wrote."""
         state = read_state(self.state_file, self.device)
         require_same_settings(state, self.config.to_dict(), self.state_file)
-        self.network.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.samples, self.step, self.chunk, self.validated = state["progress"]
-        self.seconds, self.best = state["seconds"], state["best"]
-        if self.checkpoint.is_file():
-            self.card["validation"] = load_model(self.checkpoint).card["validation"]
+        try:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.samples, self.step, self.validated = map(int, state["progress"])
+            self.place = (int(state["place"][0]), int(state["place"][1]))
+            self.seconds, self.loss = float(state["seconds"]), float(state["loss"])
+            self.log, self.card = list(state["log"]), dict(json.loads(state["card"]))
+        except Exception as error:  # torch raises whatever it meets
+            raise ValueError(f"{self.state_file}: is no state of this training: {error}") from error
+        self._write_log()
 
 
 def split(library: PatternLibrary, training: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
