@@ -8,6 +8,9 @@ _EXTRAS = {
     "threadpoolctl": "sim",
     "dask": "cluster",
     "distributed": "cluster",
+    "rsciio": "raw",
+    "hdf5plugin": "raw",
+    "zarr": "raw",
 }
 
 
