@@ -105,6 +105,8 @@ def open_frames(
     known = _format(path)
     if known is None:
         require_kind(path, FileKind.FRAMES, FileKind.PY4DSTEM, FileKind.HDF5)
+        if is_hdf5(path) and has_bragg_vectors(path):
+            raise ValueError(f"{path} has Bragg peaks, not frames: microinfer map takes it as it is")
         raise ValueError(
             f"{path} has no frames in a format that is known: {', '.join(f.name for f in FORMATS)}"
         )
