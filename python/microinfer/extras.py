@@ -10,7 +10,6 @@ _EXTRAS = {
     "distributed": "cluster",
     "rsciio": "raw",
     "hdf5plugin": "raw",
-    "zarr": "raw",
 }
 
 

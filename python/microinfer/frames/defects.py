@@ -137,6 +137,7 @@ class _Sample:
         background = ndimage.median_filter(self.mean, 5)
         signal = self.mean - background
         bright = signal > HOT * np.maximum(_brightest_neighbour(signal), 0.0)
+        bright &= self.mean > LINE * _brightest_neighbour(self.mean)
         hot: Mask = bright & (signal > CLEAR * self.error) & (self.standing_out >= OFTEN)
         return hot
 

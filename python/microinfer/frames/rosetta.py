@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ _READERS = {
     ".emd": "emd",
     ".zspy": "zspy",
 }
-_NEEDS = {".zspy": ("zarr",)}
 
 
 def is_known(path: Path) -> bool:
@@ -44,10 +44,13 @@ def open_by_rosettasciio(path: Path, options: FrameOptions) -> FrameReader:
         Where RosettaSciIO is not installed.
     """
     suffix = path.suffix.lower() if path.suffix.lower() in _READERS else ".emd"
-    require_packages(f"reading a {suffix} file", "rsciio", *_NEEDS.get(suffix, ()))
+    require_packages(f"reading a {suffix} file", "rsciio")
+    if suffix == ".zspy" and find_spec("zarr") is None:
+        raise ImportError('reading a .zspy file needs zarr of version 2: pip install "zarr<3"', name="zarr")
+    mode = {"mode": "r"} if suffix == ".zspy" else {}
     reader = import_module(f"rsciio.{_READERS[suffix]}")
     try:
-        signals = reader.file_reader(str(path), lazy=True)
+        signals = reader.file_reader(str(path), lazy=True, **mode)
     except Exception as error:  # whatever its parsers meet in a damaged file
         raise OSError(f"{path} is damaged, or of a kind that RosettaSciIO does not read: {error}") from error
     signal = _chosen(path, signals, options.name)
