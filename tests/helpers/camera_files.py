@@ -174,10 +174,9 @@ def write_mib(
             text = (
                 f"MQ1,{n:06d},{length:05d},{chips:02d},{width:04d},{height:04d},{depth},{layout},01,"
                 f"2024-07-02 13:49:{n % 60:02d}.390226,0.001000,0,0,0,1.2E+1,MQ1A,"
-                f"2024-07-02T11:49:{n % 60:02d}.390226675Z,1000000ns,12"
+                f"2024-07-02T11:49:{n % 60:02d}.390226675Z,1000000ns,12,"
             )
-            # RosettaSciIO takes the last fields of the header's first 384 bytes
-            file.write(text.encode().ljust(length, b"\0" if chips == 1 else b" "))
+            file.write(text.encode().ljust(length))
             file.write(frame[::-1].astype(frame.dtype.newbyteorder(">")).tobytes())
     if hdr:
         path.with_suffix(".hdr").write_text(
