@@ -33,12 +33,12 @@ def open_empad(path: Path, options: FrameOptions) -> FrameReader:
     if path.suffix.lower() == ".raw":
         raw, stated = path, Stated(_named_shape(path.name))
     else:
-        raw, stated = _read_xml(path)
+        raw, stated = _read_xml(path, options)
     frames = Records([whole_records(raw, 0, _RECORD)], _RECORD)
     return FrameReader(path, "EMPAD", frames, stated, options)
 
 
-def _read_xml(path: Path) -> tuple[Path, Stated]:
+def _read_xml(path: Path, options: FrameOptions) -> tuple[Path, Stated]:
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
@@ -47,14 +47,13 @@ def _read_xml(path: Path) -> tuple[Path, Stated]:
     name = "" if element is None else element.get("filename", "")
     raw = path.with_name(Path(name).name)
     if not name or not raw.is_file():
-        raise FileNotFoundError(
-            2, f"{path.name} names it as the file of its frames, in the same folder", str(raw)
-        )
+        raise FileNotFoundError(f"{path} names {raw.name} as the file of its frames, which is not beside it")
     text = {item.tag: (item.text or "").strip() for item in root.find("iom_measurements") or ()}
     voltage = find_voltage([("voltage", text.get("source.get_voltage") or text.get("high_voltage", ""))])
     columns, rows = root.findtext("pix_x"), root.findtext("pix_y")
     shape = (int(rows), int(columns)) if rows and columns else _named_shape(name)
-    return raw, Stated(shape, _steps(root, text, shape), _pixel(text, voltage), voltage)
+    pixel = () if options.pixel_size is not None else _pixel(text, voltage)
+    return raw, Stated(shape, _steps(root, text, shape), pixel, voltage)
 
 
 def _named_shape(name: str) -> ScanShape | None:

@@ -86,9 +86,7 @@ def _linked(path: Path, data: h5py.Group, name: str, stack: ExitStack) -> h5py.D
         )
     beside = path.with_name(link.filename)
     if not beside.is_file():
-        raise FileNotFoundError(
-            2, f"{path.name} links it as a file of its frames, in the same folder", str(beside)
-        )
+        raise FileNotFoundError(f"{path} links {beside.name} as a file of its frames, which is not beside it")
     with open_hdf5(beside) as other:
         stack.callback(other.close)
         return dataset(other, link.path)

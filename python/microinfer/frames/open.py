@@ -23,7 +23,7 @@ from microinfer.frames.reader import FrameReader
 from microinfer.frames.rosetta import is_known, open_by_rosettasciio
 from microinfer.frames.stated import FrameOptions
 from microinfer.frames.tvips import is_tvips, open_tvips
-from microinfer.hdf5 import is_hdf5
+from microinfer.hdf5 import is_hdf5, named
 
 
 class Format(NamedTuple):
@@ -110,7 +110,8 @@ def open_frames(
         raise ValueError(
             f"{path} has no frames in a format that is known: {', '.join(f.name for f in FORMATS)}"
         )
-    return known.open(path, options)
+    with named(path):
+        return known.open(path, options)
 
 
 def is_frames(path: str | PathLike[str]) -> bool:

@@ -77,7 +77,17 @@ class Records(StoredFrames):
 def plain_record(
     frame_shape: Sequence[int], dtype: np.dtype[Any], header: int = 0, footer: int = 0
 ) -> np.dtype[Any]:
-    """A record of a frame between a header and a footer of so many bytes."""
+    """A record of a frame between a header and a footer of so many bytes.
+
+    Raises
+    ------
+    ValueError
+        For a frame without pixels.
+    """
+    if min(frame_shape) < 1:
+        raise ValueError(
+            f"its frames should have {frame_shape[0]} x {frame_shape[1]} pixels, which is no frame"
+        )
     length = header + math.prod(frame_shape) * dtype.itemsize + footer
     return np.dtype(
         {
