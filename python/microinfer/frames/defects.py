@@ -19,8 +19,9 @@ CLEAR = 4.5  # a signal over its noise that is one, as 20 electrons are
 HOT = 4.0  # over the brightest neighbour: the sharpest spot of a beam reaches its neighbours with a quarter
 OFTEN = 0.9  # share of the frames in which a hot pixel stands out
 WEAK = 0.2  # of the neighbours
-LINE = 1.5  # over the rows beside, everywhere along a row: the wide pixels between a detector's chips
-PARTS = 8  # of a row, each of which must say so
+BRIGHT = 1.5  # times as bright: the wide pixels between a detector's chips, and the least of a hot pixel
+PARTS = 8  # in which a row is looked at
+MOST = 0.75  # of the parts that must be bright, or dark
 NEIGHBOURS = 8  # that fill a pixel
 
 _AROUND = np.ones((3, 3), bool)
@@ -56,13 +57,18 @@ def find_defects(source: FrameSource, known: Mask | None = None) -> Mask:
         if given is not None:
             mask |= _checked(given, source.frame_shape)
     sample = _Sample(source)
-    mask |= ~np.isfinite(sample.mean)
-    mask |= sample.hot() | sample.weak() | _lines(sample.mean) | _lines(sample.mean.T).T
+    mask |= sample.invalid
     if sample.count >= FEWEST:
         mask |= sample.unchanging()
+    _require_pixels(mask)
+    mean, error = repair(sample.mean, mask).astype(float), repair(sample.error, mask).astype(float)
+    single = _hot(mean, error) & (sample.standing_out >= OFTEN)
+    return mask | single | _weak(mean, error) | _lines(mean, error) | _lines(mean.T, error.T).T
+
+
+def _require_pixels(mask: Mask) -> None:
     if mask.all():
         raise ValueError("no detector pixel is left: all are masked, or have no number in some frame")
-    return mask
 
 
 def repair(frames: NDArray[Any], mask: Mask) -> NDArray[np.float32]:
@@ -116,37 +122,25 @@ class _Sample:
         many = min(rows, max(1, round((SAMPLE * rows / columns) ** 0.5), -(-SAMPLE // columns)))
         total, squares = np.zeros((2, *source.frame_shape))
         self.count, standing_out = 0, np.zeros(source.frame_shape, int)
-        low, high = np.full(source.frame_shape, np.inf), np.full(source.frame_shape, -np.inf)
+        self.invalid = np.zeros(source.frame_shape, bool)
+        self.low, self.high = np.full(source.frame_shape, np.inf), np.full(source.frame_shape, -np.inf)
         for row in np.unique(np.linspace(0, rows - 1, many).round().astype(int)):
             frames = source.read_rows(int(row), int(row) + 1)[0]
             for frame in frames[:: max(1, columns * many // SAMPLE)].astype(np.float64):
+                self.invalid |= ~np.isfinite(frame)
+                frame[self.invalid] = 0.0
                 total += frame
                 squares += frame**2
-                np.fmin(low, frame, out=low)
-                np.fmax(high, frame, out=high)
+                np.minimum(self.low, frame, out=self.low)
+                np.maximum(self.high, frame, out=self.high)
                 standing_out += frame > _brightest_neighbour(frame)
                 self.count += 1
-        self.mean = total / self.count
-        with np.errstate(invalid="ignore"):
-            spread = np.sqrt(np.maximum(squares / self.count - self.mean**2, 0.0))
-        self.error = spread / max(1, self.count - 1) ** 0.5 if self.count > 1 else np.sqrt(np.abs(self.mean))
-        self.low, self.high, self.standing_out = low, high, standing_out / self.count
-
-    def hot(self) -> Mask:
-        """Single pixels that outshine all their neighbours, in almost every frame."""
-        background = ndimage.median_filter(self.mean, 5)
-        signal = self.mean - background
-        bright = signal > HOT * np.maximum(_brightest_neighbour(signal), 0.0)
-        bright &= self.mean > LINE * _brightest_neighbour(self.mean)
-        hot: Mask = bright & (signal > CLEAR * self.error) & (self.standing_out >= OFTEN)
-        return hot
-
-    def weak(self) -> Mask:
-        """Single pixels that see little of what their neighbours see."""
-        around = ndimage.percentile_filter(self.mean, 50, footprint=_RING)
-        error = ndimage.percentile_filter(self.error, 50, footprint=_RING)
-        weak: Mask = (self.mean < WEAK * around) & (around > 2 * CLEAR * error)
-        return weak
+        self.mean, self.standing_out = total / self.count, standing_out / self.count
+        if self.count > 1:
+            variance = np.maximum(squares / self.count - self.mean**2, 0.0)
+            self.error = np.sqrt(variance / (self.count - 1))
+        else:  # as of counts
+            self.error = np.sqrt(np.abs(self.mean))
 
     def unchanging(self) -> Mask:
         """Pixels and areas of one value in all frames, within others that have a clear signal."""
@@ -168,24 +162,51 @@ class _Sample:
         return mask
 
 
+def _hot(mean: Image, error: Image) -> Mask:
+    """Single pixels that outshine all their neighbours."""
+    signal = mean - ndimage.median_filter(mean, 5)
+    hot: Mask = signal > HOT * np.maximum(_brightest_neighbour(signal), 0.0)
+    hot &= (signal > CLEAR * error) & (mean > BRIGHT * _brightest_neighbour(mean))
+    return hot
+
+
+def _weak(mean: Image, error: Image) -> Mask:
+    """Single pixels that see little of what their neighbours see."""
+    around, noise = (ndimage.percentile_filter(image, 50, footprint=_RING) for image in (mean, error))
+    weak: Mask = (mean < WEAK * around) & (around > 2 * CLEAR * noise)
+    return weak
+
+
 def _brightest_neighbour(image: Image) -> Image:
     padded = np.pad(image, 1, constant_values=-np.inf)
     rows, columns = image.shape
     brightest = np.full(image.shape, -np.inf)
     for down, right in np.argwhere(_RING):
-        np.fmax(brightest, padded[down : down + rows, right : right + columns], out=brightest)
+        np.maximum(brightest, padded[down : down + rows, right : right + columns], out=brightest)
     return brightest
 
 
-def _lines(image: Image) -> Mask:
-    """Rows that are brighter, or darker, than those around them all along."""
-    parts = [part.sum(axis=1) for part in np.array_split(np.nan_to_num(image), PARTS, axis=1)]
-    rows = np.maximum(np.stack(parts), 0.0)  # (parts, rows)
-    beside = ndimage.median_filter(rows, (1, 9), mode="mirror")
-    lit = beside > 0
-    bright, dark = (rows > LINE * beside) & lit, (rows * LINE < beside) & lit
-    found = bright.all(axis=0) | dark.all(axis=0)
-    return np.repeat(found[:, None], image.shape[1], axis=1)
+def _lines(mean: Image, error: Image) -> Mask:
+    """Rows that are brighter, or darker, than those around them almost all along, between the spots."""
+    width = mean.shape[1]
+    parts = [
+        slice(n * width // PARTS, (n + 1) * width // PARTS) for n in range(PARTS if width >= PARTS else 0)
+    ]
+    if not parts:
+        return np.zeros(mean.shape, bool)
+    rows = np.stack([np.median(mean[:, part], axis=1) for part in parts])  # (parts, rows)
+    noise = np.stack([np.sqrt((error[:, part] ** 2).mean(axis=1) / (width // PARTS)) for part in parts])
+    middle = ndimage.median_filter(rows, (1, 5))
+    above, below = (
+        np.full_like(rows, np.nan),
+        np.full_like(rows, np.nan),
+    )  # where a side is missing, nothing is told
+    above[:, 5:], below[:, :-5] = middle[:, 2:-3], middle[:, 3:-2]
+    brighter, darker = np.maximum(above, below), np.minimum(above, below)
+    bright = (rows > BRIGHT * brighter) & (rows > brighter + CLEAR * noise)
+    dark = (BRIGHT * rows < darker) & (rows < darker - CLEAR * noise)
+    found = np.maximum(bright.mean(axis=0), dark.mean(axis=0)) >= MOST
+    return np.repeat(found[:, None], width, axis=1)
 
 
 def _checked(mask: Mask, shape: tuple[int, ...]) -> Mask:
