@@ -52,7 +52,7 @@ def _read_xml(path: Path, options: FrameOptions) -> tuple[Path, Stated]:
     voltage = find_voltage([("voltage", text.get("source.get_voltage") or text.get("high_voltage", ""))])
     columns, rows = root.findtext("pix_x"), root.findtext("pix_y")
     shape = (int(rows), int(columns)) if rows and columns else _named_shape(name)
-    pixel = () if options.pixel_size is not None else _pixel(text, voltage)
+    pixel = _pixel(text, voltage, given=options.pixel_size is not None)
     return raw, Stated(shape, _steps(root, text, shape), pixel, voltage)
 
 
@@ -72,7 +72,7 @@ def _steps(root: ElementTree.Element, text: dict[str, str], shape: ScanShape | N
     return (Axis(float(field) / float(factor) / max(shape), "m"),) if field and factor else ()
 
 
-def _pixel(text: dict[str, str], voltage: float | None) -> tuple[Axis, ...]:
+def _pixel(text: dict[str, str], voltage: float | None, *, given: bool) -> tuple[Axis, ...]:
     """The pixel size, which older versions give twice: in 1/nm with a factor of 1e-9, and as an angle."""
     size, angle = (text.get(f"calibrated_{name}") for name in ("pixelsize", "diffraction_angle"))
     if not size:
@@ -81,11 +81,12 @@ def _pixel(text: dict[str, str], voltage: float | None) -> tuple[Axis, ...]:
     if angle and voltage:
         other = float(angle) / electron_wavelength(voltage)
         if abs(other - axis.scale / 10) > DIFFERENCE * other:
-            warnings.warn(
-                f"the file gives its pixels as {axis.scale / 10:g} and as {other:g} 1/Angstrom: neither is taken; "
-                "give pixel_size= (--pixel-size), or find it from the rings of a known crystal",
-                UserWarning,
-                stacklevel=2,
-            )
+            if not given:
+                warnings.warn(
+                    f"the file gives its pixels as {axis.scale / 10:g} and as {other:g} 1/Angstrom: neither is taken; "
+                    "give pixel_size= (--pixel-size), or find it from the rings of a known crystal",
+                    UserWarning,
+                    stacklevel=2,
+                )
             return ()
     return (axis,)

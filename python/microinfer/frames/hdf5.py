@@ -1,5 +1,6 @@
 """Frames in HDF5 files of py4DSTEM, other EMD files, and HyperSpy's."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -11,7 +12,7 @@ import numpy as np
 from microinfer.extras import install_hint
 from microinfer.frames.reader import FrameReader
 from microinfer.frames.stated import Axis, FrameOptions, Stated, axis_order
-from microinfer.frames.stored import ArrayFrames
+from microinfer.frames.stored import ArrayFrames, Part, Records, plain_record
 from microinfer.hdf5 import InputFile, find, open_hdf5, require_own, require_stored, utf8
 from microinfer.peaks.calibration import read_items
 from microinfer.peaks.metadata import find_voltage
@@ -116,10 +117,20 @@ def _reader(
 ) -> FrameReader:
     require_readable(item)
     order = axis_order(axes, reversed_axes=transposed) if len(axes) == item.ndim else ()
-    frames = ArrayFrames(item, order=order, chunk=item.chunks, close=file.close)
+    array = ArrayFrames(item, order=order, chunk=item.chunks, close=file.close)
+    frames = _plain(path, file, item) if order in ((), tuple(range(item.ndim))) else None
     ordered = [axes[axis] for axis in order]
-    stated = Stated(frames.scan_shape, ordered[:-2] if len(ordered) == 4 else (), ordered[-2:], voltage)
-    return FrameReader(path, kind, frames, stated, options)
+    stated = Stated(array.scan_shape, ordered[:-2] if len(ordered) == 4 else (), ordered[-2:], voltage)
+    return FrameReader(path, kind, frames or array, stated, options)
+
+
+def _plain(path: Path, file: InputFile, item: h5py.Dataset) -> Records | None:
+    """Frames that lie in the file one after another, to be read without HDF5, which is slower."""
+    contiguous = item.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+    if not contiguous or file.userblock_size or item.dtype.kind not in "iuf":
+        return None
+    parts = [Part(path, item.id.get_offset(), math.prod(item.shape[:-2]))]
+    return Records(parts, plain_record(item.shape[-2:], item.dtype), close=file.close)
 
 
 def _cubes(file: InputFile) -> list[h5py.Dataset]:

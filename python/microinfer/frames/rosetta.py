@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 from microinfer.extras import require_packages
 from microinfer.frames.reader import FrameReader, StoredFrames
@@ -73,19 +71,28 @@ def _frames(
     path: Path, signal: Mapping[str, Any], order: tuple[int, ...]
 ) -> tuple[StoredFrames, tuple[int, int] | None]:
     data = signal["data"]
-    stored = (
-        signal.get("original_metadata", {}).get("ImageList", {}).get("TagGroup0", {}).get("ImageData", {})
-    )
-    place = stored.get("Data", {})
-    if order == tuple(range(data.ndim)) and 2 <= data.ndim <= 4 and {"offset", "endian"} <= set(place):
-        # Gatan's frames lie one after another: read them where they are, faster than as a lazy array
-        dtype = np.dtype(data.dtype).newbyteorder("<" if place["endian"] == "little" else ">")
-        record, count = plain_record(data.shape[-2:], dtype), int(np.prod(data.shape[:-2], dtype=np.int64))
-        part = whole_records(path, int(place["offset"]), record, count)
-        shape = (int(data.shape[0]), int(data.shape[1])) if data.ndim == 4 else None
-        return Records([part], record, missing=count - part.records), shape
-    frames = ArrayFrames(data, order=order, chunk=getattr(data, "chunksize", None))
-    return frames, frames.scan_shape
+    array = ArrayFrames(data, order=order, chunk=getattr(data, "chunksize", None))
+    place = _place(path, signal) if order == tuple(range(data.ndim)) else None
+    if place is None:
+        return array, array.scan_shape
+    offset, byte_order = place
+    record = plain_record(array.frame_shape, array.dtype.newbyteorder(byte_order))
+    part = whole_records(path, offset, record, array.count)
+    return Records([part], record, missing=array.count - part.records), array.scan_shape
+
+
+def _place(path: Path, signal: Mapping[str, Any]) -> tuple[int, Literal["<", ">"]] | None:
+    """Where in the file frames lie one after another, and their byte order: to be read faster than as a lazy array."""
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with import_module("tifffile").TiffFile(path) as file:
+            series = file.series[0]
+            whole = series.dataoffset is not None and series.size == signal["data"].size
+            return (int(series.dataoffset), file.byteorder) if whole else None
+    image = signal.get("original_metadata", {}).get("ImageList", {}).get("TagGroup0", {})
+    place = image.get("ImageData", {}).get("Data", {})  # Gatan's
+    if not {"offset", "endian"} <= set(place):
+        return None
+    return int(place["offset"]), "<" if place["endian"] == "little" else ">"
 
 
 def _chosen(path: Path, signals: list[dict[str, Any]], name: str | None) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Records(StoredFrames):
         Frames to leave out at the beginning, and how many to take then; all by default.
     missing : int
         As in `StoredFrames`.
+    close : callable
+        Closes what else is open for them.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Records(StoredFrames):
         skip: int = 0,
         count: int | None = None,
         missing: int = 0,
+        close: Callable[[], object] = lambda: None,
     ) -> None:
         self._parts, self._record, self._upside_down, self._skip = parts, record, upside_down, skip
+        self._close = close
         frame = record["frame"]
         self.dtype, self.frame_shape = frame.base, (frame.shape[0], frame.shape[1])
         self.count = sum(part.records for part in parts) - skip if count is None else count
@@ -65,6 +69,10 @@ class Records(StoredFrames):
             begin = max(0, begin - part.records)
         frames = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         return frames[:, ::-1] if self._upside_down else frames
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._close()
 
     def _read_part(self, part: Part, begin: int, count: int) -> NDArray[Any]:
         offset = part.offset + begin * self._record.itemsize
