@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import warnings
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ pytest.importorskip("rsciio", reason="needs RosettaSciIO")
 def left_open(request):
     """RosettaSciIO leaves files open to the garbage collector: TIFF, and what it cannot read."""
     yield
-    if any(name in request.node.name for name in ("tif", "cut_short", "foreign")):
+    if any(name in request.node.name for name in ("tif", "cut_short", "foreign", "damaged")):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
@@ -74,6 +75,23 @@ def test_cut_short(name, tmp_path):
             assert np.array_equal(read, data)
     assert len(messages) > 12
     assert all(path.name in message or frames.name in message for message in messages)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of a scan that damage made another
+@pytest.mark.parametrize("name", WRITERS)
+def test_damaged(name, tmp_path):
+    path, _, frames = made(name, tmp_path)
+    rng = np.random.default_rng(len(name))
+    for target in {path, frames}:
+        content = target.read_bytes()
+        for begin in (1200, len(content)) * 6:
+            damaged = np.frombuffer(content, np.uint8).copy()
+            damaged[rng.integers(0, min(begin, len(content)), 3)] = rng.integers(0, 256, 3)
+            target.write_bytes(damaged.tobytes())
+            # damage among the counts cannot be seen; what is seen is said of the file
+            with suppress(ValueError, OSError), open_frames(path, scan_shape=(3, 4)) as source:
+                assert source.read_rows(0, 1).shape == (1, 4, *source.frame_shape)
+        target.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -26,7 +26,7 @@ def open_npy(path: Path, options: FrameOptions) -> FrameReader:
             first = _FORMAT.read_magic(file) == (1, 0)
             read = _FORMAT.read_array_header_1_0 if first else _FORMAT.read_array_header_2_0
             shape, spread, dtype = read(file)
-        except ValueError as error:
+        except Exception as error:  # whatever Python meets that reads the header
             raise ValueError(f"{path} is damaged: {error}") from error
         offset = file.tell()
     if not 2 <= len(shape) <= 4 or dtype.hasobject or dtype.names:

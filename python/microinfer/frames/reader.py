@@ -69,6 +69,12 @@ class FrameReader(FrameSource):
     mask : ndarray of bool, shape (Qx, Qy), optional
         Pixels that the file marks as without a signal.
 
+    Attributes
+    ----------
+    path, kind, options
+        As above.
+    closed : bool
+
     Raises
     ------
     ValueError
