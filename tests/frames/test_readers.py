@@ -46,6 +46,7 @@ CASES = {  # name of the file: how it is written, what is written, and what it s
     "split_000.tvips": (partial(files.write_tvips, max_file_size=1200), counts(), ("voltage",)),
     "a.tif": (files.write_tiff, counts(), ("pixel",)),
     "ncem.emd": (files.write_ncem, counts(), ("scan", "step", "pixel")),
+    "a.nxs": (files.write_nexus, counts(), STATED),
     "p14.h5": (files.write_py4dstem, counts(), ("scan", "step", "pixel")),
     "p14_f4.h5": (files.write_py4dstem, counts("f4"), ("scan", "step", "pixel")),
     "p13.h5": (files.write_py4dstem_13, counts(), ("scan", "step", "pixel")),
@@ -164,6 +165,7 @@ AS_HYPERSPY = {
     "split_000.tvips": ("tvips", {"scan_shape": (3, 4)}),
     "ncem.emd": ("emd", {}),
     "a.hspy": ("hspy", {}),
+    "a.nxs": ("nexus", {}),
     "p14.h5": ("emd", {"stack_group": False}),
 }
 
@@ -173,7 +175,7 @@ AS_HYPERSPY = {
 def test_frames_are_those_that_hyperspy_shows(name, tmp_path):
     plugin, hyperspys = AS_HYPERSPY[name]
     path, data, options = written(name, tmp_path)
-    (signal,) = importlib.import_module(f"rsciio.{plugin}").file_reader(str(path), **hyperspys)
+    signal, *_ = importlib.import_module(f"rsciio.{plugin}").file_reader(str(path), **hyperspys)
     shown = signal["data"]
     if name == "f4.mrc":  # of which it reads the header alone in the byte order that it is told
         shown = shown.view(">f4")

@@ -37,6 +37,7 @@ def signal(data: np.ndarray, **axes: Any) -> dict[str, Any]:
                 "offset": 0.0,
                 "units": pixel_units if name.startswith("k") else axes.get("step_units", "nm"),
                 "navigate": not name.startswith("k"),
+                "_type": "UniformDataAxis",
             }
             for n, (name, size) in enumerate(zip(names, data.shape, strict=True))
         ],
@@ -108,6 +109,13 @@ def write_ncem(path: Path, data: np.ndarray) -> Path:
     from rsciio.emd import file_writer
 
     file_writer(str(path), signal(data))
+    return path
+
+
+def write_nexus(path: Path, data: np.ndarray) -> Path:
+    from rsciio.nexus import file_writer
+
+    file_writer(str(path), [signal(data)])
     return path
 
 

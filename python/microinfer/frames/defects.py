@@ -96,7 +96,10 @@ def repair(frames: NDArray[Any], mask: Mask) -> NDArray[np.float32]:
     if mask.any():
         index, weights = _filling(mask.tobytes(), mask.shape)
         pixels = repaired.reshape(-1, mask.size)
-        pixels[:, np.flatnonzero(mask)] = np.einsum("fmn,mn->fm", pixels[:, index], weights)
+        # one neighbour of all masked pixels at a time: memory for their number alone
+        pixels[:, np.flatnonzero(mask)] = sum(
+            pixels[:, i] * w for i, w in zip(index.T, weights.T, strict=True)
+        )
     return repaired
 
 

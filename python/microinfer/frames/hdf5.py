@@ -1,7 +1,6 @@
 """Frames in HDF5 files of py4DSTEM, other EMD files, and HyperSpy's."""
 
 import math
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +30,7 @@ def has_datacube(path: Path) -> bool:
 def has_bragg_vectors(path: Path) -> bool:
     """Whether a file has Bragg peaks that py4DSTEM found."""
     with open_hdf5(path) as file, file:
-        return any(_class(group) in ("BraggVectors", "PointListArray") for group in _groups(file))
+        return any(_class(group) in ("BraggVectors", "PointListArray") for group in groups(file))
 
 
 def open_emd(path: Path, options: FrameOptions) -> FrameReader:
@@ -40,7 +39,7 @@ def open_emd(path: Path, options: FrameOptions) -> FrameReader:
         item = chosen(_cubes(file), options.name)
         group = item.parent
         first = 0 if "dim0" in group else 1
-        axes = [_dim(group, first + n) for n in range(item.ndim)]
+        axes = [places_axis(group, f"dim{first + n}") for n in range(item.ndim)]
         # EMD before 1.0 writes the fast axis of the image first, as HyperSpy has it; py4DSTEM never did
         reversed_axes = first == 1 and not group.parent.name.endswith(_CUBES)
         voltage = find_voltage(all_entries(group))
@@ -50,7 +49,7 @@ def open_emd(path: Path, options: FrameOptions) -> FrameReader:
                 *[_calibrated(items["R_pixel_size"], items["R_pixel_units"])] * 2,
                 *[_calibrated(items["Q_pixel_size"], items["Q_pixel_units"])] * 2,
             ][-item.ndim :]
-        return _reader(path, "EMD datacube", file, item, axes, voltage, options, transposed=reversed_axes)
+        return open_array(path, "EMD datacube", file, item, axes, voltage, options, transposed=reversed_axes)
 
 
 def is_hyperspy(path: Path) -> bool:
@@ -73,7 +72,7 @@ def open_hyperspy(path: Path, options: FrameOptions) -> FrameReader:
         axes = [
             signal_axis(group.attrs) for n in range(item.ndim) if (group := find(item.parent, f"axis-{n}"))
         ]
-        return _reader(path, "HyperSpy signal", file, item, axes, voltage, options)
+        return open_array(path, "HyperSpy signal", file, item, axes, voltage, options)
 
 
 def signal_axis(attributes: h5py.AttributeManager) -> Axis:
@@ -104,7 +103,7 @@ def chosen(items: list[h5py.Dataset], name: str | None) -> h5py.Dataset:
     return items[0]
 
 
-def _reader(
+def open_array(
     path: Path,
     kind: str,
     file: InputFile,
@@ -115,6 +114,13 @@ def _reader(
     *,
     transposed: bool = False,
 ) -> FrameReader:
+    """Open an array of a file, with what is known of its axes, in the array's order.
+
+    Parameters
+    ----------
+    transposed : bool
+        Whether the array has the fast axis of the frame first.
+    """
     require_readable(item)
     order = axis_order(axes, reversed_axes=transposed) if len(axes) == item.ndim else ()
     array = ArrayFrames(item, order=order, chunk=item.chunks, close=file.close)
@@ -136,7 +142,7 @@ def _plain(path: Path, file: InputFile, item: h5py.Dataset) -> Records | None:
 def _cubes(file: InputFile) -> list[h5py.Dataset]:
     """py4DSTEM's datacubes; where there are none, the arrays of an EMD file that could be frames."""
     cubes, others = [], []
-    for group in _groups(file):
+    for group in groups(file):
         old = group.parent.name.endswith(_CUBES)
         item = find(group, "datacube" if old and "datacube" in group else "data")
         if not isinstance(item, h5py.Dataset) or _class(group) in _NOT_ARRAYS:
@@ -148,9 +154,9 @@ def _cubes(file: InputFile) -> list[h5py.Dataset]:
     return cubes or others
 
 
-def _dim(group: h5py.Group, number: int) -> Axis:
-    """The calibration of an axis in EMD: the places of its points, or of the first two."""
-    item = find(group, f"dim{number}")
+def places_axis(group: h5py.Group, name: str) -> Axis:
+    """The calibration of an axis from the places of its points, or of the first two."""
+    item = find(group, name)
     if not isinstance(item, h5py.Dataset) or item.ndim != 1 or len(item) < 2 or item.dtype.kind not in "iuf":
         return Axis()
     return _calibrated(float(item[1]) - float(item[0]), item.attrs.get("units", ""))
@@ -179,10 +185,11 @@ def require_readable(item: h5py.Dataset) -> None:
             )
 
 
-def _groups(file: InputFile) -> Iterator[h5py.Group]:
-    groups: list[h5py.Group] = []
-    file.visititems(lambda name, item: groups.append(item) if isinstance(item, h5py.Group) else None)
-    return iter(groups)
+def groups(file: InputFile) -> list[h5py.Group]:
+    """All groups of a file."""
+    found: list[h5py.Group] = []
+    file.visititems(lambda name, item: found.append(item) if isinstance(item, h5py.Group) else None)
+    return found
 
 
 def _class(group: h5py.Group) -> str:

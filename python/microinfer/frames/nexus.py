@@ -7,20 +7,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from microinfer.frames.hdf5 import require_readable
+from microinfer.frames.hdf5 import chosen, groups, open_array, places_axis, require_readable
 from microinfer.frames.reader import FrameReader
 from microinfer.frames.stated import Axis, FrameOptions, Stated
 from microinfer.frames.stored import ArrayFrames, Joined
-from microinfer.hdf5 import dataset, find, open_hdf5
+from microinfer.hdf5 import InputFile, dataset, find, open_hdf5, utf8
 from microinfer.peaks.metadata import find_voltage
 
 _MASTER = "_master.h5"  # how the names of DECTRIS' master files end
 
 
 def is_nexus(path: Path) -> bool:
-    """Whether a file has the entry of NeXus, as DECTRIS' have."""
+    """Whether a file has an entry of NeXus, as DECTRIS' have."""
     with open_hdf5(path) as file, file:
-        return bool(file.get("entry/data", getclass=True))
+        return _has_frame_files(file) or any(
+            _attribute(group, "NX_class") == "NXentry" for group in groups(file)
+        )
 
 
 def open_nexus(path: Path, options: FrameOptions) -> FrameReader:
@@ -28,11 +30,43 @@ def open_nexus(path: Path, options: FrameOptions) -> FrameReader:
 
     A master file links the files of its frames. Those that lie beside it are followed, by their name alone.
     """
-    with open_hdf5(path) as file, ExitStack() as stack:
+    with open_hdf5(path) as file:
+        return (
+            _open_dectris(path, file, options)
+            if _has_frame_files(file)
+            else _open_nxdata(path, file, options)
+        )
+
+
+def _has_frame_files(file: InputFile) -> bool:
+    """Whether a file has, or links, datasets of frames as DECTRIS names them."""
+    data = find(file, "entry/data")
+    return isinstance(data, h5py.Group) and any(name.startswith("data") for name in data)
+
+
+def _open_nxdata(path: Path, file: InputFile, options: FrameOptions) -> FrameReader:
+    """Open the signal of a group of NXdata, as HyperSpy writes them."""
+    signals = []
+    for group in groups(file):
+        name = _attribute(group, "signal")
+        item = find(group, name) if name and _attribute(group, "NX_class") == "NXdata" else None
+        if isinstance(item, h5py.Dataset) and 2 <= item.ndim <= 4 and item.dtype.kind in "biufc":
+            signals.append(item)
+    item = chosen(signals, options.name)
+    names = [utf8(name, "an axis") for name in np.ravel(item.parent.attrs.get("axes", []))]
+    axes = [places_axis(item.parent, name) if name != "." else Axis() for name in names]
+    microscope = find(item.parent.parent, "auxiliary/hyperspy_metadata/Acquisition_instrument/TEM")
+    voltage = None
+    if isinstance(microscope, h5py.Group):
+        values = [(name, find(microscope, name)) for name in microscope]
+        voltage = find_voltage([(name, item[()]) for name, item in values if isinstance(item, h5py.Dataset)])
+    return open_array(path, "NeXus", file, item, axes, voltage, options)
+
+
+def _open_dectris(path: Path, file: InputFile, options: FrameOptions) -> FrameReader:
+    with ExitStack() as stack:
         stack.callback(file.close)
-        data = find(file, "entry/data")
-        if not isinstance(data, h5py.Group):
-            raise ValueError("entry/data is no group")
+        data = file["entry/data"]
         items = [_linked(path, data, name, stack) for name in sorted(data) if name.startswith("data")]
         parts = []
         for item in items:
@@ -45,13 +79,12 @@ def open_nexus(path: Path, options: FrameOptions) -> FrameReader:
         triggers, images = _number(camera, "ntrigger"), _number(camera, "nimages")
         missing = max(0, triggers * images - sum(part.count for part in parts))
         frames = Joined(parts, missing, stack.pop_all().close)
-        stated = _stated(path, file, frames, parts[0].scan_shape if len(parts) == 1 else None)
-        return FrameReader(
-            path, "DECTRIS or NeXus", frames, stated, options, _pixel_mask(camera, frames.frame_shape)
-        )
+        stated = _stated(path, file, parts[0].scan_shape if len(parts) == 1 else None)
+        mask = _pixel_mask(camera, frames.frame_shape)
+        return FrameReader(path, "DECTRIS", frames, stated, options, mask)
 
 
-def _stated(path: Path, file: h5py.File, frames: Joined, shape: tuple[int, int] | None) -> Stated:
+def _stated(path: Path, file: InputFile, shape: tuple[int, int] | None) -> Stated:
     """What the camera's file states, and the one beside that the microscope's program writes."""
     camera, beam = (find(file, f"entry/instrument/{name}") for name in ("detector/detectorSpecific", "beam"))
     energy = _number(camera, "photon_energy") or _number(beam, "incident_energy")
@@ -90,6 +123,12 @@ def _linked(path: Path, data: h5py.Group, name: str, stack: ExitStack) -> h5py.D
     with open_hdf5(beside) as other:
         stack.callback(other.close)
         return dataset(other, link.path)
+
+
+def _attribute(item: h5py.Group | h5py.Dataset, name: str) -> str:
+    """A text that an object has as an attribute; empty where there is none."""
+    value = item.attrs.get(name, "")
+    return utf8(value, f"the attribute {name}") if isinstance(value, bytes | str) else ""
 
 
 def _number(group: h5py.Group | h5py.Dataset | None, name: str) -> int:

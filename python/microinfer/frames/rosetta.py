@@ -45,7 +45,7 @@ def open_by_rosettasciio(path: Path, options: FrameOptions) -> FrameReader:
     require_packages(f"reading a {suffix} file", "rsciio")
     if suffix == ".zspy" and find_spec("zarr") is None:
         raise ImportError('reading a .zspy file needs zarr of version 2: pip install "zarr<3"', name="zarr")
-    mode = {"mode": "r"} if suffix == ".zspy" else {}
+    mode = {"mode": "r"} if path.is_dir() else {}  # else a folder of zarr would be opened to be written
     reader = import_module(f"rsciio.{_READERS[suffix]}")
     try:
         signals = reader.file_reader(str(path), lazy=True, **mode)
