@@ -18,7 +18,7 @@ from helpers.optional import import_py4dstem, needs_py4dstem
 from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.frames import is_frames, open_frames
 from microinfer.frames.reader import FrameReader
-from microinfer.frames.stated import Axis, nanometres, per_angstrom
+from microinfer.frames.stated import Axis, FrameOptions, Stated, nanometres, per_angstrom
 
 pytest.importorskip("rsciio", reason="needs RosettaSciIO")
 hdf5plugin = pytest.importorskip("hdf5plugin", reason="needs hdf5plugin")
@@ -256,6 +256,20 @@ def test_a_scan_stopped_within_a_row(tmp_path):
         open_frames(path)
     with pytest.warns(UserWarning, match="last 3 of 11"), open_frames(path, scan_shape=(2, 4)) as source:
         assert np.array_equal(source.read_rows(0, 2), counts()[:2])
+
+
+def test_a_frame_too_many_is_left_out(tmp_path):
+    path = files.write_mib(tmp_path / "a.mib", counts())
+    path.write_bytes(path.read_bytes() + bytes(384 + 2 * 80))
+    with pytest.warns(UserWarning, match="last 1 of 13 whole frames"), open_frames(path) as source:
+        assert np.array_equal(source.read_rows(0, 3), counts())
+
+
+def test_steps_that_differ_along_rows_and_columns():
+    stated = Stated((3, 4), (Axis(2.0, "nm"), Axis(3.0, "nm")), (Axis(0.1, "1/nm"), Axis(0.101, "1/nm")))
+    with pytest.warns(UserWarning, match="2 nm along the rows and 3 nm along the columns"):
+        scan = stated.scan((3, 4), FrameOptions())
+    assert (scan.step, stated.pixel_size(None, FrameOptions())) == (2.0, pytest.approx(0.01))
 
 
 def test_frames_before_and_after_the_scan(tmp_path):
