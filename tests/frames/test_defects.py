@@ -43,7 +43,8 @@ def test_hot_dead_and_stuck_pixels(moving):
         expected[row, column] = True
         kinds = (0, 65535, 30, rng.poisson(2000, POSITIONS), rng.poisson(0.5, POSITIONS))
         frames[:, :, row, column] = kinds[n % len(kinds)]
-    frames[:, :, 40, 20] = 1000
+    frames[:, :, 40, 20] = 30
+    frames[:, :, 60, 60] = 1000
     frames[:, :, 22, 8] = 65535
     found = find_defects(Frames(frames))
     assert np.argwhere(found & ~expected).size == 0

@@ -160,7 +160,7 @@ class _Sample:
                 continue
             value = float(self.mean[near][area][0])
             # a bright beam may fill the pixels it falls on in every frame: it fades towards those beside
-            if value <= 0 or np.median(self.mean[near][border]) < value / HOT:
+            if value < self.high.max() or np.median(self.mean[near][border]) < value / HOT:
                 mask[near] |= area
         return mask
 

@@ -45,10 +45,11 @@ def open_emd(path: Path, options: FrameOptions) -> FrameReader:
         voltage = find_voltage(all_entries(group))
         if (stored := find_calibration(group)) is not None:
             items = read_items(stored)
-            axes = [
-                *[_calibrated(items["R_pixel_size"], items["R_pixel_units"])] * 2,
-                *[_calibrated(items["Q_pixel_size"], items["Q_pixel_units"])] * 2,
-            ][-item.ndim :]
+            scan, detector = (
+                _calibrated(items[f"{of}_pixel_size"], items[f"{of}_pixel_units"]) for of in "RQ"
+            )
+            calibrated = [scan, scan, detector, detector][-item.ndim :]
+            axes = [new if new.scale else old for new, old in zip(calibrated, axes, strict=True)]
         return open_array(path, "EMD datacube", file, item, axes, voltage, options, transposed=reversed_axes)
 
 

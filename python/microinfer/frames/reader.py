@@ -185,7 +185,7 @@ def settled_shape(frames: StoredFrames, stated: ScanShape | None, given: ScanSha
         )
     if frames.count > positions:
         warnings.warn(
-            f"the last {frames.count - positions} of {there} are left out: the scan has {shape[0]} x {shape[1]} positions",
+            f"the last {frames.count - positions} of {there} are left out: the scan has {positions} positions",
             UserWarning,
             stacklevel=2,
         )
