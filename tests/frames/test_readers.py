@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import pickle
+import tracemalloc
 import warnings
 from functools import partial
 from pathlib import Path
@@ -335,3 +336,22 @@ def test_real_frames_of_a_series(tmp_path):
     np.save(tmp_path / "a.npy", frames)
     with open_frames(tmp_path / "a.npy", scan_shape=(4, 4)) as source:
         assert np.array_equal(source.read_rows(1, 3).reshape(8, 512, 512), frames[4:12])
+
+
+@pytest.mark.parametrize(
+    "name", ["a.npy", "a.hspy", "p13.h5", "u2.mib", "u2.mrc", "a_000.tvips", "a.dm4", "a.tif", "a_master.h5"]
+)
+def test_memory_does_not_grow_with_the_scan(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("microinfer.frames.source.BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr("microinfer.frames.reader.MOST", 1 << 19)
+    data = counts("u2", (128, 4, 64, 64))  # 4 MB, in 16 blocks
+    path = CASES[name][0](tmp_path / name, data)
+    options = {} if "scan" in CASES[name][2] else {"scan_shape": (128, 4)}
+    with open_frames(path, **options) as source:
+        source.read_rows(0, 1)
+        tracemalloc.start()
+        blocks = sum(1 for _ in source.blocks())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert blocks >= 8
+    assert peak < data.nbytes / 3
