@@ -7,6 +7,7 @@ import microinfer.forks  # noqa: F401
 
 if TYPE_CHECKING:
     __version__: str
+    from microinfer.frames import open_frames
     from microinfer.mapping import MapReport, map_orientations, map_to_file
     from microinfer.maps.map_file import load_map
     from microinfer.maps.orientation_map import OrientationMap
@@ -32,6 +33,7 @@ _MODULES = {
     "load_model": "microinfer.models",
     "map_orientations": "microinfer.mapping",
     "map_to_file": "microinfer.mapping",
+    "open_frames": "microinfer.frames",
     "open_peaks": "microinfer.peaks",
     "read_peaks": "microinfer.peaks",
     "symmetry_min_geodesic": "microinfer.ops.rotations",
@@ -54,6 +56,7 @@ __all__ = [
     "map_orientations",
     "map_to_file",
     "models",
+    "open_frames",
     "open_peaks",
     "read_peaks",
     "symmetry_min_geodesic",

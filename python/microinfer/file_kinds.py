@@ -55,7 +55,21 @@ _FORMATS = {  # the attribute "format" of microinfer's HDF5 files
     "microinfer pattern library": FileKind.LIBRARY,
 }
 _EMD = {"emd_group_type", "python_class", "py4dstem_class"}  # attributes of groups that py4DSTEM writes
-_CAMERAS = {".mib", ".dm3", ".dm4", ".blo", ".hspy", ".zspy", ".ser", ".tvips", ".tif", ".tiff", ".raw"}
+_CAMERAS = {
+    ".blo",
+    ".dm3",
+    ".dm4",
+    ".hspy",
+    ".mib",
+    ".mrc",
+    ".npy",
+    ".raw",
+    ".ser",
+    ".tif",
+    ".tiff",
+    ".tvips",
+    ".zspy",
+}
 _SAFETENSORS = re.compile(rb".{6}\0\0\{", re.DOTALL)  # the length of the header in eight bytes, and JSON
 _CIF = re.compile(rb"^\s*data_\S*\s*$", re.MULTILINE | re.IGNORECASE)
 

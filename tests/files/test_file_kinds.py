@@ -53,6 +53,7 @@ WRITERS = {
     "Ti.txt": (FileKind.CIF, lambda path, scan, model: path.write_text(CIF)),
     "ti.toml": (FileKind.CONFIGURATION, lambda path, scan, model: path.write_text('name = "ti"')),
     "scan.mib": (FileKind.FRAMES, lambda path, scan, model: path.write_bytes(b"MQ1,000001")),
+    "scan.npy": (FileKind.FRAMES, lambda path, scan, model: np.save(path, np.zeros((2, 2, 4, 4)))),
     "py4dstem.h5": (FileKind.PY4DSTEM, lambda path, scan, model: _py4dstem(path)),
     "other.h5": (FileKind.HDF5, lambda path, scan, model: h5py.File(path, "w").close()),
     "folder": (FileKind.FOLDER, lambda path, scan, model: path.mkdir()),
