@@ -1,0 +1,66 @@
+"""The files of a synthetic scan: datacube, true peaks, truth."""
+
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+from microinfer.peaks.native import PeakWriter
+from microinfer.progress import ProgressBar
+from microinfer.simulation.scan.datacube import DatacubeWriter
+from microinfer.simulation.scan.source import SyntheticScan
+from microinfer.simulation.scan.truth import TruthWriter
+
+
+class ScanFiles(NamedTuple):
+    """The files of a synthetic scan in a folder."""
+
+    frames: Path
+    peaks: Path
+    truth: Path
+
+    @classmethod
+    def within(cls, folder: str | PathLike[str]) -> "ScanFiles":
+        """Their names in a folder."""
+        return cls(*(Path(folder) / name for name in ("scan.h5", "true_peaks.h5", "truth.h5")))
+
+
+def write_scan(
+    scan: SyntheticScan, folder: str | PathLike[str], *, compress: bool = False, progress: bool = False
+) -> ScanFiles:
+    """Write a synthetic scan, a block of scan rows at a time.
+
+    Parameters
+    ----------
+    scan : SyntheticScan
+    folder : path-like
+        Where ``scan.h5``, ``true_peaks.h5`` and ``truth.h5`` are written; made where it does not exist. Files of these
+        names are replaced, once all three are complete.
+    compress : bool
+        As in `microinfer.simulation.scan.datacube.DatacubeWriter`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    ScanFiles
+
+    Raises
+    ------
+    OSError
+        Where a file cannot be written; nothing half-written stays.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    files = ScanFiles.within(folder)
+    rows, columns = scan.scan_shape
+    with ExitStack() as stack:
+        frames = stack.enter_context(DatacubeWriter(files.frames, scan, compress=compress))
+        peaks = stack.enter_context(PeakWriter(files.peaks, scan.scan))
+        truth = stack.enter_context(TruthWriter(files.truth, scan.settings, scan.phases))
+        bar = stack.enter_context(ProgressBar("rendering", rows * columns, visible=progress, unit="frames"))
+        for row in range(rows):  # a row at a time, so that Ctrl-C is heard soon
+            frames.write_rows(row, scan.read_rows(row, row + 1))
+            peaks.write_rows(scan.true_peak_rows(row, row + 1))
+            truth.write_rows(row, scan.truth_rows(row, row + 1))
+            bar.advance(columns)
+    return files
