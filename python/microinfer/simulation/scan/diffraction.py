@@ -147,7 +147,7 @@ class Diffraction:
         self._beams: list[GrainBeams] = []
         with (
             closing(_solved(solver, tasks, processes)) as solutions,
-            ProgressBar("simulating", len(tasks), visible=progress, unit="grains") as bar,
+            ProgressBar("simulating", len(tasks), visible=progress) as bar,
         ):
             for beams in solutions:
                 self._beams.append(beams)

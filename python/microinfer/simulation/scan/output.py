@@ -5,6 +5,8 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from microinfer.peaks.native import PeakWriter
 from microinfer.progress import ProgressBar
 from microinfer.simulation.scan.datacube import DatacubeWriter
@@ -25,9 +27,18 @@ class ScanFiles(NamedTuple):
         return cls(*(Path(folder) / name for name in ("scan.h5", "true_peaks.h5", "truth.h5")))
 
 
+class WrittenScan(NamedTuple):
+    """What was written of a synthetic scan: its files, and how many true peaks and positions of a kind they hold."""
+
+    files: ScanFiles
+    peaks: int
+    vacuum: int
+    overlap: int
+
+
 def write_scan(
     scan: SyntheticScan, folder: str | PathLike[str], *, compress: bool = False, progress: bool = False
-) -> ScanFiles:
+) -> WrittenScan:
     """Write a synthetic scan, a block of scan rows at a time.
 
     Parameters
@@ -43,7 +54,7 @@ def write_scan(
 
     Returns
     -------
-    ScanFiles
+    WrittenScan
 
     Raises
     ------
@@ -58,9 +69,12 @@ def write_scan(
         peaks = stack.enter_context(PeakWriter(files.peaks, scan.scan))
         truth = stack.enter_context(TruthWriter(files.truth, scan.settings, scan.phases))
         bar = stack.enter_context(ProgressBar("rendering", rows * columns, visible=progress, unit="frames"))
+        counts = np.zeros(3, np.int64)
         for row in range(rows):  # a row at a time, so that Ctrl-C is heard soon
             frames.write_rows(row, scan.read_rows(row, row + 1))
-            peaks.write_rows(scan.true_peak_rows(row, row + 1))
-            truth.write_rows(row, scan.truth_rows(row, row + 1))
+            found, true = scan.true_peak_rows(row, row + 1), scan.truth_rows(row, row + 1)
+            peaks.write_rows(found)
+            truth.write_rows(row, true)
+            counts += [found.n_peaks, true.vacuum.sum(), true.overlap.sum()]
             bar.advance(columns)
-    return files
+    return WrittenScan(files, *map(int, counts))
