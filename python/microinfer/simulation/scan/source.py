@@ -1,5 +1,7 @@
 """A synthetic 4D-STEM scan: its frames, rendered as they are read, its true peaks and its truth."""
 
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +15,13 @@ from microinfer.peaks.scan import Scan
 from microinfer.simulation.scan.diffraction import Diffraction
 from microinfer.simulation.scan.grains import CENTRES, NOISE, Crystals, Microstructure, generator
 from microinfer.simulation.scan.render import FrameRenderer
-from microinfer.simulation.scan.settings import ScanSettings
+from microinfer.simulation.scan.settings import (
+    BackgroundConfig,
+    CalibrationConfig,
+    CameraConfig,
+    ProbeConfig,
+    ScanSettings,
+)
 from microinfer.simulation.scan.truth import ScanTruth
 from microinfer.simulation.simulate import require_simulation
 
@@ -36,19 +44,53 @@ class SyntheticScan(FrameSource):
     ) -> None:
         require_simulation()
         structures = [load_structure(phase.structure, phase.display_name) for phase in settings.phases]
-        self.settings = settings
         self.phases = tuple(
             structure.phase(settings.diffraction.k_max, phase.symmetry)
             for structure, phase in zip(structures, settings.phases, strict=True)
         )
+        self._grains = Microstructure(settings)
+        self._diffraction = Diffraction(settings, structures, self._grains, processes, progress)
+        self._observe(settings)
+
+    def _observe(self, settings: ScanSettings) -> None:
+        """Take up what does not change the crystals."""
         camera = settings.camera
+        self.settings = settings
         self.scan = Scan(settings.scan.shape, settings.scan.step, "nm", True, settings.diffraction.voltage)
         self.frame_shape = camera.shape
         self.dtype = np.dtype(np.uint16 if camera.kind == "counting" else np.float32)
         self.pixel_size = camera.pixel_size * (1.0 + settings.calibration.pixel_size_error)
-        self._grains = Microstructure(settings)
         self._renderer = FrameRenderer(settings)
-        self._diffraction = Diffraction(settings, structures, self._grains, processes, progress)
+
+    def seen_with(
+        self,
+        *,
+        probe: ProbeConfig | None = None,
+        background: BackgroundConfig | None = None,
+        camera: CameraConfig | None = None,
+        calibration: CalibrationConfig | None = None,
+    ) -> "SyntheticScan":
+        """Return a scan of the same crystals, without simulating them anew.
+
+        Parameters
+        ----------
+        probe, background, camera, calibration : optional
+            What is other than in this scan.
+        """
+        other = copy(self)
+        for cached in ("truth", "true_peaks"):
+            vars(other).pop(cached, None)
+        known = self.settings
+        other._observe(
+            replace(
+                known,
+                probe=probe or known.probe,
+                background=background or known.background,
+                camera=camera or known.camera,
+                calibration=calibration or known.calibration,
+            )
+        )
+        return other
 
     def __repr__(self) -> str:
         names = ", ".join(phase.name for phase in self.phases)
