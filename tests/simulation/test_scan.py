@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from microinfer.crystals.symmetry import misorientation
 from microinfer.peaks.calibration import Calibration
 from microinfer.simulation import load_scan_settings, simulate_scan
 from microinfer.simulation.scan import ScanSettings, load_truth, write_scan
-from microinfer.simulation.scan.settings import CameraConfig, ProbeConfig, shipped_scans
+from microinfer.simulation.scan.settings import CameraConfig, ProbeConfig, ScanPhase, shipped_scans
 
 TABLES = {
     "phases": [{"structure": "Cu"}, {"structure": "Cu2O"}],
@@ -378,6 +380,16 @@ def test_shipped_scans():
         FileNotFoundError, match=r"nowhere: neither a file of a scan's settings nor a shipped scan"
     ):
         load_scan_settings("nowhere")
+
+
+def test_the_documented_configuration_is_the_default():
+    page = (Path(__file__).parents[2] / "docs" / "synthetic_scans.md").read_text()
+    text = page.split("```toml\n")[1].split("```")[0]
+    documented = tomllib.loads(text)
+    assert ScanSettings.from_dict(documented) == ScanSettings((ScanPhase("Cu"),))
+    for name, values in json.loads(json.dumps(ScanSettings((ScanPhase("Cu"),)).to_dict())).items():
+        if isinstance(values, dict):
+            assert set(documented[name]) == set(values)
 
 
 def test_spots_of_a_parallel_beam(sharp):
