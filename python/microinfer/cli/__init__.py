@@ -18,7 +18,7 @@ from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors, literal
-from microinfer.cli.simulations import simulations
+from microinfer.cli.simulations import simulate
 from microinfer.cli.stop import exit_status, terminable
 from microinfer.extras import install_hint
 
@@ -57,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, info, map_scan, plot, convert, models, train, simulations, evaluate, export, benchmark):
+for command in (demo, info, map_scan, plot, convert, models, train, simulate, evaluate, export, benchmark):
     if isinstance(command, typer.Typer):
         app.add_typer(command)
     else:

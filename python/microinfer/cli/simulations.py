@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from microinfer.cli.make import simulate as library
+from microinfer.cli import make
 from microinfer.cli.outputs import HDF5, Output, Overwrite, check_outputs
 from microinfer.cli.show import facts, share, warnings_as_lines
 
@@ -20,7 +20,7 @@ class _LibraryUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-simulations = typer.Typer(
+simulate = typer.Typer(
     cls=_LibraryUnlessNamed,
     name="simulate",
     no_args_is_help=True,
@@ -28,10 +28,10 @@ simulations = typer.Typer(
     help="Simulate a library of diffraction patterns for training, or a whole 4D-STEM scan.\n\n"
     "**microinfer simulate CONFIG** is short for **microinfer simulate library CONFIG**.",
 )
-simulations.command("library")(library)
+simulate.command("library")(make.simulate)
 
 
-@simulations.command("scan")
+@simulate.command("scan")
 def scan(
     config: Annotated[
         str,
