@@ -32,8 +32,9 @@ class DiskProfile:
             values = np.exp(-0.5 * (r / edge) ** 2)
         else:
             s = (np.arange(256) + 0.5) * radius / 256
-            gauss = np.exp(-0.5 * ((r[:, None] - s) / edge) ** 2)
-            values = (s * gauss * ive(0, r[:, None] * s / edge**2)).sum(axis=1)
+            nodes = np.linspace(0.0, self.reach, 1024)
+            gauss = np.exp(-0.5 * ((nodes[:, None] - s) / edge) ** 2)
+            values = np.interp(r, nodes, (s * gauss * ive(0, nodes[:, None] * s / edge**2)).sum(axis=1))
         self._values = np.append(values, 0.0).astype(np.float32)
         self._scale = np.float32(_ENTRIES / self.reach**2)
 
@@ -170,9 +171,11 @@ class FrameRenderer:
         config, camera = self._settings.background, self._settings.camera
         longest = 2.0 * np.hypot(*camera.shape)
         q = np.sqrt(np.arange(int(longest**2 / _STEP)) * _STEP) * camera.pixel_size
+        # the rings are those of the probe's disk: along a line its variance is a quarter of the square of its radius
+        width = np.hypot(config.halo_width, 0.5 * self.disk_radius * camera.pixel_size)
         rings = sum(
             (
-                0.5**number * np.exp(-0.5 * ((q - radius) / config.halo_width) ** 2) / radius
+                0.5**number * np.exp(-0.5 * ((q - radius) / width) ** 2) / radius
                 for number, radius in enumerate(config.halo_radii)
             ),
             start=np.zeros(len(q)),

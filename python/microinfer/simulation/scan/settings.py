@@ -190,7 +190,7 @@ class BackgroundConfig:
     halo_radii : tuple of float
         Of the rings, in 1/Angstrom; each has half the electrons of the one before.
     halo_width : float
-        Standard deviation of a ring's radius in 1/Angstrom.
+        Standard deviation of a ring's radius in 1/Angstrom, to which the disks' radius adds.
     diffuse : float
         Share of the electrons in the diffuse and inelastic tail around the direct beam.
     diffuse_width : float
@@ -199,7 +199,7 @@ class BackgroundConfig:
 
     amorphous: float = 0.0
     halo_radii: tuple[float, ...] = (0.3, 0.55)
-    halo_width: float = 0.06
+    halo_width: float = 0.08
     diffuse: float = 0.0
     diffuse_width: float = 0.2
 
