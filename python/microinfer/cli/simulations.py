@@ -57,14 +57,13 @@ def scan(
     settings = load_scan_settings(config)
     files = ScanFiles.within(out)
     if out.is_dir():
-        named = zip(("the datacube", "the peaks", "the truth"), files, strict=True)
-        outputs = [Output(what, path, HDF5) for what, path in named]
+        outputs = [Output(what, path, HDF5) for what, path in files.named().items()]
         check_outputs(outputs, {"the configuration": config}, overwrite=overwrite)
     else:
         out.mkdir(parents=True)
     with warnings_as_lines():
         synthetic = simulate_scan(settings, progress=True)
-        written = write_scan(synthetic, out, compress=compress, progress=True)
+        written = write_scan(synthetic, out, compress=compress, overwrite=overwrite, progress=True)
     rows, columns = synthetic.scan_shape
     qx, qy = synthetic.frame_shape
     facts(

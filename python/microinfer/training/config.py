@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from microinfer.crystals.cif import split_source
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ranges import (
@@ -21,7 +20,7 @@ from microinfer.ranges import (
     one_of,
     require,
 )
-from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig, structures_beside
 from microinfer.toml_config import read_toml, section
 from microinfer.units import volts
 
@@ -335,13 +334,7 @@ def load_config(path: str | Path) -> Config:
             UserWarning,
             stacklevel=2,
         )
-    phases = tuple(
-        dataclasses.replace(phase, structure=str(beside))
-        if split_source(beside := path.parent / phase.structure)[0].is_file()
-        else phase
-        for phase in config.phases
-    )
-    return dataclasses.replace(config, phases=phases)
+    return dataclasses.replace(config, phases=structures_beside(config.phases, path))
 
 
 def shipped_recipes() -> dict[str, Path]:

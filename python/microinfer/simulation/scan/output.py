@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microinfer.files import HDF5, require_output
 from microinfer.peaks.native import PeakWriter
 from microinfer.progress import ProgressBar
 from microinfer.simulation.scan.datacube import DatacubeWriter
@@ -26,6 +27,10 @@ class ScanFiles(NamedTuple):
         """Their names in a folder."""
         return cls(*(Path(folder) / name for name in ("scan.h5", "true_peaks.h5", "truth.h5")))
 
+    def named(self) -> dict[str, Path]:
+        """The files by what they are."""
+        return {"the datacube": self.frames, "the file of peaks": self.peaks, "the truth": self.truth}
+
 
 class WrittenScan(NamedTuple):
     """What was written of a synthetic scan: its files, and how many true peaks and positions of a kind they hold."""
@@ -37,7 +42,12 @@ class WrittenScan(NamedTuple):
 
 
 def write_scan(
-    scan: SyntheticScan, folder: str | PathLike[str], *, compress: bool = False, progress: bool = False
+    scan: SyntheticScan,
+    folder: str | PathLike[str],
+    *,
+    compress: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
 ) -> WrittenScan:
     """Write a synthetic scan, a block of scan rows at a time.
 
@@ -45,10 +55,11 @@ def write_scan(
     ----------
     scan : SyntheticScan
     folder : path-like
-        Where ``scan.h5``, ``true_peaks.h5`` and ``truth.h5`` are written; made where it does not exist. Files of these
-        names are replaced, once all three are complete.
+        Where ``scan.h5``, ``true_peaks.h5`` and ``truth.h5`` are written; made where it does not exist.
     compress : bool
         As in `microinfer.simulation.scan.datacube.DatacubeWriter`.
+    overwrite : bool
+        Replace files of these names, once the new ones are complete.
     progress : bool
         Show a progress bar.
 
@@ -59,10 +70,12 @@ def write_scan(
     Raises
     ------
     OSError
-        Where a file cannot be written; nothing half-written stays.
+        Where a file cannot be written, or is there already; nothing half-written stays.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     files = ScanFiles.within(folder)
+    for what, path in files.named().items():
+        require_output(path, what, HDF5, overwrite=overwrite)
     rows, columns = scan.scan_shape
     with ExitStack() as stack:
         frames = stack.enter_context(DatacubeWriter(files.frames, scan, compress=compress))

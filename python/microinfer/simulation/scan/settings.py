@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from microinfer.crystals.cif import split_source
 from microinfer.ranges import (
     NOT_NEGATIVE,
     POSITIVE,
@@ -16,7 +15,7 @@ from microinfer.ranges import (
     one_of,
     require,
 )
-from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig, structures_beside
 from microinfer.toml_config import read_toml, section
 from microinfer.units import volts
 
@@ -398,13 +397,7 @@ def load_scan_settings(path: str | Path) -> ScanSettings:
             f"{path}: neither a file of a scan's settings nor a shipped scan ({', '.join(shipped)})"
         )
     settings = ScanSettings.from_dict(read_toml(path), str(path))
-    phases = tuple(
-        dataclasses.replace(phase, structure=str(beside))
-        if split_source(beside := path.parent / phase.structure)[0].is_file()
-        else phase
-        for phase in settings.phases
-    )
-    return dataclasses.replace(settings, phases=phases)
+    return dataclasses.replace(settings, phases=structures_beside(settings.phases, path))
 
 
 def shipped_scans() -> dict[str, Path]:
