@@ -102,7 +102,8 @@ def draw(scan: SyntheticScan, peaks: BraggPeaks, omap: mi.OrientationMap, path: 
         valid=~truth.vacuum,
         confidence=(~truth.vacuum).astype(np.float32),
     )
-    x, y = np.argwhere(~truth.vacuum & (peaks.counts.reshape(scan.scan_shape) > 8))[0]
+    places = np.argwhere(~truth.vacuum & (peaks.counts.reshape(scan.scan_shape) > 8))
+    x, y = places[len(places) // 2]
     frame = scan.read_rows(x, x + 1)[0, y]
     beam = scan.true_peaks.intensity[scan.true_peaks.offsets[:-1]].reshape(scan.scan_shape)
     axes, _ = misalignments(scan, omap)
@@ -112,8 +113,8 @@ def draw(scan: SyntheticScan, peaks: BraggPeaks, omap: mi.OrientationMap, path: 
     panels[0, 0].plot(y, x, "r+")
     panels[0, 0].set_title("bright field")
     panels[0, 1].imshow(np.log1p(frame), cmap="gray")
-    places = truth.origin[x, y] + peaks.pattern(x, y)[:, :2] / scan.settings.camera.pixel_size
-    panels[0, 1].plot(places[:, 1], places[:, 0], "o", mfc="none", mec="red", ms=9)
+    at = truth.origin[x, y] + peaks.pattern(x, y)[:, :2] / scan.settings.camera.pixel_size
+    panels[0, 1].plot(at[:, 1], at[:, 0], "o", mfc="none", mec="red", ms=9)
     panels[0, 1].set_title("frame at +, disks")
     for row, one, name in ((0, label, "truth"), (1, omap, "map")):
         panels[row, 2].imshow(np.where(one.valid, one.phase, -1), cmap=colours, vmin=-1, vmax=1)
