@@ -28,6 +28,10 @@ class FileKind(Enum):
         "if it holds Bragg peaks, map them with microinfer map {path} --model MODEL",
     )
     LIBRARY = "a library of simulated patterns", "training and microinfer evaluate --test take it"
+    TRUTH = (
+        "the truth of a synthetic scan",
+        "its scan.h5 and true_peaks.h5 are beside it; load_truth of microinfer.simulation.scan reads it",
+    )
     MODEL = "a model", "map a scan with microinfer map SCAN --model {path}"
     TORCH = "a file of torch", "programs with torch take it; mapping takes the .safetensors file of the model"
     CIF = (
@@ -53,6 +57,7 @@ _FORMATS = {  # the attribute "format" of microinfer's HDF5 files
     "microinfer orientation map": FileKind.MAP,
     "microinfer-peaks": FileKind.PEAKS,
     "microinfer pattern library": FileKind.LIBRARY,
+    "microinfer synthetic scan": FileKind.TRUTH,
 }
 _EMD = {"emd_group_type", "python_class", "py4dstem_class"}  # attributes of groups that py4DSTEM writes
 _CAMERAS = {

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 import microinfer
 from microinfer.cli import app
+from microinfer.simulation.scan import ScanSettings
 from microinfer.training.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,11 @@ RUNNABLE = re.compile(r"^<!-- run -->\n```python\n(.*?)^```$", re.MULTILINE | re
 
 def _options(command) -> set[str]:
     return {name for entry in command.params for name in (*entry.opts, *entry.secondary_opts)}
+
+
+def _all_options(command) -> set[str]:
+    """A command's options, with those of the commands in a group."""
+    return _options(command).union(*map(_options, getattr(command, "commands", {}).values()))
 
 
 def _commands(text: str) -> list[list[str]]:
@@ -42,12 +48,12 @@ def test_commands_exist(page):
     for name, *words in _commands(page.read_text(encoding="utf-8")):
         assert name in {*CLI.commands, *_options(CLI)}
         if name in CLI.commands:
-            assert {word for word in words if word.startswith("--")} <= _options(CLI.commands[name]), name
+            assert {word for word in words if word.startswith("--")} <= _all_options(CLI.commands[name]), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page):
-    known = _options(CLI).union(*(_options(command) for command in CLI.commands.values()))
+    known = _options(CLI).union(*(_all_options(command) for command in CLI.commands.values()))
     examples = "".join(path.read_text() for path in (ROOT / "cpp" / "examples").rglob("*.cpp"))
     prose = FENCED.sub("", page.read_text(encoding="utf-8"))
     for option in re.findall(r"`(--[a-z-]+)", prose):
@@ -58,7 +64,7 @@ def test_options_exist(page):
 def test_every_command_and_option_is_documented(name):
     page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
     assert name in {command for command, *_ in _commands(page)}
-    options = {option for option in _options(CLI.commands[name]) if option.startswith("--")} - {"--help"}
+    options = {option for option in _all_options(CLI.commands[name]) if option.startswith("--")} - {"--help"}
     assert [option for option in sorted(options) if not re.search(rf"{option}(?![a-z-])", page)] == []
 
 
@@ -71,7 +77,8 @@ def test_configurations_are_valid():
     for page in PAGES:
         for language, body in FENCED.findall(page.read_text(encoding="utf-8")):
             if language == "toml":
-                Config.from_dict(tomllib.loads(body), page.name)
+                kind = ScanSettings if page.name == "synthetic_scans.md" else Config
+                kind.from_dict(tomllib.loads(body), page.name)
 
 
 @pytest.mark.parametrize(

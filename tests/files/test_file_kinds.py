@@ -12,6 +12,8 @@ from microinfer.file_kinds import FileKind, file_kind, require_kind
 from microinfer.maps.map_file import UNFINISHED_KIND
 from microinfer.record_file import RecordFile
 from microinfer.simulation import PatternLibrary
+from microinfer.simulation.scan.settings import PositionsConfig, ScanPhase, ScanSettings
+from microinfer.simulation.scan.truth import TruthWriter
 from microinfer.simulation.settings import SimulationConfig
 from microinfer.training.config import load_config
 
@@ -40,12 +42,18 @@ def _py4dstem(path):
         file.create_group("root").attrs["emd_group_type"] = "root"
 
 
+def _truth(path, scan, model):
+    with TruthWriter(path, ScanSettings((ScanPhase("Cu"),), scan=PositionsConfig((2, 2))), model.phases):
+        pass
+
+
 CIF = "# made by hand\ndata_Ti\n_cell_length_a 2.95\n"
 WRITERS = {
     "map.h5": (FileKind.MAP, lambda path, scan, model: random_map("Cu").save(path)),
     "map.h5.part": (FileKind.UNFINISHED_MAP, lambda path, scan, model: _unfinished(path)),
     "peaks.h5": (FileKind.PEAKS, lambda path, scan, model: mi.write_peaks(path, scan)),
     "library.h5": (FileKind.LIBRARY, _library),
+    "truth.h5": (FileKind.TRUTH, _truth),
     "model.safetensors": (FileKind.MODEL, lambda path, scan, model: model.save(path)),
     "any name": (FileKind.MODEL, lambda path, scan, model: model.save(path)),
     "graph.pt": (FileKind.TORCH, lambda path, scan, model: mi.export_model(model, path)),

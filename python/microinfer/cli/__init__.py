@@ -15,9 +15,10 @@ from microinfer import __version__
 from microinfer.cli.accuracy import evaluate
 from microinfer.cli.benchmark import benchmark
 from microinfer.cli.convert import convert, plot
-from microinfer.cli.make import export, models, simulate, train
+from microinfer.cli.make import export, models, train
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors, literal
+from microinfer.cli.simulations import simulate
 from microinfer.cli.stop import exit_status, terminable
 from microinfer.extras import install_hint
 
@@ -57,7 +58,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, info, map_scan, plot, convert, models, train, simulate, evaluate, export, benchmark):
-    app.command("map" if command is map_scan else command.__name__)(command)
+    if isinstance(command, typer.Typer):
+        app.add_typer(command)
+    else:
+        app.command("map" if command is map_scan else command.__name__)(command)
 
 
 def _print_version(wanted: bool) -> None:

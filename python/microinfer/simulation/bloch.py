@@ -60,6 +60,24 @@ class PatternSimulator:
         list of ndarray of float32, shape (n, 3)
             qx, qy in 1/Angstrom and the intensity, for each thickness.
         """
+        return [self._disks(data) for data in self.beams(orientation, thicknesses)]
+
+    def beams(
+        self, orientation: NDArray[np.float64], thicknesses: NDArray[np.float64]
+    ) -> list[NDArray[np.void]]:
+        """All beams of one orientation at several thicknesses, the direct one and the weakest too.
+
+        Parameters
+        ----------
+        orientation, thicknesses : ndarray
+            As in `patterns`.
+
+        Returns
+        -------
+        list of structured ndarray
+            h, k, l, qx, qy (1/Angstrom) and intensity, for each thickness. Of Bloch waves the intensities are shares of
+            the incident electrons, which absorption takes some of.
+        """
         beams = self._crystal.generate_diffraction_pattern(
             orientation_matrix=orientation,
             sigma_excitation_error=self.config.excitation_error_sigma,
@@ -76,7 +94,7 @@ class PatternSimulator:
             )
         else:
             solutions = [beams] * len(thicknesses)
-        return [self._disks(solution.data) for solution in solutions]
+        return [solution.data for solution in solutions]
 
     def _disks(self, data: NDArray[np.void]) -> NDArray[np.float32]:
         diffracted = (data["h"] != 0) | (data["k"] != 0) | (data["l"] != 0)

@@ -1,7 +1,8 @@
 """What is simulated: crystal phases, zone axes, thicknesses, the microscope."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from microinfer.crystals.cif import split_source
 from microinfer.ranges import POSITIVE, RISING_ABOVE_0, SPACING, at_least, one_of, require
@@ -44,6 +45,22 @@ class PhaseConfig:
         """The name in maps: its own, or the built-in structure's, or the CIF block's or file's without the ending."""
         path, block = split_source(self.structure)
         return self.name or block or path.stem
+
+
+_Phase = TypeVar("_Phase", bound=PhaseConfig)
+
+
+def structures_beside(phases: tuple[_Phase, ...], file: Path) -> tuple[_Phase, ...]:
+    """The phases of a configuration file, with CIF files that lie beside it by their paths."""
+    try:
+        return tuple(
+            replace(phase, structure=str(beside))
+            if split_source(beside := file.parent / phase.structure)[0].is_file()
+            else phase
+            for phase in phases
+        )
+    except OSError as error:  # of a name that no file can have
+        raise ValueError(f"{file}: [[phases]]: structure: {error}") from error
 
 
 @dataclass(frozen=True)

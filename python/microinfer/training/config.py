@@ -2,15 +2,12 @@
 
 import dataclasses
 import re
-import tomllib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from microinfer.crystals.cif import split_source
-from microinfer.file_kinds import FileKind, require_kind
 from microinfer.models.settings import ModelConfig
 from microinfer.ops.token_spec import TokenSpec
 from microinfer.ranges import (
@@ -23,14 +20,13 @@ from microinfer.ranges import (
     one_of,
     require,
 )
-from microinfer.simulation.settings import PhaseConfig, SimulationConfig
+from microinfer.simulation.settings import PhaseConfig, SimulationConfig, structures_beside
+from microinfer.toml_config import read_toml, section
 from microinfer.units import volts
 
 QUICK_ZONE_AXES = 4000
 """Of each phase, in a quick training."""
 QUICK_SAMPLES = 200_000
-LONGEST = 32_768
-"""Bytes of a configuration: longer ones could keep the TOML reader busy for minutes."""
 
 
 @dataclass(frozen=True)
@@ -193,13 +189,13 @@ class Config:
         except KeyError as missing:
             raise ValueError(f"{where}: the entry {missing} is missing") from None
         parts: dict[str, Any] = {
-            key: _section(kind, values.pop(key, {}), f"{where}: [{key}]") for key, kind in sections.items()
+            key: section(kind, values.pop(key, {}), f"{where}: [{key}]") for key, kind in sections.items()
         }
         if values:
             raise ValueError(f"{where}: unknown entries {sorted(values)}")
         if not isinstance(phases, list | tuple) or not phases:
             raise ValueError(f"{where}: phases must be a list of at least one [[phases]] table")
-        crystals = tuple(_section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases)
+        crystals = tuple(section(PhaseConfig, phase, f"{where}: [[phases]]") for phase in phases)
         try:
             return cls(name, crystals, **parts)
         except ValueError as error:
@@ -328,15 +324,7 @@ def load_config(path: str | Path) -> Config:
         raise FileNotFoundError(
             f"{path}: neither a configuration file nor a shipped recipe ({', '.join(recipes)})"
         )
-    require_kind(path, FileKind.CONFIGURATION)
-    with path.open("rb") as file:
-        content = file.read(LONGEST + 1)
-    if len(content) > LONGEST:
-        raise ValueError(f"{path}: a configuration has at most {LONGEST:,} bytes")
-    try:
-        values = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError, too, is a ValueError
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    values = read_toml(path)
     config = Config.from_dict(values, str(path))
     if config.simulation.thickness_range and path not in recipes.values():
         if "thickness_nm" in values["simulation"]:
@@ -346,16 +334,7 @@ def load_config(path: str | Path) -> Config:
             UserWarning,
             stacklevel=2,
         )
-    try:
-        phases = tuple(
-            dataclasses.replace(phase, structure=str(beside))
-            if split_source(beside := path.parent / phase.structure)[0].is_file()
-            else phase
-            for phase in config.phases
-        )
-    except OSError as error:  # of a name that no file can have
-        raise ValueError(f"{path}: [[phases]]: structure: {error}") from error
-    return dataclasses.replace(config, phases=phases)
+    return dataclasses.replace(config, phases=structures_beside(config.phases, path))
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -372,32 +351,3 @@ def default_config(*structures: str | Path) -> Config:
 
 def _name_of(structure: str | Path) -> str:
     return re.sub(r"[^\w.-]", "_", PhaseConfig(str(structure)).display_name.lower())
-
-
-_T = TypeVar("_T")
-
-
-def _section(kind: type[_T], values: Any, where: str) -> _T:
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected a table, got {values!r}")
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}: unknown entries {unknown}; known are {sorted(fields)}")
-    converted = {}
-    for name, value in values.items():
-        default = fields[name].default
-        if name == "voltage" and isinstance(value, int | float | str):
-            value = volts(value, f"{where}: voltage")
-        wanted = str if default is dataclasses.MISSING else type(default)
-        if wanted is float and type(value) is int and abs(value) < 1e300:
-            value = float(value)
-        if isinstance(value, list):
-            value = tuple(value)
-        if type(value) is not wanted:
-            raise ValueError(f"{where}: {name} must be a {wanted.__name__}, got {value!r}")
-        converted[name] = value
-    try:
-        return kind(**converted)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from error
