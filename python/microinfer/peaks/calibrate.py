@@ -1,4 +1,4 @@
-"""Calibration from the data: direct beam, ellipse and pixel size from a scan's Bragg peaks and the rings of known phases.
+"""Calibration from the data: direct beam, ellipse and pixel size from a scan's Bragg peaks and rings of known phases.
 
 Nothing that a file states, or that was given, is overwritten: it is compared.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.peaks.agreement import FEWEST, MANY, RingAgreement, agreement_of, spot_weights
+from microinfer.peaks.agreement import FEWEST, MANY, SPOT, RingAgreement, agreement_of, spot_weights
 from microinfer.peaks.centre import Centre, Sample, each_centre, find_centre, rough_centre, take_sample
 from microinfer.peaks.pixels import PixelCalibration
 from microinfer.peaks.ring_fit import RingFit, fit_rings
@@ -30,6 +30,7 @@ INNER = (
 CANDIDATES = 6  # that are fitted
 DECIDED, MARGIN = 1.4, 8.0  # times the evidence of the second-best answer, and nats over it
 ORIENTATIONS = 4.0  # fewer do not decide which ring is which
+AGAIN, MOST = 3, 0.6  # positions that have a spot, and the share of the peaks
 SIGNIFICANT = 3.0  # standard errors, of an ellipse and of a disagreement
 FLOOR = 5e-4  # of a pixel size: what the excitation errors leave uncertain
 SURE_CENTRE = 0.1  # pixels: systematic errors of the direct beam's position
@@ -201,11 +202,19 @@ def _prepared(sample: Sample, known: PixelCalibration, shape: tuple[int, int]) -
         centre = centre.shifted(rough)
     outside = moved.of(np.hypot(*moved.q.T) >= reach)
     unit = known.mean_pixel_size or USUAL_REACH / _far_radius(outside)
+    outside = outside.of(_seen_again(outside.q * unit))
     q = outside.q * unit
     weight, spots = spot_weights(q)
     weight *= spots / max(weight.sum(), 1e-9)
     per_pattern = len(q) / max(1, len(np.unique(outside.pattern)))
     return _Peaks(q, outside.pattern, weight, spots, spots / max(1.0, per_pattern), unit, centre)
+
+
+def _seen_again(q: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Peaks whose spots several positions have, where most peaks are such: the others are false ones, rather."""
+    _, spot, seen = np.unique(np.rint(q / SPOT).astype(np.int64), axis=0, return_inverse=True, return_counts=True)
+    again = seen[spot.ravel()] >= AGAIN
+    return again if len(q) and again.mean() > MOST else np.ones(len(q), np.bool_)
 
 
 def _far_radius(sample: Sample) -> float:
@@ -255,9 +264,9 @@ def _judged(
             else f"they do not lie on the rings of {names}"
         )
         return best, second, f"{why}, at any pixel size", agreement
-    if peaks.orientations < ORIENTATIONS and not (stated and abs(best.values[2]) < NEAR):
+    if peaks.orientations < ORIENTATIONS:
         reason = f"about {peaks.orientations:.0f} orientations are too few to tell which ring is which"
-        return best, second, f"{reason}; give the pixel size, or calibrate on a polycrystal", agreement
+        return best, second, f"{reason}, and to see an ellipse: calibrate on a polycrystal", agreement
     if rivals and (
         rivals[0].evidence * DECIDED > best.evidence or best.evidence - rivals[0].evidence < MARGIN
     ):

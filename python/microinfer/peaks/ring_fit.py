@@ -1,16 +1,18 @@
 """Centre, pixel size and ellipse that put a scan's Bragg peaks on the rings of phases: robust, with standard errors."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase
-from microinfer.peaks.agreement import SPOT, contrast_at, mixture
+from microinfer.peaks.agreement import SPOT, SURROUNDINGS, contrast_at, mixture
 from microinfer.peaks.ring_search import Candidate
 
 ROUNDS = 40
-OUTLIER = 3.0  # widths of a ring: farther peaks rather belong to none
+SHARES = (0.3, 0.97)  # of the peaks, on rings, at least and at most
+STEPS = 10  # of a profile of the rings, in one standard deviation
 NARROWEST = 5e-4  # 1/Angstrom, of a ring
 EXCITATION = (4e-4, 8e-4)  # 1/Angstrom^2: usual mean square of the excitation errors, and how much it varies
 
@@ -81,23 +83,25 @@ def fit_rings(
     expected = np.array([0.0, 0.0, candidate.log_scale, *strain, EXCITATION[0]])
     values = expected.copy()
     free = np.array([True, True, True, with_ellipse, with_ellipse, True])
-    width = candidate.width
+    width, share = candidate.width, 0.7
     for _ in range(ROUNDS):
         radius, jacobian = _radii(q, values)
-        pull, _, on, squares = _pulls(radius + jacobian[:, 5] * values[5], rings, strength, width)
+        profile = _profile(rings, strength, width)
+        pull, _, on, squares = _pulls(radius + jacobian[:, 5] * values[5], profile, width, share)
         prior = _prior(centre_error)
         information = (jacobian * (weight * on)[:, None]).T @ jacobian / width**2 + np.diag(prior)
         slope = jacobian.T @ (weight * pull) - prior * (values - expected)
         step = np.linalg.solve(information[np.ix_(free, free)], slope[free])
         values[free] += step
         count = float(weight @ on)
+        share = float(np.clip(count / weight.sum(), *SHARES))
         wide = np.sqrt(weight @ squares / max(count, 1e-9))
         width = max(NARROWEST, float(np.clip(wide, 0.7 * width, 1.1 * width)))
         if np.abs(step).max() < 1e-7 and abs(wide / width - 1) < 1e-3:
             break
     radius, jacobian = _radii(q, values)
     radius += jacobian[:, 5] * values[5]
-    pull, stiffness, on, _ = _pulls(radius, rings, strength, width)
+    pull, stiffness, on, _ = _pulls(radius, _profile(rings, strength, width), width, share)
     prior = np.diag(_prior(centre_error))
     information = (jacobian * (weight * stiffness)[:, None]).T @ jacobian + prior
     scores = jacobian * (weight * pull)[:, None]
@@ -166,16 +170,46 @@ def _radii(
     return radius, gradient
 
 
+class _Profile(NamedTuple):
+    """Rings as a function of the radius, by `step` from 0 on.
+
+    Moments of the rings' densities about a radius: their sum, and that of their distances and squared distances from it;
+    and the sum blurred over the surroundings of a ring.
+    """
+
+    step: float
+    moments: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    around: NDArray[np.float64]
+
+
+def _profile(rings: NDArray[np.float64], strength: NDArray[np.float64], width: float) -> _Profile:
+    step = width / STEPS
+    reach = 5 * STEPS
+    bins = int((rings[-1] + 5 * SURROUNDINGS) / step) + 2 * reach
+    at = np.rint(rings / step).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+    off = rings[:, None] - at * step
+    density = strength[:, None] / width * np.exp(-0.5 * (off / width) ** 2)
+    moments = [
+        np.bincount(at[at >= 0], values[at >= 0], bins) for values in (density, density * off, density * off**2)
+    ]
+    coarse = np.arange(0.0, bins * step + SURROUNDINGS, SURROUNDINGS / 8)
+    wide = np.hypot(width, SURROUNDINGS)
+    around = (strength / wide * np.exp(-0.5 * ((coarse[:, None] - rings) / wide) ** 2)).sum(axis=1)
+    around += 1e-3 * around.max()
+    return _Profile(
+        step, (moments[0], moments[1], moments[2]), np.interp(np.arange(bins) * step, coarse, around)
+    )
+
+
 def _pulls(
-    radius: NDArray[np.float64], rings: NDArray[np.float64], strength: NDArray[np.float64], width: float
+    radius: NDArray[np.float64], profile: _Profile, width: float, share: float
 ) -> tuple[NDArray[np.float64], ...]:
-    """Of each peak: derivative of its log-likelihood by its radius, minus the second one, membership, squares."""
-    above = np.clip(np.searchsorted(rings, radius), 1, len(rings) - 1)
-    near = np.stack([above - 1, above])
-    off = rings[near] - radius
-    height = strength[near] / strength[near].max(axis=0)
-    member = height * np.exp(-0.5 * (off / width) ** 2)
-    member /= member.sum(axis=0) + np.exp(-0.5 * OUTLIER**2)
-    mean, square = (member * off).sum(axis=0), (member * off**2).sum(axis=0)
-    on = member.sum(axis=0)
-    return mean / width**2, on / width**2 - (square - mean**2) / width**4, on, square
+    """Of each peak: derivative of its log-likelihood by its radius, minus the second one, membership, squares.
+
+    A `share` of the peaks is drawn from the rings, the others from anywhere about them.
+    """
+    at = np.minimum(np.rint(radius / profile.step).astype(np.int64), len(profile.around) - 1)
+    count, off, square = (share * moment[at] for moment in profile.moments)
+    total = count + (1 - share) * profile.around[at]
+    on, mean, squares = count / total, off / total, square / total
+    return mean / width**2, on / width**2 - (squares - mean**2) / width**4, on, squares
