@@ -364,7 +364,7 @@ def mixture(
 
 
 def contrast_at(phase: CrystalPhase, width: float, radii: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Density of a phase's rings over that of their surroundings at any radii, in 1/Angstrom; 1 beyond the last ring."""
+    """Density of a phase's rings over that of their surroundings, at radii in 1/Angstrom; 1 beyond the last ring."""
     steps = (np.log(np.maximum(radii, 1e-9) / SMALLEST) / BIN) + SHIFTS[-1]
     contrast = _contrast(phase, width)
     return np.interp(steps, np.arange(len(contrast)), contrast, left=1.0, right=1.0)

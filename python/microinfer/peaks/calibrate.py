@@ -4,6 +4,7 @@ Nothing that a file states, or that was given, is overwritten: it is compared.
 """
 
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.peaks.agreement import FEWEST, MANY, SPOT, RingAgreement, agreement_of, spot_weights
 from microinfer.peaks.centre import Centre, Sample, each_centre, find_centre, rough_centre, take_sample
+from microinfer.peaks.native import PeakWriter
 from microinfer.peaks.pixels import PixelCalibration
 from microinfer.peaks.ring_fit import RingFit, fit_rings
 from microinfer.peaks.ring_search import APART, search, strained
@@ -187,6 +189,28 @@ def calibrate(
     return _result(source, peaks, known, best, second, reason, agreement)
 
 
+def write_calibrated(source: PeakSource, path: str | PathLike[str], calibration: PixelCalibration) -> None:
+    """Write a scan's peaks, in pixels, with their calibration to a native file.
+
+    Parameters
+    ----------
+    source : BraggPeaks or reader
+        Peaks in detector pixels, as in `calibrate`.
+    path : path-like
+        File to write; an existing one, the source's own too, is replaced once the new one is complete.
+    calibration : PixelCalibration
+        From `CalibrationResult`.
+
+    Raises
+    ------
+    OSError
+        Where a file cannot be read or written; nothing half-written stays.
+    """
+    with PeakWriter(path, source.scan, calibration=calibration) as writer:
+        for block in source.blocks():
+            writer.write_rows(block)
+
+
 def _prepared(sample: Sample, known: PixelCalibration, shape: tuple[int, int]) -> _Peaks:
     """Find the direct beam, leave it out, and scale the rest."""
     if known.origin is not None:
@@ -212,7 +236,9 @@ def _prepared(sample: Sample, known: PixelCalibration, shape: tuple[int, int]) -
 
 def _seen_again(q: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Peaks whose spots several positions have, where most peaks are such: the others are false ones, rather."""
-    _, spot, seen = np.unique(np.rint(q / SPOT).astype(np.int64), axis=0, return_inverse=True, return_counts=True)
+    _, spot, seen = np.unique(
+        np.rint(q / SPOT).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
     again = seen[spot.ravel()] >= AGAIN
     return again if len(q) and again.mean() > MOST else np.ones(len(q), np.bool_)
 
@@ -341,23 +367,25 @@ def _result(
     if best is not None and not reason:
         shape = _ellipse(best, peaks.unit)
         verdict = "measured"
-        if known.mean_pixel_size is not None:
-            error = float(np.hypot(shape.error, known.pixel_size_error or 0.0))
-            verdict = (
-                "agrees" if abs(shape.mean - known.mean_pixel_size) < SIGNIFICANT * error else "disagrees"
-            )
-            if verdict == "disagrees":
+        if known.pixel_size is not None:
+            error = SIGNIFICANT * float(np.hypot(shape.error, known.pixel_size_error or 0.0))
+            # where no ellipse was known, it is not known either along which axis the size holds
+            least = shape.pixel_size / (shape.ratio if known.ellipse is None else 1.0)
+            agrees = least - error < known.pixel_size < shape.pixel_size + error
+            verdict = "agrees" if agrees else "disagrees"
+            if not agrees:
                 warnings.append(
-                    f"the pixel size that is known, {known.mean_pixel_size:.6g} 1/Angstrom, is off by "
-                    f"{known.mean_pixel_size / shape.mean - 1:+.2%}: the rings give {shape.mean:.6g} ± {shape.error:.2g}"
+                    f"the pixel size that is known, {known.pixel_size:.6g} 1/Angstrom, is "
+                    f"{known.pixel_size / shape.pixel_size - 1:+.2%} off: the rings give {shape.pixel_size:.6g} ± "
+                    f"{shape.error:.2g}"
                 )
         measured = _with(measured, shape, agreement)
         if known.ellipse is not None and np.isfinite(shape.ratio_error):
             off = _strain(known.ratio, known.ellipse[2]) - _strain(shape.ratio, shape.angle)
             if np.hypot(*off) > SIGNIFICANT * shape.ratio_error / 2 + FLOOR:
                 warnings.append(
-                    f"the ellipse that is known, a/b {known.ratio:.4f} at {np.degrees(known.ellipse[2]) % 180:.1f} degrees, "
-                    f"is not that of the rings, {shape.ratio:.4f} at {np.degrees(shape.angle):.1f} degrees"
+                    f"the ellipse that is known, a/b {known.ratio:.4f} at {np.degrees(known.ellipse[2]) % 180:.1f} "
+                    f"degrees, is not that of the rings, {shape.ratio:.4f} at {np.degrees(shape.angle):.1f} degrees"
                 )
     return CalibrationResult(
         verdict,
@@ -385,7 +413,7 @@ def _result(
 def _with(known: PixelCalibration, shape: _Ellipse, agreement: RingAgreement | None) -> PixelCalibration:
     """What is known with a pixel size and an ellipse in its place."""
     names = " and ".join(agreement.shares) if agreement is not None else ""
-    note = f"on the rings of {names}: pixel size {shape.mean:.6g} ± {shape.error:.2g} 1/Angstrom (mean)"
+    note = f"on the rings of {names}: pixel size {shape.pixel_size:.6g} ± {shape.error:.2g} 1/Angstrom"
     sources = {**known.sources, "pixel_size": "measured"}
     if not np.isfinite(shape.ratio_error):  # not measured
         size = shape.mean * float(np.sqrt(known.ratio))
@@ -410,9 +438,8 @@ def _kept(known: PixelCalibration, measured: PixelCalibration) -> PixelCalibrati
     if known.ellipse is not None:
         kept = replace(kept, ellipse=known.ellipse)
         sources["ellipse"] = known.sources.get("ellipse", "file")
-    if known.mean_pixel_size is not None:
-        size = known.mean_pixel_size * float(np.sqrt(kept.ratio))
-        kept = replace(kept, pixel_size=size, pixel_size_error=known.pixel_size_error)
+    if known.pixel_size is not None:
+        kept = replace(kept, pixel_size=known.pixel_size, pixel_size_error=known.pixel_size_error)
         sources["pixel_size"] = known.sources.get("pixel_size", "file")
     return replace(kept, sources=sources)
 

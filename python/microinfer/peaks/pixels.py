@@ -26,7 +26,9 @@ _UNKNOWN = (
     "pixel (--pixel-size), or have it measured with microinfer calibrate"
 )
 
-_NO_ORIGIN = "the peaks are in detector pixels, and where the direct beam lies is not known: microinfer calibrate finds it"
+_NO_ORIGIN = (
+    "the peaks are in pixels, and where the direct beam lies is not known: microinfer calibrate finds it"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,7 +190,8 @@ def _profile(rings: NDArray[np.float64], strength: NDArray[np.float64], width: f
     off = rings[:, None] - at * step
     density = strength[:, None] / width * np.exp(-0.5 * (off / width) ** 2)
     moments = [
-        np.bincount(at[at >= 0], values[at >= 0], bins) for values in (density, density * off, density * off**2)
+        np.bincount(at[at >= 0], values[at >= 0], bins)
+        for values in (density, density * off, density * off**2)
     ]
     coarse = np.arange(0.0, bins * step + SURROUNDINGS, SURROUNDINGS / 8)
     wide = np.hypot(width, SURROUNDINGS)

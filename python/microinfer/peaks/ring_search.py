@@ -44,7 +44,7 @@ class Candidate(NamedTuple):
 
 
 def strained(q: NDArray[np.float64], e1: float, e2: float) -> NDArray[np.float64]:
-    """Positions (P, 2) stretched by 1 + e along one direction and by 1 - e across it: (1 + [[e1, e2], [e2, -e1]]) q."""
+    """(P, 2) stretched by 1 + e along one direction and by 1 - e across it: [[1 + e1, e2], [e2, 1 - e1]] q."""
     return np.asarray(q @ np.array([[1.0 + e1, e2], [e2, 1.0 - e1]]))
 
 
