@@ -1,6 +1,7 @@
 """The command line.
 
-``microinfer demo | info | calibrate | map | plot | convert | models | train | simulate | evaluate | export | benchmark``.
+``microinfer demo | info | calibrate | map | plot | convert | models | train | simulate | evaluate | export |
+benchmark``.
 """
 
 import io

@@ -271,17 +271,17 @@ def _judged(
     """The best answer and the second, why they do not decide, and how the peaks agree with the best."""
     if not fits:
         return None, None, f"{peaks.spots:.0f} different peaks are too few", None
-    near = [fit for fit in fits if abs(fit.values[2]) < NEAR]
-    stated = known.pixel_size is not None
-    if stated and near and near[0].evidence * DECIDED > fits[0].evidence:
-        best = near[0]
-        rivals = [fit for fit in near if fit is not best]
-    else:
-        best = fits[0]
-        rivals = fits[1:]
+    names = " and ".join(phase.name for phase in phases)
+    pool = fits
+    if known.pixel_size is not None:
+        pool = [fit for fit in fits if abs(fit.values[2]) < NEAR]
+        if not pool or pool[0].evidence * DECIDED < fits[0].evidence:
+            size = peaks.unit * float(np.exp(fits[0].values[2]))
+            reason = f"they do not lie on the rings of {names} at any pixel size within 15 % of the one that is known"
+            return fits[0], None, f"{reason}; they rather would at {size:.4g} 1/Angstrom", None
+    best, *rivals = pool
     second = next((fit for fit in fits if fit is not best), None)
     agreement = agreement_of(_calibrated(peaks, best), phases)
-    names = " and ".join(phase.name for phase in phases)
     if agreement.verdict != "fits":
         few = peaks.spots < MANY
         why = (

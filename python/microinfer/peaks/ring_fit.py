@@ -97,7 +97,7 @@ def fit_rings(
         share = float(np.clip(count / weight.sum(), *SHARES))
         wide = np.sqrt(weight @ squares / max(count, 1e-9))
         width = max(NARROWEST, float(np.clip(wide, 0.7 * width, 1.1 * width)))
-        if np.abs(step).max() < 1e-7 and abs(wide / width - 1) < 1e-3:
+        if np.abs(step).max() < 1e-6 and abs(wide / width - 1) < 1e-3:
             break
     radius, jacobian = _radii(q, values)
     radius += jacobian[:, 5] * values[5]
@@ -173,8 +173,8 @@ def _radii(
 class _Profile(NamedTuple):
     """Rings as a function of the radius, by `step` from 0 on.
 
-    Moments of the rings' densities about a radius: their sum, and that of their distances and squared distances from it;
-    and the sum blurred over the surroundings of a ring.
+    Moments of the rings' densities about a radius: their sum, and that of their distances and squared distances from
+    it; and the sum blurred over the surroundings of a ring.
     """
 
     step: float
@@ -183,22 +183,27 @@ class _Profile(NamedTuple):
 
 
 def _profile(rings: NDArray[np.float64], strength: NDArray[np.float64], width: float) -> _Profile:
-    step = width / STEPS
-    reach = 5 * STEPS
-    bins = int((rings[-1] + 5 * SURROUNDINGS) / step) + 2 * reach
-    at = np.rint(rings / step).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
-    off = rings[:, None] - at * step
-    density = strength[:, None] / width * np.exp(-0.5 * (off / width) ** 2)
-    moments = [
-        np.bincount(at[at >= 0], values[at >= 0], bins)
-        for values in (density, density * off, density * off**2)
-    ]
-    coarse = np.arange(0.0, bins * step + SURROUNDINGS, SURROUNDINGS / 8)
+    step, reach = width / STEPS, 5 * STEPS
+    bins = int((rings[-1] + 5 * SURROUNDINGS) / step)
+    lower = np.floor(rings / step).astype(np.int64)
+    above = rings / step - lower  # between two steps, a ring is shared by both
+    comb = np.bincount(lower, strength * (1 - above), bins) + np.bincount(lower + 1, strength * above, bins)
+    off = -step * np.arange(-reach, reach + 1)
+    density = np.exp(-0.5 * (off / width) ** 2) / width
+    count, mean, square = (
+        np.convolve(comb, values, "same") for values in (density, density * off, density * off**2)
+    )
+    coarse = SURROUNDINGS / 8
     wide = np.hypot(width, SURROUNDINGS)
-    around = (strength / wide * np.exp(-0.5 * ((coarse[:, None] - rings) / wide) ** 2)).sum(axis=1)
+    places = np.arange(-40, 41) * coarse
+    kernel = np.exp(-0.5 * (places / wide) ** 2) / wide
+    summed = np.bincount(np.rint(rings / coarse).astype(np.int64), strength, int(bins * step / coarse) + 2)
+    around = np.convolve(summed, kernel)[40 : 40 + len(summed)]
     around += 1e-3 * around.max()
     return _Profile(
-        step, (moments[0], moments[1], moments[2]), np.interp(np.arange(bins) * step, coarse, around)
+        step,
+        (count, mean, square),
+        np.interp(np.arange(bins) * (step / coarse), np.arange(len(around)), around),
     )
 
 

@@ -1,7 +1,7 @@
 """At which pixel sizes, and under which ellipses, a scan's Bragg peaks lie on the rings of phases.
 
 The score is that of `microinfer.peaks.agreement`: by how far the rings that peaks lie on stand out of their
-surroundings, in nats. On a logarithmic scale of radii another pixel size is a shift, so that all of them are one correlation.
+surroundings, in nats. On a logarithmic scale of radii another pixel size is a shift: all of them are one correlation.
 """
 
 from itertools import product
