@@ -10,7 +10,7 @@ from microinfer.crystals.phase import CrystalPhase
 from microinfer.peaks.agreement import SPOT, SURROUNDINGS, contrast_at, mixture
 from microinfer.peaks.ring_search import Candidate
 
-ROUNDS = 40
+ROUNDS = 30
 SHARES = (0.3, 0.97)  # of the peaks, on rings, at least and at most
 STEPS = 10  # of a profile of the rings, in one standard deviation
 NARROWEST = 5e-4  # 1/Angstrom, of a ring
@@ -97,7 +97,7 @@ def fit_rings(
         share = float(np.clip(count / weight.sum(), *SHARES))
         wide = np.sqrt(weight @ squares / max(count, 1e-9))
         width = max(NARROWEST, float(np.clip(wide, 0.7 * width, 1.1 * width)))
-        if np.abs(step).max() < 1e-6 and abs(wide / width - 1) < 1e-3:
+        if np.abs(step).max() < 1e-5 and abs(wide / width - 1) < 5e-3:
             break
     radius, jacobian = _radii(q, values)
     radius += jacobian[:, 5] * values[5]

@@ -15,7 +15,7 @@ from microinfer.peaks.agreement import BIN, LARGEST, SMALLEST, WIDTHS, contrast_
 
 SHARE = 0.5  # of the peaks on rings, while nothing is known of it
 LARGEST_STRAIN = 0.035  # of the ellipses that are tried: half the difference of the semi-axes over their mean
-STRAIN_STEP = 0.005
+STRAIN_STEP = 0.007
 APART = 0.015  # of the logarithm of the pixel size: what lies nearer is the same answer
 
 
@@ -73,7 +73,7 @@ def search(
     spectra = np.stack([_spectrum(strained(q, *strain), weight, first, size) for strain in strains])
     groups = [phases, *((phase,) for phase in phases if len(phases) > 1)]
     found = []
-    for group, width in product(groups, WIDTHS):
+    for group, width in product(groups, WIDTHS[1::2]):
         contrast = np.mean([contrast_at(phase, width, radii) for phase in group], axis=0)
         rings = np.fft.rfft(np.log(1.0 + SHARE * (contrast - 1.0)), size)
         evidence = np.fft.irfft(rings * spectra.conj(), size)[:, steps]
