@@ -12,7 +12,8 @@ from helpers.example_phases import PHASES, make_phase, turn
 from helpers.pixels import ANGLE, CENTRE, PIXEL_SIZE, RATIO, scan_in_pixels
 from helpers.scans import PEAK, save_old_vectors
 from microinfer.peaks import BraggPeaks
-from microinfer.peaks.calibrate import CalibrationResult, calibrate, write_calibrated
+from microinfer.peaks.calibrate import calibrate, write_calibrated
+from microinfer.peaks.calibration_result import CalibrationResult
 from microinfer.peaks.pixels import PixelCalibration
 
 REAL_DATA = Path(os.environ.get("MICROINFER_REAL_DATA", Path(__file__).parents[3] / "shared" / "real"))

@@ -54,7 +54,6 @@ def fit_rings(
     centre_error: float,
     *,
     wavelength: float = 0.025,
-    with_ellipse: bool = True,
 ) -> RingFit:
     """Fit centre, scale and ellipse, beginning with a candidate.
 
@@ -74,15 +73,11 @@ def fit_rings(
         Standard error of that centre, in the same unit.
     wavelength : float
         Of the electrons, in Angstrom.
-    with_ellipse : bool
-        Whether to fit the ellipse, or to leave the peaks without.
     """
     rings, strength = _rings(candidate.phases)
     rings = rings - wavelength**2 * rings**3 / 8  # the Ewald sphere's curvature takes a disk out of the plane
-    strain = candidate.strain if with_ellipse else (0.0, 0.0)
-    expected = np.array([0.0, 0.0, candidate.log_scale, *strain, EXCITATION[0]])
+    expected = np.array([0.0, 0.0, candidate.log_scale, *candidate.strain, EXCITATION[0]])
     values = expected.copy()
-    free = np.array([True, True, True, with_ellipse, with_ellipse, True])
     width, share = candidate.width, 0.7
     for _ in range(ROUNDS):
         radius, jacobian = _radii(q, values)
@@ -91,8 +86,8 @@ def fit_rings(
         prior = _prior(centre_error)
         information = (jacobian * (weight * on)[:, None]).T @ jacobian / width**2 + np.diag(prior)
         slope = jacobian.T @ (weight * pull) - prior * (values - expected)
-        step = np.linalg.solve(information[np.ix_(free, free)], slope[free])
-        values[free] += step
+        step = np.linalg.solve(information, slope)
+        values += step
         count = float(weight @ on)
         share = float(np.clip(count / weight.sum(), *SHARES))
         wide = np.sqrt(weight @ squares / max(count, 1e-9))
@@ -108,13 +103,10 @@ def fit_rings(
     _, spot = np.unique(np.rint(q / SPOT).astype(np.int64), axis=0, return_inverse=True)
     of_spots = np.zeros((spot.max() + 1, len(values)))
     np.add.at(of_spots, spot.ravel(), scores)
-    inverse = np.linalg.pinv(information[np.ix_(free, free)])
+    inverse = np.linalg.pinv(information)
     number = float((weight @ on) ** 2 / max(1e-9, np.sum(np.bincount(spot.ravel(), weight * on) ** 2)))
-    few = number / max(1.0, number - free.sum())
-    covariance = np.zeros((len(values), len(values)))
-    covariance[np.ix_(free, free)] = (
-        few * inverse @ (of_spots.T @ of_spots + prior)[np.ix_(free, free)] @ inverse
-    )
+    few = number / max(1.0, number - len(values))
+    covariance = np.asarray(few * (inverse @ (of_spots.T @ of_spots + prior) @ inverse), np.float64)
     ratio = np.stack([contrast_at(phase, width, radius) for phase in candidate.phases])[:, None]
     shares, evidence = mixture(ratio.astype(np.float32), weight.astype(np.float32))
     return RingFit(
