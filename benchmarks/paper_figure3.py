@@ -112,14 +112,16 @@ if __name__ == "__main__":
         return {}
 
     def ours(path: Path) -> dict[str, float]:
-        return map_to_file(path, model, path.with_name("map.h5"), device=arguments.device).seconds
+        return map_to_file(
+            path, model, path.with_name("map.h5"), device=arguments.device, overwrite=True
+        ).seconds
 
     def paper(path: Path) -> dict[str, float]:
         return map_as_in_the_paper(path, network)
 
     def paper_in_microinfer(path: Path) -> dict[str, float]:
         to = path.with_name("map.h5")
-        return map_to_file(path, reference, to, device=arguments.device, refine=None).seconds
+        return map_to_file(path, reference, to, device=arguments.device, refine=None, overwrite=True).seconds
 
     shipped = f"microinfer {arguments.model}, as shipped"
     ways: dict[str, Way] = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from microinfer.models import load_model
 from microinfer.simulation.library import PatternLibrary
-from microinfer.simulation.simulate import library_tasks, simulate_library
+from microinfer.simulation.simulate import SimulationTask, library_tasks, simulate_library
 from microinfer.training.calibration import calibrate, calibration_patterns
 from microinfer.training.config import Config
 from microinfer.training.trainer import split
@@ -30,7 +30,11 @@ class Zones(NamedTuple):
 
 def held_out_patterns(config: Config) -> tuple[PatternLibrary, NDArray[np.int64]]:
     """The zone axes that hold the patterns kept from a training, and these patterns' places among them."""
-    tasks = [one for task in library_tasks(config) for one in task.split()]
+    tasks = [
+        SimulationTask(task.phase, task.orientations[[zone]], task.thicknesses[[zone]])
+        for task in library_tasks(config)
+        for zone in range(len(task.orientations))
+    ]
     thicknesses = config.simulation.thicknesses
     library: Any = Zones(np.repeat(np.arange(len(tasks)), thicknesses))
     _, held_out = split(library, config.training)

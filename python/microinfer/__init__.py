@@ -1,12 +1,12 @@
 """Crystal orientation and phase maps from the Bragg peaks of 4D-STEM scans."""
 
 from importlib import import_module as _import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 import microinfer.forks  # noqa: F401
 
 if TYPE_CHECKING:
+    __version__: str
     from microinfer.mapping import MapReport, map_orientations, map_to_file
     from microinfer.maps.map_file import load_map
     from microinfer.maps.orientation_map import OrientationMap
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from microinfer.ops.tokens import tokenize
     from microinfer.peaks import BraggPeaks, Scan, open_peaks, read_peaks, write_peaks
     from microinfer.training import train
-
-__version__ = _version("microinfer")
 
 # Looked up when first used: reading a file of peaks need not wait for torch.
 _MODULES = {
@@ -68,9 +66,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "models":  # a package that is a function too
         return _import_module("microinfer.models")
-    if name not in _MODULES:
+    if name == "__version__":
+        value = _import_module("importlib.metadata").version("microinfer")
+    elif name in _MODULES:
+        value = getattr(_import_module(_MODULES[name]), name)
+    else:
         raise AttributeError(f"module 'microinfer' has no attribute {name!r}")
-    value = getattr(_import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

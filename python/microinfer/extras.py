@@ -1,5 +1,7 @@
 """Packages that not every installation has: who needs them, and how to get them."""
 
+import re
+from importlib.metadata import requires
 from importlib.util import find_spec
 
 _EXTRAS = {
@@ -17,7 +19,18 @@ def install_hint(package: str) -> str:
     if extra is None:
         return "in the clone: pip install -c constraints.txt ."
     version = ", with Python 3.11 or 3.12" if extra == "sim" else ""
-    return f'in the clone: pip install -c constraints.txt ".[{extra}]"{version}'
+    packages = " ".join(f'"{wanted}"' for wanted in _requirements(extra))
+    return f"in the clone: pip install -c constraints.txt {packages}{version}"
+
+
+def _requirements(extra: str) -> list[str]:
+    """What an extra brings: installed by name it does not build the core again, as ``pip install ".[extra]"`` does."""
+    lines = [line.partition(";") for line in requires("microinfer") or ()]
+    return [
+        re.sub(r"\s", "", wanted)
+        for wanted, _, marker in lines
+        if re.search(rf"""extra\s*==\s*['"]{extra}['"]""", marker)
+    ]
 
 
 def require_packages(work: str, *packages: str) -> None:

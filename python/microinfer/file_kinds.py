@@ -30,7 +30,11 @@ class FileKind(Enum):
     LIBRARY = "a library of simulated patterns", "training and microinfer evaluate --test take it"
     MODEL = "a model", "map a scan with microinfer map SCAN --model {path}"
     TORCH = "a file of torch", "programs with torch take it; mapping takes the .safetensors file of the model"
-    CIF = "a CIF file", "train a model of the crystal with microinfer train --cif {path}"
+    CIF = (
+        "a CIF file",
+        "set a scan beside its rings with microinfer info SCAN --phase {path}, or train a model of the crystal with "
+        "microinfer train --cif {path}",
+    )
     CONFIGURATION = "a configuration (TOML)", "train a model with microinfer train {path}"
     FRAMES = (
         "a file of camera frames",

@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from os import PathLike
@@ -15,6 +15,10 @@ import h5py
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+HDF5 = (".h5", ".hdf5")
+PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+EXPORTS = (".ang", ".ctf")
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # only writing causes these
 
@@ -189,6 +193,49 @@ def require_writable(path: str | PathLike[str]) -> None:
         raise cannot_write(OSError(errno.EACCES, f"the folder {target.parent} is read-only"), path)
     if target.exists() and not os.access(target, os.W_OK):
         raise cannot_write(OSError(errno.EACCES, "the file is read-only"), path)
+
+
+def require_output(
+    path: str | PathLike[str],
+    what: str,
+    suffixes: Sequence[str] = (),
+    *,
+    overwrite: bool,
+    way: str = "overwrite=True",
+) -> None:
+    """Find out before the work whether its result can be written under its name, and would replace nothing unasked.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    what : str
+        What it is, for the message: ``"the map"``.
+    suffixes : sequence of str
+        Those that its name may have, any where there are none.
+    overwrite : bool
+        Whether a file that is there may be replaced.
+    way : str
+        How to ask for that, for the message.
+
+    Raises
+    ------
+    ValueError
+        For a suffix that does not fit.
+    OSError
+        As `require_writable`; FileExistsError for a file that is there and must not be replaced.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffixes and suffix not in suffixes:
+        *others, last = suffixes
+        raise ValueError(
+            f"{os.fspath(path)}: the name of {what} must end in {', '.join(others)}{' or ' if others else ''}{last}, "
+            + (f"got {Path(path).suffix!r}" if suffix else "got no suffix")
+            + ("; microinfer convert gives a map that form" if suffix in EXPORTS else "")
+        )
+    require_writable(path)
+    if os.path.exists(path) and not overwrite:
+        raise FileExistsError(errno.EEXIST, f"{what} is there already; {way} replaces it", os.fspath(path))
 
 
 def _flush_to_disk(temporary: Path) -> None:

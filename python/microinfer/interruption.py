@@ -53,7 +53,8 @@ def stoppable() -> Iterator[None]:
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    ours = [number for number, old in before.items() if old is not None]  # None: not Python's to bring back
+    # None: not Python's to bring back; what is ignored, as by a shell for jobs in the background, stays so
+    ours = [number for number, old in before.items() if old is not None and old is not signal.SIG_IGN]
     for number in ours:
         signal.signal(number, handler)
     try:

@@ -1,8 +1,10 @@
 """The command line, as a user calls it."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +29,12 @@ from microinfer.cli.scan import compare_with_truth, load_mask
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram
+from microinfer.simulation.library import DISKS, LABELS
+from microinfer.simulation.simulate import load_structures
+from microinfer.simulation.unfinished import unfinished_library
+from microinfer.training.config import load_config
 from microinfer.training.duration import Estimate
+from microinfer.training.state import write_state
 
 COMMANDS = ("map", "info", "demo", "convert", "benchmark", "train", "simulate", "evaluate", "models")
 
@@ -92,6 +99,12 @@ def test_map_of_a_converted_scan_is_that_of_the_scan(files):
         Q_pixel_units="A^-1", R_pixel_size=2.5, R_pixel_units="nm",
     ))  # fmt: skip
     assert call("convert", "py4dstem.h5", "--out", "peaks.h5").exit_code == 0
+    calibration = re.search("Calibration +(.*)", call("info", "py4dstem.h5").stdout)[1]
+    assert calibration.startswith("qx0 32, qy0 32, ")
+    assert "None" not in calibration
+    refused = call("info", "py4dstem.h5", "--pixel-size", "0")
+    assert refused.exit_code == 1
+    assert "pixel_size (--pixel-size) must be a positive number" in refused.stderr
     maps = []
     for name in ("py4dstem.h5", "peaks.h5"):
         result = call("map", name, "--model", "small.safetensors", "--out", f"map-{name}", "--device", "cpu")
@@ -147,7 +160,7 @@ def test_a_warning_is_one_line(files, scan):
         (("info", "missing.h5"), "missing.h5"),
         (("info", "scan.h5", "--phase", "Unobtainium"), "Unobtainium"),
         (("train", "missing.toml"), "missing.toml"),
-        (("train", "--cif", "missing.cif"), "missing.cif"),
+        pytest.param(("train", "--cif", "missing.cif"), "missing.cif", marks=needs_py4dstem),
         (("train", "notes.txt"), "notes.txt"),
         (("convert", "scan.h5", "--out", "scan.h5"), "would replace the scan"),
         (
@@ -168,7 +181,7 @@ def test_a_warning_is_one_line(files, scan):
         ),
         (("map", "scan.h5", "--model", "small.safetensors", "--resume"), "map.h5.part: nothing to resume"),
         (("benchmark", "--model", "small.safetensors", "--shape", 0, 5), "--shape must be"),
-        (("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml"),
+        pytest.param(("simulate", "missing.toml", "--out", "lib.h5"), "missing.toml", marks=needs_py4dstem),
     ],
 )
 def test_expected_errors_are_one_line(files, arguments, message):
@@ -265,6 +278,42 @@ def test_a_long_training_says_how_to_make_it_shorter_and_asks(files, monkeypatch
         assert len(begun) == count
 
 
+def test_resume_says_how_long_the_rest_takes_and_what_differs(files, monkeypatch):
+    begun = []
+    monkeypatch.setattr("microinfer.training.train", lambda *arguments, **options: begun.append(1) or 1 / 0)
+    monkeypatch.setattr("microinfer.training.start.require_simulation", lambda: None)
+    monkeypatch.setattr(
+        "microinfer.cli.make.at_a_terminal", lambda: True
+    )  # what was begun is not asked for again
+    estimate = Estimate(8000.0, 8000.0, 90.0)
+    monkeypatch.setattr("microinfer.training.duration.estimate", lambda *arguments, **options: estimate)
+    (files / "tiny.toml").write_text(TINY)
+    config = load_config("tiny.toml")
+    folder = files / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    write_state(folder / "state.pt", {"config": json.dumps(config.to_dict()), "progress": [96, 3, 1, 0]})
+    structures = load_structures(config)
+    with unfinished_library(folder / "library.h5", config, structures, 4, resume=False) as library:
+        library.add(
+            5, {name: np.zeros((0, *cell), kind) for name, (cell, kind) in {**LABELS, **DISKS}.items()}
+        )
+        library.write()
+        shutil.copy(folder / "library.h5.part", folder / "kept")
+    (folder / "kept").rename(folder / "library.h5.part")
+    result = call("train", "tiny.toml", "--resume")
+    assert (
+        "What is left takes about 3 hours: library 2 hours, training 34 minutes, calibration" in result.stdout
+    )
+    assert begun == [1]
+    result = call("train", "tiny.toml", "--resume", "--k-max", "1.1", "--voltage", "200")
+    assert result.exit_code == 1
+    assert "state.pt: the training was begun with other settings: " in result.stderr
+    assert "simulation.voltage 300000.0, now 200000.0" in result.stderr
+    assert "simulation.k_max 1.2, now 1.1; " in result.stderr
+    assert "width" not in result.stderr
+    assert begun == [1]
+
+
 @pytest.mark.parametrize(
     "command", [("train", "--cif", "missing.cif"), ("simulate", "missing.toml", "--out", "a.h5")]
 )
@@ -272,7 +321,25 @@ def test_packages_of_the_simulation_are_missed_at_once(files, command, monkeypat
     monkeypatch.setattr("microinfer.extras.find_spec", lambda name: None)
     result = call(*command)
     assert result.exit_code == 1
-    assert 'simulation needs py4DSTEM: in the clone: pip install -c constraints.txt ".[sim]"' in result.stderr
+    assert (
+        'simulation needs py4DSTEM: in the clone: pip install -c constraints.txt "py4DSTEM' in result.stderr
+    )
+
+
+def test_info_with_a_phase_says_at_once_what_it_needs(files, monkeypatch):
+    monkeypatch.setattr("microinfer.extras.find_spec", lambda name: None)
+    result = call("info", "scan.h5", "--phase", "Cu")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "info --phase needs py4DSTEM: in the clone: pip install" in result.stderr
+    assert call("info", "scan.h5", "--model", "small.safetensors").exit_code == 0
+
+
+def test_info_of_a_crystal_says_how_to_use_it(files):
+    write_cif(files, "Ti")
+    result = call("info", "Ti.cif")
+    assert result.exit_code == 1
+    assert "Ti.cif is a CIF file, not " in result.stderr
+    assert "microinfer info SCAN --phase Ti.cif" in result.stderr
 
 
 @needs_py4dstem
@@ -440,6 +507,11 @@ def test_map_and_info_say_whether_scan_and_model_go_together(files):
         assert len(told) == 2
         assert "3.0% too far out for Cu" in told[0]
         assert "taken at 200 kV, the model is for 300 kV" in told[1]
+
+
+@needs_py4dstem
+def test_info_says_whether_scan_and_phase_go_together(files):
+    kinematic_scan(PHASES["Cu"], 1, camera=2.0, scale=1.03).save("wrong.h5")
     assert "Warning: Crystal" in call("info", "wrong.h5", "--phase", "Cu").stderr
 
 
@@ -458,12 +530,25 @@ def test_info_shows_calibration_histogram_and_rings(files):
 
 
 def test_radial_histogram_counts_every_peak(scan):
-    result = radial_histogram(scan, 1.0, bins=50)
+    result = radial_histogram(scan, 1.0)
     radius = np.hypot(scan.qx, scan.qy)
     assert result.counts.sum() == (radius <= 1.0).sum()
     assert result.outside == (radius > 1.0).sum()
-    assert result.counts[0] == (radius < 0.02).sum()
+    assert result.counts[0] == (radius < 0.01).sum()
     np.testing.assert_array_equal(result.disks, scan.counts)
+
+
+@pytest.mark.parametrize(("reach", "end"), [(0.83, 0.9), (1.41, 1.5), (0.02, 0.1)])
+def test_radial_histogram_ends_where_the_peaks_do(reach, end):
+    radius, angle = np.random.default_rng(3).uniform(0, [[reach], [7]], (2, 4000))
+    radius[:2] = 7.0, 1e6  # strays
+    peaks = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), np.ones(4000)])
+    result = radial_histogram(mi.BraggPeaks.from_patterns([peaks], (1, 1)))
+    assert result.radius_max == pytest.approx(end)
+    assert (result.counts.sum(), result.outside) == (3998, 2)
+    expected = np.histogram(radius, 100, (0.0, end))[0]
+    assert np.abs(np.cumsum(result.counts - expected)).max() <= 2  # on an edge a peak may fall to either side
+    assert radial_histogram(mi.BraggPeaks.from_patterns([np.zeros((0, 3))], (1, 1))).outside == 0
 
 
 def test_rings_of_a_face_centred_crystal(small_model):

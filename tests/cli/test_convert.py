@@ -48,7 +48,7 @@ def test_plot_is_named_after_its_map(omap, tmp_path):
 def test_convert_exports_a_map_as_its_methods_do(omap, tmp_path, suffix):
     done("convert", "map.h5", "--out", f"map{suffix}")
     written = (tmp_path / f"map{suffix}").read_bytes()
-    getattr(omap, f"to_{suffix[1:]}")(f"map{suffix}")
+    getattr(omap, f"to_{suffix[1:]}")(f"map{suffix}", overwrite=True)
     assert (tmp_path / f"map{suffix}").read_bytes() == written
 
 

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 import microinfer as mi
 from helpers.example_maps import random_map
+from helpers.optional import needs_py4dstem
 from microinfer.cli import app
 from microinfer.cli.outputs import PICTURES
 
@@ -50,6 +51,7 @@ def test_nothing_is_replaced_without_overwrite(files, arguments, message):
     assert target.read_bytes() != b"precious"
 
 
+@needs_py4dstem
 @pytest.mark.parametrize("report", ["report.md", "report_noisy.h5"])
 def test_a_report_and_its_test_sets_are_not_replaced(files, report):
     (files / report).write_text("precious")
@@ -84,7 +86,11 @@ def test_a_report_and_its_test_sets_are_not_replaced(files, report):
             ("convert", "scan.h5", "--out", "a.ang"),
             "scan.h5 is a scan of Bragg peaks, not an orientation map: map it",
         ),
-        (("evaluate", "small.safetensors", "--out", "no/a.md"), "no/a.md: cannot write the file: the folder"),
+        pytest.param(
+            ("evaluate", "small.safetensors", "--out", "no/a.md"),
+            "no/a.md: cannot write the file: the folder",
+            marks=needs_py4dstem,
+        ),
     ],
 )
 def test_names_are_checked_before_the_work(files, arguments, message):

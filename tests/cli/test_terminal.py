@@ -1,5 +1,6 @@
 """What reaches the terminal: names as they stand, unbroken, and no control characters."""
 
+import re
 import sys
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import microinfer as mi
 from helpers.example_maps import random_map
 from microinfer.cli import app
 from microinfer.cli.show import console, literal
+from microinfer.extras import install_hint
 
 HOSTILE = "a\x1b[31m[red]b[/red]\r\n\x9b:smile:\u202ec\\"
 SHOWN = r"a\x1b[31m[red]b[/red]\r\n\x9b:smile:\u202ec" + "\\"
@@ -93,9 +95,13 @@ def test_ctrl_c_stops_any_command(monkeypatch):
 @pytest.mark.parametrize(
     ("package", "arguments", "extra"),
     [
-        ("py4DSTEM", ("evaluate", "no such model"), '".[sim]"'),
-        ("py4DSTEM", ("evaluate", "no such model", "--test", "a.h5", "--template-matching", "9"), '".[sim]"'),
-        ("py4DSTEM", ("benchmark", "--model", "no such model", "--structure", "Cu"), '".[sim]"'),
+        ("py4DSTEM", ("evaluate", "no such model"), '"py4DSTEM'),
+        (
+            "py4DSTEM",
+            ("evaluate", "no such model", "--test", "a.h5", "--template-matching", "9"),
+            '"py4DSTEM',
+        ),
+        ("py4DSTEM", ("benchmark", "--model", "no such model", "--structure", "Cu"), '"py4DSTEM'),
         ("torch", ("evaluate", "no such model"), "."),
         ("torch", ("export", "no such model", "--out", "a.pt"), "."),
     ],
@@ -105,6 +111,17 @@ def test_a_missing_package_is_named_at_once(monkeypatch, package, arguments, ext
     result = call(*arguments)
     assert result.exit_code == 1
     assert f"{package}: in the clone: pip install -c constraints.txt {extra}" in result.stderr
+
+
+def test_the_packages_of_an_extra_are_named_for_pip():
+    from packaging.requirements import Requirement
+
+    hint = install_hint("py4DSTEM")
+    assert hint.startswith("in the clone: pip install -c constraints.txt ")
+    wanted = {one.name: one.specifier for one in map(Requirement, re.findall(r'"([^"]+)"', hint))}
+    assert {"py4DSTEM", "threadpoolctl"} <= wanted.keys()
+    assert wanted["py4DSTEM"].contains("0.14.18")
+    assert not wanted["py4DSTEM"].contains("0.15")
 
 
 def test_a_package_that_is_missing_later_is_named_too(monkeypatch, tmp_path):

@@ -1,16 +1,19 @@
 """Scan and model: what does not go together is said before mapping, what does is not."""
 
+import re
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import microinfer as mi
 from helpers.example_phases import PHASES
 from helpers.kinematic import kinematic_scan
 from helpers.optional import needs_py4dstem
 from helpers.scans import bragg_vectors, random_points, save_vectors
+from microinfer.cli import app
 from microinfer.mapping import check_scan, map_to_file
 
 
@@ -67,6 +70,33 @@ def test_only_what_is_mapped_counts_and_the_report_has_it(model, tmp_path):
         map_to_file(scan, model, tmp_path / "wrong.h5", roi=(8, 16, 0, 8), device="cpu")
     unchecked = map_to_file(scan, model, tmp_path / "no.h5", roi=(8, 16, 0, 8), device="cpu", check=False)
     assert unchecked.check is None
+    assert mi.load_map(tmp_path / "right.h5").warnings == mi.load_map(tmp_path / "no.h5").warnings == ()
+
+
+@pytest.mark.parametrize("command", [False, True])
+def test_the_map_keeps_the_warnings(model, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    model.save("model.safetensors")
+    kinematic_scan(PHASES["Cu"], 3, voltage=300e3, scale=0.97, noise=0.002).save("scan.h5")
+    if command:
+        arguments = ("map", "scan.h5", "--model", "model.safetensors", "--device", "cpu")
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count("Warning:") == 2
+    else:
+        with pytest.warns(UserWarning, match="the peaks lie|the scan was taken") as caught:
+            map_to_file("scan.h5", "model.safetensors", "map.h5", device="cpu")
+        assert len(caught) == 2
+    omap = mi.load_map("map.h5")
+    crystal, voltage = omap.warnings
+    assert "too far in for Cu: either the pixel size is 3." in crystal
+    assert "taken at 300 kV, the model is for 200 kV" in voltage
+    assert "; 2 warnings, see .warnings" in repr(omap)
+    omap[:2, :2].save("part.h5")
+    for name in ("map.h5", "part.h5"):
+        shown = CliRunner().invoke(app, ("info", name)).output
+        assert re.search(r"Warning 1 +the peaks lie 3", shown)
+        assert re.search(r"Warning 2 +the scan was taken at 300 kV", shown)
 
 
 @needs_py4dstem

@@ -155,7 +155,7 @@ def test_without_a_scheduler(scan, small_model, monkeypatch):
 
 def test_without_dask(scan, small_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r"Dask cluster needs distributed: .*pip install .*\[cluster\]"):
+    with pytest.raises(ImportError, match=r'Dask cluster needs distributed: .*pip install .*"distributed>='):
         mi.map_orientations(scan, small_model, cluster="tcp://127.0.0.1:9", **OPTIONS)
 
 

@@ -268,7 +268,7 @@ def test_interruption_stops_the_reader_and_keeps_the_old_map(scan, small_model, 
 
     monkeypatch.setattr(Inference, "__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        map_to_file(watched, small_model, path, device="cpu", block_rows=1, check=False)
+        map_to_file(watched, small_model, path, device="cpu", block_rows=1, check=False, overwrite=True)
     assert len(watched.rows_read) < scan.scan_shape[0]
     assert os.listdir(tmp_path) == ["map.h5"]
     assert path.read_text() == "an older map"
@@ -280,6 +280,22 @@ def test_output_that_cannot_be_written_is_named_before_any_work(scan, small_mode
     with pytest.raises(OSError, match=r"missing/map\.h5"):
         map_to_file(watched, small_model, tmp_path / "missing" / "map.h5", device="cpu")
     assert watched.rows_read == []
+
+
+def test_a_map_is_replaced_only_where_that_is_asked_for(scan, small_model, tmp_path):
+    path, watched = tmp_path / "map.h5", BrokenScan(scan, good_rows=100)
+    path.write_text("precious")
+    with pytest.raises(
+        FileExistsError, match=r"the map is there already; overwrite=True replaces it.*map\.h5"
+    ):
+        map_to_file(watched, small_model, path, device="cpu")
+    with pytest.raises(ValueError, match=r"map\.ctf: the name of the map must end in \.h5 or \.hdf5"):
+        map_to_file(watched, small_model, tmp_path / "map.ctf", device="cpu")
+    assert watched.rows_read == []
+    assert path.read_text() == "precious"
+    map_to_file(scan, small_model, path, device="cpu", overwrite=True)
+    assert mi.load_map(path).valid.any()
+    assert os.listdir(tmp_path) == ["map.h5"]
 
 
 def test_map_never_replaces_the_scan(scan, small_model, tmp_path):

@@ -123,10 +123,10 @@ map_to_file(StoppedScan(mi.read_peaks("scan.h5"), ROWS_DONE, wait), "small.safet
 
 ON_THE_COMMAND_LINE = """
 from microinfer.cli import app
-from microinfer.cli.stop import Terminated
+from microinfer.interruption import Stopped
 from microinfer.peaks.native import NativeReader
 
-Terminated.__init__ = lambda stopped: interrupted.set()
+Stopped.__init__ = lambda stopped, number: (setattr(stopped, "number", number), interrupted.set())[0]
 read_rows = NativeReader.read_rows
 NativeReader.read_rows = lambda reader, *rows: (rows[0] >= ROWS_DONE and wait(), read_rows(reader, *rows))[1]
 app(["map", "scan.h5", "--model", "small.safetensors", "--device", "cpu", "--block-rows", "1"])
@@ -259,7 +259,10 @@ def test_what_is_damaged_or_torn_is_done_again(unfinished, scan, flip):
 def outcome(scan):
     """Rows that were taken over by --resume, if it was not refused; the map is then right."""
     try:
-        rows = map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS).resumed // 7
+        rows = (
+            map_to_file(scan, "small.safetensors", "map.h5", resume=True, overwrite=True, **OPTIONS).resumed
+            // 7
+        )
     except ValueError as error:
         return "refused" if "map.h5.part" in str(error) else str(error)
     assert content("map.h5") == content("whole.h5")
@@ -330,7 +333,8 @@ def test_nothing_may_have_been_finished(unfinished, scan, resume):
     head = whole.index(b"\n") + 1
     for length in (0, 10, head - 1, head, head + 100):  # killed before the first block was there
         unfinished.write_bytes(whole[:length])
-        assert map_to_file(scan, "small.safetensors", "map.h5", resume=resume, **OPTIONS).resumed == 0
+        report = map_to_file(scan, "small.safetensors", "map.h5", resume=resume, overwrite=True, **OPTIONS)
+        assert report.resumed == 0
         assert content("map.h5") == content("whole.h5")
 
 
@@ -352,6 +356,15 @@ def test_unfinished_work_is_never_replaced(unfinished, scan):
 def test_there_must_be_something_to_resume(files, scan):
     with pytest.raises(FileNotFoundError, match=r"nothing to resume.*map\.h5\.part"):
         map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS)
+
+
+def test_a_map_that_an_interrupted_one_was_to_replace_needs_leave_again(unfinished, scan):
+    Path("map.h5").write_text("an older map")
+    with pytest.raises(FileExistsError, match="overwrite=True replaces it"):
+        map_to_file(scan, "small.safetensors", "map.h5", resume=True, **OPTIONS)
+    report = map_to_file(scan, "small.safetensors", "map.h5", resume=True, overwrite=True, **OPTIONS)
+    assert report.resumed == ROWS_DONE * 7
+    assert content("map.h5") == content("whole.h5")
 
 
 def test_two_processes_do_not_write_one_map(unfinished, scan):

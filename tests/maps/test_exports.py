@@ -106,6 +106,15 @@ def test_orix_map_is_transposed_and_complete():
     np.testing.assert_array_equal(xmap.y, 0.5 * ry.T.ravel())
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [("2 nm", (2.0, "nm")), ("20 Å", (2.0, "nm")), ("2 µm", (2.0, "µm")), (3, (3.0, "px"))],
+)
+def test_orix_gets_the_step_in_a_unit_that_it_knows(step, expected):
+    xmap = random_map("Cu", scan=Scan((5, 4), step)).to_orix()
+    assert (xmap.dx, xmap.scan_unit) == expected
+
+
 def test_answers_and_alternatives_survive_orix_files(tmp_path):
     from orix.io import load, save
 
@@ -220,7 +229,8 @@ def test_ang_round_trip(tmp_path, capsys):
     omap.to_ang(tmp_path / "map.ang")
     xmap, expected = load(tmp_path / "map.ang"), omap.to_orix()
     assert xmap.shape == (5, 6)
-    assert xmap.dx == xmap.dy == 0.5
+    assert xmap.dx == xmap.dy == 5e-4
+    assert xmap.scan_unit == "um"
     phase = xmap.get_map_data("phase_id").T
     np.testing.assert_array_equal(np.where(omap.valid, phase - 1, -1), omap.phase)
     valid = expected.is_indexed
@@ -246,7 +256,7 @@ def test_ang_conventions(tmp_path, names, unindexed):
     assert [line.split()[-1] for line in header if line.startswith("# MaterialName")] == names[::-1]
     symmetries = [line.split()[-1] for line in header if line.startswith("# Symmetry")]
     assert symmetries == {1: ["43"], 2: ["62", "43"]}[len(names)]
-    assert sum(line.startswith("# SCANID: microinfer") and line.endswith("in nm") for line in header) == 1
+    assert sum(line.startswith("# SCANID: microinfer") and line.endswith("in µm") for line in header) == 1
 
     table = np.loadtxt(tmp_path / "map.ang")
     assert table.shape == (30, 10)
@@ -257,16 +267,60 @@ def test_ang_conventions(tmp_path, names, unindexed):
     matrix = omap.matrix.transpose(1, 0, 2, 3).reshape(-1, 3, 3)[valid].astype(float)
     bunge = Rotation.from_matrix(np.swapaxes(matrix, 1, 2)).as_euler("ZXZ")
     np.testing.assert_allclose(table[valid, :3], np.mod(bunge, 2 * np.pi), atol=1e-5)
-    np.testing.assert_allclose(table[:6, 3], 0.5 * np.arange(6))
+    np.testing.assert_allclose(table[:6, 3], 5e-4 * np.arange(6))
     np.testing.assert_allclose(table[:6, 4], 0.0)
 
 
 def test_ang_limits_are_stated(tmp_path):
-    with pytest.raises(ValueError, match="five decimals"):
-        random_map("Cu", scan=Scan((400, 2), 1.234e-5), shape=(400, 2)).to_ang(tmp_path / "map.ang")
     with pytest.raises(ValueError, match="two scan rows"):
         random_map("Cu", shape=(1, 4)).to_ang(tmp_path / "map.ang")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["ang", "ctf"])
+@pytest.mark.parametrize(
+    ("step", "micrometres", "columns"),
+    [("2 nm", 0.002, 3), ("20 Å", 0.002, 3), ("1.234 nm", 1.234e-3, 400), ("0.3 Å", 3e-5, 3), (2.5, 2.5, 3)],
+)
+def test_orix_reads_steps_in_micrometres(tmp_path, step, micrometres, columns, suffix):
+    from orix.io import load
+
+    shape = (4, columns)
+    omap = random_map("Cu", shape=shape, scan=Scan(shape, step), invalid=0.0, candidates=1)
+    getattr(omap, f"to_{suffix}")(tmp_path / f"map.{suffix}")
+    xmap = load(tmp_path / f"map.{suffix}")
+    assert xmap.scan_unit == "um"
+    assert xmap.shape == (columns, 4)
+    assert (xmap.dx, xmap.dy) == pytest.approx((micrometres, micrometres), rel=1e-6)
+    rx, ry = np.indices(shape)
+    np.testing.assert_allclose(xmap.x, micrometres * rx.T.ravel(), atol=1e-8)
+    np.testing.assert_allclose(xmap.y, micrometres * ry.T.ravel(), atol=1e-8)
+    matrix = xmap.rotations.to_matrix().reshape(columns, 4, 3, 3).swapaxes(0, 1)
+    assert angles_between(matrix, omap.matrix).max() < 2e-3
+    if suffix == "ang":
+        header = (tmp_path / "map.ang").read_text().split("# XSTEP: ")[1].split("\n")[0]
+        assert float(header) == pytest.approx(micrometres, rel=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["ang", "ctf"])
+def test_an_export_is_replaced_only_where_that_is_asked_for(tmp_path, suffix):
+    omap, path = random_map("Cu"), tmp_path / f"map.{suffix}"
+    write = getattr(omap, f"to_{suffix}")
+    write(path)
+    whole = path.read_text()
+    path.write_text("precious")
+    with pytest.raises(
+        FileExistsError, match=rf"the \.{suffix} file is there already; overwrite=True replaces it"
+    ):
+        write(path)
+    assert path.read_text() == "precious"
+    write(path, overwrite=True)
+    assert path.read_text() == whole
+    with pytest.raises(
+        ValueError, match=rf"map\.txt: the name of the \.{suffix} file must end in \.{suffix}"
+    ):
+        write(tmp_path / "map.txt")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def hkl_matrix(table):
@@ -359,12 +413,12 @@ def test_ctf_says_how_its_axes_lie(tmp_path):
         ({}, "X along a*, Z along c (HKL, MTEX)"),
         ({"frame": "orix"}, "X along a, Z along c* (orix)"),
     ):
-        omap.to_ctf(tmp_path / "map.ctf", **options)
+        omap.to_ctf(tmp_path / "map.ctf", overwrite=True, **options)
         lines = (tmp_path / "map.ctf").read_text().split("\n")
         assert lines[2].startswith("Author\tmicroinfer ")
         assert lines[2].endswith(f"crystal axes of the Euler angles: {text}")
     with pytest.raises(ValueError, match="frame must be one of hkl, orix, got 'mtex'"):
-        omap.to_ctf(tmp_path / "map.ctf", frame="mtex")
+        omap.to_ctf(tmp_path / "map.ctf", frame="mtex", overwrite=True)
 
 
 def test_ctf_of_several_phases_and_none(tmp_path):

@@ -1,12 +1,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 from scipy.spatial.transform import Rotation
 
 from helpers.example_maps import random_map
@@ -177,7 +179,6 @@ def test_rows_and_columns_without_answers_are_left_out():
         (200.0, "nm", "2 µm"),
         (20.0, "A", "20 nm"),
         (0.1, "A", "1 Å"),
-        (3.0, "mrad", "20 mrad"),
     ],
 )
 def test_scale_bar(step, units, label):
@@ -194,7 +195,7 @@ def test_scale_bar(step, units, label):
     ax = drawn(omap, panels="z").axes[0]
     assert label in [text.get_text() for text in ax.texts]
     number, unit = label.split()
-    metres = {"nm": 1e-9, "µm": 1e-6, "Å": 1e-10, "A": 1e-10, "mrad": 1.0}
+    metres = {"nm": 1e-9, "µm": 1e-6, "Å": 1e-10, "A": 1e-10}
     positions = np.ptp(ax.lines[0].get_xdata())
     assert positions * step * metres[units] == pytest.approx(float(number) * metres[unit])
 
@@ -270,7 +271,7 @@ def test_a_figure_is_returned_where_it_is_asked_for(tmp_path):
     assert omap.plot() is None
     figure = omap.plot(return_figure=True)
     assert plt.gcf() is figure
-    assert omap.plot(tmp_path / "map.png", return_figure=True) is not figure
+    assert omap.plot(tmp_path / "map.png", return_figure=True, overwrite=True) is not figure
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (60, 2)])
@@ -307,10 +308,42 @@ def test_the_suffix_names_the_format(tmp_path, suffix):
     assert {"pdf": b"%PDF", "svg": b"<?xml"}[suffix] in start
 
 
+@pytest.mark.parametrize("name", ["$x$", "a_b^2", "1 $", r"$\frac{", "{}$\\bar$"])
+def test_any_name_of_a_phase_stands_as_it_is(name):
+    phases = tuple(replace(PHASES[one], name=name + one) for one in ("Cu", "Ti"))
+    omap = random_map("Cu", "Ti", shape=(4, 4), invalid=0.0).replace(phases=phases)
+    pictures = [drawn(omap), drawn(omap, panels="phase"), drawn_pattern(omap, 1, 2, scan_of(omap))]
+    for figure in pictures:
+        figure.canvas.draw()
+        shown = [text.get_text().replace(r"\$", "$") for text in figure.findobj(Text)]
+        assert any(name in text for text in shown)
+
+
 def test_an_unknown_suffix_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"map\.txt must name a picture format"):
-        grain_map("Cu", shape=(4, 4)).plot(tmp_path / "map.txt")
+    omap = grain_map("Cu", shape=(4, 4))
+    for draw in (omap.plot, lambda path: omap.plot_pattern(0, 0, scan_of(omap), path=path)):
+        with pytest.raises(
+            ValueError, match=r"map\.txt: the name of the picture must end in \.png, .*got '\.txt'"
+        ):
+            draw(tmp_path / "map.txt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_is_replaced_only_where_that_is_asked_for(tmp_path):
+    omap = grain_map("Cu", shape=(4, 4))
+    path = tmp_path / "map.png"
+    for draw in (
+        omap.plot,
+        lambda path, **options: omap.plot_pattern(0, 0, scan_of(omap), path=path, **options),
+    ):
+        path.write_text("precious")
+        with pytest.raises(
+            FileExistsError, match=r"the picture is there already; overwrite=True replaces it.*map\.png"
+        ):
+            draw(path)
+        assert path.read_text() == "precious"
+        draw(path, overwrite=True)
+        assert path.read_bytes()[1:4] == b"PNG"
 
 
 def offsets(figure, label):
@@ -382,6 +415,7 @@ def test_hexagonal_crystals_have_four_indices():
 
 def test_alternatives_are_drawn_beside_the_answer():
     omap = random_map("Cu", "Ti", shape=(2, 2), candidates=4, invalid=0.0, seed=3)
+    omap = omap.replace(probability=np.maximum(omap.candidates.probability, 0.01))
     i, j = np.argwhere((omap.candidates.phase >= 0).all(axis=2))[0]
     peaks = scan_of(omap)
     for alternatives, count in ((False, 1), (0, 1), (2, 3), (True, 4), (9, 4)):
@@ -392,6 +426,10 @@ def test_alternatives_are_drawn_beside_the_answer():
     assert any(
         f"alternative 2, confidence {omap[i, j].alternatives[1].confidence:.2f}" in t for t in texts(figure)
     )
+    probability = omap.candidates.probability.copy()
+    probability[..., 2:] = 0.004  # 0.00
+    none = omap.replace(probability=probability)
+    assert len(drawn_pattern(none, i, j, peaks, alternatives=True).axes) == 2
 
 
 def test_pattern_takes_what_the_mapper_takes(tmp_path):

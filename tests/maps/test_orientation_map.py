@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from helpers.example_phases import PHASES
 from microinfer.crystals.phase import CellAtoms, CrystalPhase
 from microinfer.maps.arrays import FIELDS, checked_arrays
-from microinfer.maps.map_file import FORMAT_VERSION, MapWriter, load_map
+from microinfer.maps.map_file import ATTRIBUTES, FORMAT_VERSION, MapWriter, _checksum, load_map
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
 from microinfer.peaks import Scan
 
@@ -60,7 +60,7 @@ def assert_same_maps(first, second):
     for name, values in first.arrays.items():
         assert values.dtype == second.arrays[name].dtype == FIELDS[name].dtype
         np.testing.assert_array_equal(values, second.arrays[name], name)
-    for name in ("scan", "model_card", "version", "dtype"):
+    for name in ("scan", "model_card", "version", "dtype", "warnings"):
         assert getattr(first, name) == getattr(second, name)
     assert [phase.to_dict() for phase in first.phases] == [phase.to_dict() for phase in second.phases]
 
@@ -291,6 +291,7 @@ def test_file_round_trip_in_any_blocks(tmp_path_factory, seed, shape, candidates
         model_card={"name": "cu", "voltage": 300e3, "figures": {"median": 0.44}, "note": "µ"},
         version="0.0.7",
         dtype="bfloat16",
+        warnings=("the scan was taken at 200 kV, µ",),
     )
     arrays = random_arrays(seed, shape, candidates)
     with MapWriter(folder / "map.h5", description, candidates) as writer:
@@ -333,6 +334,18 @@ def test_files_of_older_versions_are_read(tmp_path, version, candidates, dtype):
     kept["score"] = np.where(np.arange(candidates) < version - 1, kept["score"], np.nan)
     expected = OrientationMap.from_arrays({"valid": omap.valid, **kept}, omap)
     assert_same_maps(load_map(tmp_path / "map.h5"), expected)
+
+
+def test_files_of_version_4_are_read(tmp_path):
+    omap = random_map(scan=Scan((7, 5), 0.5, "nm", True))
+    omap.save(tmp_path / "map.h5")
+    with h5py.File(tmp_path / "map.h5", "r+") as file:  # as microinfer wrote it then
+        del file["warnings"]
+        about = {name: file.attrs[name] for name in ATTRIBUTES if name in file.attrs}
+        about |= {name: file[name][()] for name in ("phases", "model_card")}
+        file.attrs["checksum"] = _checksum(about)
+        file.attrs["format_version"] = 4
+    assert_same_maps(load_map(tmp_path / "map.h5"), omap)
 
 
 def test_rows_never_written_are_blank(tmp_path):
@@ -378,6 +391,23 @@ def test_a_failed_map_leaves_the_old_one(tmp_path, error):
     with pytest.raises(error):
         fail()
     assert_same_maps(load_map(path), old)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.h5"]
+
+
+def test_a_map_is_replaced_only_where_that_is_asked_for(tmp_path):
+    old, new = random_map(seed=9), random_map(seed=10)
+    old.save(tmp_path / "map.h5")
+    with pytest.raises(
+        FileExistsError, match=r"the map is there already; overwrite=True replaces it.*map\.h5"
+    ):
+        new.save(tmp_path / "map.h5")
+    assert_same_maps(load_map(tmp_path / "map.h5"), old)
+    new.save(tmp_path / "map.h5", overwrite=True)
+    assert_same_maps(load_map(tmp_path / "map.h5"), new)
+    with pytest.raises(
+        ValueError, match=r"map\.ang: the name of the map must end in \.h5 or \.hdf5, got '\.ang'"
+    ):
+        new.save(tmp_path / "map.ang")
     assert [entry.name for entry in tmp_path.iterdir()] == ["map.h5"]
 
 

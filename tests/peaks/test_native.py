@@ -71,6 +71,16 @@ def test_a_closed_reader_says_so(native_file: Path) -> None:
         reader.read_rows(0, 1)
 
 
+def test_a_step_whose_unit_is_none_of_length_is_not_believed(native_file: Path) -> None:
+    with h5py.File(native_file, "r+") as file:
+        file.attrs.update(scan_step=2.5, scan_units="furlong")
+    with pytest.warns(
+        UserWarning, match="scan_units: 'furlong' is no unit of a step size.*taken for 1 pixel"
+    ):
+        scan = mi.read_peaks(native_file).scan
+    assert (scan.step, scan.units) == (1.0, "pixels")
+
+
 def replace(name: str, values: np.ndarray) -> Callable[[h5py.File], None]:
     def edit(file: h5py.File) -> None:
         del file[name]

@@ -12,7 +12,7 @@ from microinfer.crystals.structure import load_structure
 from microinfer.crystals.symmetry import in_fundamental_cell, random_orientations
 from microinfer.simulation import PatternLibrary, PatternSimulator, load_library, simulate_library
 from microinfer.simulation.settings import PhaseConfig, SimulationConfig
-from microinfer.simulation.simulate import _Worker, library_tasks
+from microinfer.simulation.simulate import SimulationTask, _Worker, library_tasks
 from microinfer.simulation.unfinished import UnfinishedLibrary
 from microinfer.training.config import Config
 
@@ -132,10 +132,26 @@ def test_second_phase_has_zone_axes_of_its_own():
     assert [phase.name for phase in library.phases] == ["Cu", "Cu2O"]
 
 
+@needs_py4dstem
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr("microinfer.simulation.simulate.simulate_tasks", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(OSError, match=r"folder .*missing does not exist"):
         simulate_library(config(), tmp_path / "missing" / "library.h5")
+
+
+def test_some_zone_axes_of_a_library_alone(library):
+    tasks = [
+        SimulationTask(task.phase, task.orientations[[zone]], task.thicknesses[[zone]])
+        for task in library_tasks(config())
+        for zone in range(len(task.orientations))
+    ]
+    some = simulate_library(config(), tasks=[tasks[2], tasks[5]], processes=1)
+    there = np.flatnonzero(np.isin(library.zone, [2, 5]))
+    assert np.array_equal(some.orientation, library.orientation[there])
+    for mine, place in enumerate(there):
+        assert np.array_equal(some.peaks.pattern(mine, 0), library.peaks.pattern(int(place), 0))
+    with pytest.raises(ValueError, match="not both"):
+        simulate_library(config(), "library.h5", tasks=tasks)
 
 
 @pytest.mark.parametrize("sampling", ["random", "standard_triangle"])
@@ -231,7 +247,7 @@ def broken(*arguments):
 def test_packages_are_missed_before_the_work(monkeypatch):
     monkeypatch.setattr("microinfer.extras.find_spec", lambda name: None)
     with pytest.raises(
-        ImportError, match=r'simulation needs py4DSTEM: .*pip install -c constraints.txt "\.\[sim\]"'
+        ImportError, match=r'simulation needs py4DSTEM: .*pip install -c constraints.txt "py4DSTEM'
     ):
         simulate_library(config())
 

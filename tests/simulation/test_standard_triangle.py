@@ -108,6 +108,7 @@ def test_library_keeps_every_pattern_to_one_label(tmp_path):
     assert np.ptp(angle) > 1.0
 
 
+@needs_py4dstem
 def test_other_crystals_are_refused(tmp_path):
     cif = write_cif(tmp_path, "tetragonal")
     with pytest.raises(ValueError, match="m-3m; tetragonal has 8 proper operators"):

@@ -52,6 +52,7 @@ def test_beams_are_those_that_py4dstem_takes(name, k_max, monkeypatch):
     assert mean_beams(structure, simulation) == pytest.approx(np.mean(counts), rel=0.15)
 
 
+@needs_py4dstem
 def test_a_library_takes_longer_with_zone_axes_phases_and_k_max(clock):
     one, two = (load_structure(name) for name in ("Cu", "Cu2O"))
     few, many = (SimulationConfig(zone_axes=count, k_max=1.0) for count in (1_000_000, 2_000_000))

@@ -40,11 +40,12 @@ validation_share = 0.2
 
 # The stage says that it has begun and waits for its interruption, as a long one would have it.
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from microinfer.cli import app, main
 from microinfer.simulation.unfinished import UnfinishedLibrary
 from microinfer.training import trainer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have it ignored
 stage, calls = sys.argv.pop(1), []
 
 def at(owner, name, call):

@@ -43,8 +43,11 @@ def about_map(path: Path) -> None:
     )
     if omap.voltage is not None:
         lines["Scan's voltage"] = f"{omap.voltage / 1e3:g} kV"
-    if doubt := doubt_of(omap.model_card):
+    doubt = doubt_of(omap.model_card)
+    if doubt and doubt not in omap.warnings:
         lines["Model in doubt"] = doubt
+    for number, warning in enumerate(omap.warnings, 1):
+        lines["Warning" if len(omap.warnings) == 1 else f"Warning {number}"] = warning
     facts(
         f"{path}: an orientation map",
         lines | _card(omap.model_card) | {"Mapped by": f"microinfer {omap.version}, {omap.dtype}"},

@@ -41,7 +41,7 @@ def convert(
                 "--name, --calibrated, --pixel-size and --voltage are for scans, not for maps"
             )
         check_outputs([Output("the export", out, EXPORTS)], {"the map": file}, overwrite=overwrite)
-        _export(file, out, frame)
+        _export(file, out, frame, overwrite)
     else:
         check_outputs([Output("the copy", out, HDF5)], {"the scan": file}, overwrite=overwrite)
         _copy_peaks(file, out, name, calibrated, pixel_size, voltage)
@@ -69,23 +69,23 @@ def plot(
     picture = out or file.with_suffix(".png")
     check_outputs([Output("the picture", picture, PICTURES)], {"the map": file}, overwrite=overwrite)
     with warnings_as_lines():
-        omap.plot(picture, panels=panel, dpi=dpi)
+        omap.plot(picture, panels=panel, dpi=dpi, overwrite=overwrite)
     say(f"Wrote {picture}")
 
 
-def _export(file: Path, out: Path, frame: str) -> None:
+def _export(file: Path, out: Path, frame: str, overwrite: bool) -> None:
     from microinfer.maps.map_file import load_map
 
     omap = load_map(file)
     with warnings_as_lines():
         if out.suffix.lower() == ".ctf":
-            omap.to_ctf(out, frame=frame)
+            omap.to_ctf(out, frame=frame, overwrite=overwrite)
             if frame == "hkl" and any(phase.lattice[5] == 120.0 for phase in omap.phases):
                 say(
                     "Hexagonal axes as HKL's programs have them; orix reads them 30° off: for it give --frame orix"
                 )
         else:
-            omap.to_ang(out)
+            omap.to_ang(out, overwrite=overwrite)
     say(f"Wrote {out}")
 
 

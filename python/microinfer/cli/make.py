@@ -93,15 +93,17 @@ def _begin(settings: "Config", folder: Path, *, resume: bool, device: str, ask: 
     where = first_device(device)
     require_folder(folder, resume=resume)
     plan(settings, load_structures(settings), f"Training {folder}", where)
-    if resume:
-        return
     library = read_library(settings, folder)
     from microinfer.training.duration import estimate, scaled
+    from microinfer.training.folder import remaining
 
     found = estimate(settings, library, device=where)
+    if resume:
+        found = remaining(found, settings, folder)
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in found._asdict().items() if seconds)
-    console.print(f"It will take about {duration(found.total)}: {parts}.", soft_wrap=True)
-    if found.total <= LONG:
+    begins = "What is left takes" if resume else "It will take"
+    console.print(f"{begins} about {duration(found.total)}: {parts}.", soft_wrap=True)
+    if resume or found.total <= LONG:
         return
     quick = scaled(found, settings, settings.quick())
     console.print(

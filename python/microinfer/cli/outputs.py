@@ -1,6 +1,5 @@
 """What the commands write: refused before any work where the name is wrong or a file would be lost."""
 
-import errno
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from microinfer.files import require_distinct, require_writable
+from microinfer.files import EXPORTS, HDF5, PICTURES, require_distinct, require_output
 
-HDF5 = (".h5", ".hdf5")
-PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+__all__ = ["EXPORTS", "GRAPHS", "HDF5", "PICTURES", "Output", "Overwrite", "check_outputs"]
+
 GRAPHS = (".pt", ".pth", ".ts")
-EXPORTS = (".ang", ".ctf")
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 
@@ -42,28 +40,10 @@ def check_outputs(
 
     Raises
     ------
-    ValueError
-        For a suffix that does not fit, and where an output would replace an input or another output.
-    OSError
-        Where a file cannot be written, or exists and must not be replaced.
+    ValueError, OSError
+        As `microinfer.files.require_distinct` and `require_output`.
     """
     require_distinct({output.what: output.path for output in outputs}, inputs)
     for what, path, suffixes in outputs:
-        if path is None:
-            continue
-        if suffixes and path.suffix.lower() not in suffixes:
-            raise ValueError(
-                f"{path}: the name of {what} must end in {_either(suffixes)}, got "
-                + (repr(path.suffix) if path.suffix else "no suffix")
-                + ("; microinfer convert gives a map that form" if path.suffix.lower() in EXPORTS else "")
-            )
-        require_writable(path)
-        if path.exists() and not overwrite:
-            raise FileExistsError(
-                errno.EEXIST, f"{what} is there already; --overwrite replaces it", str(path)
-            )
-
-
-def _either(suffixes: Sequence[str]) -> str:
-    *others, last = suffixes
-    return f"{', '.join(others)} or {last}" if others else last
+        if path is not None:
+            require_output(path, what, suffixes, overwrite=overwrite, way="--overwrite")

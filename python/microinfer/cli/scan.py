@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from microinfer.crystals.phase import CrystalPhase
+    from microinfer.crystals.structure import Structure
     from microinfer.maps.orientation_map import OrientationMap
 
 Scan = Annotated[
@@ -135,12 +136,14 @@ def map_scan(
         )
         loaded = load_model(model)
         try:
-            print_check(check_scan(reader, loaded, selected_positions(reader.scan_shape, roi, selection)))
+            check = check_scan(reader, loaded, selected_positions(reader.scan_shape, roi, selection))
+            print_check(check)
             report = map_to_file(
                 reader,
                 loaded,
                 out,
                 resume=resume,
+                overwrite=overwrite,
                 device=device,
                 progress=True,
                 block_rows=block_rows,
@@ -151,7 +154,7 @@ def map_scan(
                 mask=selection,
                 refine="kinematic" if refine else None,
                 cluster=cluster,
-                check=False,
+                check=check,
             )
         except KeyboardInterrupt as stopped:
             kept = partial_path(out)
@@ -168,7 +171,7 @@ def map_scan(
         with warnings_as_lines():
             for path, write in ((plot, omap.plot), (ang, omap.to_ang), (ctf, omap.to_ctf)):
                 if path is not None:
-                    write(path)
+                    write(path, overwrite=overwrite)
                     say(f"Wrote {path}")
 
 
@@ -188,7 +191,9 @@ def info(
     model: Annotated[
         str | None, typer.Option(help="Compare with the rings of this model's phases, a name or a path.")
     ] = None,
-    radius_max: Annotated[float, typer.Option(help="Outer end of the histogram in 1/Å.")] = 2.0,
+    radius_max: Annotated[
+        float | None, typer.Option(help="Outer end of the histogram in 1/Å, by default where the peaks end.")
+    ] = None,
     name: Name = None,
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
@@ -215,12 +220,15 @@ def info(
         return
     if phase is not None and model is not None:
         raise typer.BadParameter("give --phase or --model, not both")
-    phases = _phases(phase, radius_max)
+    structure = _structure(phase)
     with (
         warnings_as_lines(),
         open_peaks(file, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader,
     ):
         result = radial_histogram(reader, radius_max)
+        phases: tuple[CrystalPhase, ...] = ()
+        if structure is not None:
+            phases = (structure.phase(result.radius_max),)
         rows, columns = reader.scan_shape
         facts(
             str(file),
@@ -230,9 +238,11 @@ def info(
                 f"{result.disks.max():,}; {(result.disks == 0).sum():,} positions without any",
                 "Voltage": "not known" if reader.voltage is None else f"{reader.voltage / 1e3:g} kV",
                 "Frame": "of the scan (rotation applied)" if reader.qr_calibrated else "of the detector",
-                "Beyond": f"{result.outside:,} peaks farther out than {radius_max:g} 1/Å",
+                "Beyond": f"{result.outside:,} peaks farther out than {result.radius_max:g} 1/Å",
                 "Read from": f"{reader.source}, {reader.description['format']}",
-                "Calibration": ", ".join(f"{key} {text}" for key, text in reader.description["found"].items())
+                "Calibration": ", ".join(
+                    f"{key} {text}" for key, text in reader.description["found"].items() if text != "None"
+                )
                 or "none",
                 "Applied": ", ".join(reader.description["applied"]) or "nothing",
             },
@@ -251,7 +261,7 @@ def info(
             else:
                 say(text)
     for crystal in phases:
-        histogram(result, phase_rings(crystal, radius_max), crystal.name)
+        histogram(result, phase_rings(crystal, result.radius_max), crystal.name)
     if not phases:
         histogram(result, [], "")
 
@@ -291,9 +301,9 @@ def demo(
         )
     partial_path(target).unlink(missing_ok=True)
     with warnings_as_lines():
-        report = map_to_file(scan, "cu", target, progress=True)
+        report = map_to_file(scan, "cu", target, progress=True, overwrite=True)
         omap = load_map(target)
-        omap.plot(picture)
+        omap.plot(picture, overwrite=True)
     map_summary(report, f"Map written to {target}, picture to {picture}")
     facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
     say("Go on with its scan:")
@@ -357,11 +367,13 @@ def load_mask(path: Path) -> "NDArray[np.bool_]":
     return mask
 
 
-def _phases(phase: str | None, radius_max: float) -> "tuple[CrystalPhase, ...]":
+def _structure(phase: str | None) -> "Structure | None":
     if phase is None:
-        return ()
+        return None
     from microinfer.crystals.structure import load_structure
+    from microinfer.extras import require_packages
 
     structure = load_structure(phase)
+    require_packages("info --phase", "py4DSTEM")  # for its scattering factors: which rings are strong
     say(structure.summary())
-    return (structure.phase(radius_max),)
+    return structure

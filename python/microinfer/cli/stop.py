@@ -7,37 +7,23 @@ from contextlib import contextmanager
 
 import typer
 
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as batch systems send it: whatever Ctrl-C cleans up, this does."""
-
-    number = signal.SIGTERM
+from microinfer.interruption import stoppable
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` inside."""
+    """Let Ctrl-C, and SIGTERM as batch systems send it, raise `microinfer.interruption.Stopped` inside."""
     if threading.current_thread() is not threading.main_thread():  # Python's signals are the main thread's
         yield
         return
-    heard = False
-
-    def stop(*_: object) -> None:
-        nonlocal heard
-        heard = True
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except typer.Exit:  # who has heard it, and has had the last word
-        raise
-    except Exception as error:  # some libraries answer an interruption by an error of their own
-        if heard:
-            raise Terminated from error
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    last_word: typer.Exit | None = None
+    with stoppable():
+        try:
+            yield
+        except typer.Exit as said:  # by who has heard it
+            last_word = said
+    if last_word is not None:
+        raise last_word
 
 
 def exit_status(stopped: KeyboardInterrupt) -> int:

@@ -173,7 +173,9 @@ def time_mapping(
     with tempfile.TemporaryDirectory(prefix="microinfer-") as folder:
 
         def run() -> dict[str, float]:
-            reports.append(map_to_file(scan, model, Path(folder) / "map.h5", check=False, **options))
+            reports.append(
+                map_to_file(scan, model, Path(folder) / "map.h5", check=False, overwrite=True, **options)
+            )
             return reports[-1].seconds
 
         return repeat(run, positions, positions, repeats), reports[-1]

@@ -75,6 +75,8 @@ class MapJob:
         answer may depend on which of them it comes from.
     candidates : int
         K, that the map keeps for each position.
+    warnings : tuple of str
+        Why scan and model do not go together, for the map; none unless somebody looks.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class MapJob:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.source, self.refine = source, refine
+        self.warnings: tuple[str, ...] = ()
         on = [] if remote else devices(device)
         self.dtype = product_dtype(on, dtype)
         self.model = model if isinstance(model, Model) else load_model(str(model))
@@ -117,7 +120,9 @@ class MapJob:
     @property
     def description(self) -> MapDescription:
         """What a map says beside its answers."""
-        return MapDescription(self.model.phases, self.source.scan, self.model.card, dtype=self.dtype)
+        return MapDescription(
+            self.model.phases, self.source.scan, self.model.card, dtype=self.dtype, warnings=self.warnings
+        )
 
     @property
     def identity(self) -> dict[str, str]:

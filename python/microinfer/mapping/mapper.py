@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microinfer.files import require_distinct
-from microinfer.mapping.check import check_scan
+from microinfer.files import HDF5, require_distinct, require_output
+from microinfer.mapping.check import ScanCheck, check_scan
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
 from microinfer.mapping.stream import Sink, relay, spread
@@ -47,7 +47,7 @@ class MapOptions(TypedDict, total=False):
     mask: ArrayLike | None
     refine: str | None
     cluster: str | None
-    check: bool
+    check: bool | ScanCheck
 
 
 def map_orientations(
@@ -64,7 +64,7 @@ def map_orientations(
     mask: ArrayLike | None = None,
     refine: str | None = "kinematic",
     cluster: str | None = None,
-    check: bool = True,
+    check: bool | ScanCheck = True,
 ) -> OrientationMap:
     """Map crystal orientation and phase over a scan.
 
@@ -104,9 +104,9 @@ def map_orientations(
         Address of a Dask scheduler, such as ``"tcp://host:8786"``: its workers map the blocks of rows (see
         `microinfer.mapping.cluster`), each on the one device that `device` means to it. Only on a network you trust, or
         with ``"tls://"``: Dask's messages are pickles, which can run any code.
-    check : bool, default: True
+    check : bool or ScanCheck, default: True
         First see whether scan and model go together (see `microinfer.mapping.check_scan`), and warn if they do not.
-        It takes a fraction of a second.
+        It takes a fraction of a second. What was found already is not said again. The map keeps the warnings.
 
     Returns
     -------
@@ -160,6 +160,7 @@ def map_to_file(
     path: str | PathLike[str],
     *,
     resume: bool = False,
+    overwrite: bool = False,
     **options: Unpack[MapOptions],
 ) -> MapReport:
     """Map a scan into a file, without holding the map in memory.
@@ -169,11 +170,13 @@ def map_to_file(
     peaks, model
         As in `map_orientations`.
     path : str or path
-        The map file, for `microinfer.load_map`. It appears when it is complete; until then, and after an
+        The map file, .h5 or .hdf5, for `microinfer.load_map`. It appears when it is complete; until then, and after an
         error or Ctrl-C, the rows that are done are in ``<path>.part``.
     resume : bool, default: False
         Go on with the rows that are missing in ``<path>.part``. Scan, model and options must be the same;
         device, block and batch size and cluster may change.
+    overwrite : bool, default: False
+        Replace a map that is there already, once the new one is complete.
     **options
         The keyword arguments of `map_orientations`.
 
@@ -184,8 +187,9 @@ def map_to_file(
     Raises
     ------
     ValueError, TypeError, OSError, ImportError
-        As in `map_orientations`, where the file cannot be written, and where there is unfinished work without
-        `resume`, none with it, or that of another mapping.
+        As in `map_orientations`; for another suffix, a file that is there already and must not be replaced
+        (FileExistsError), or that cannot be written; and where there is unfinished work without `resume`, none with
+        it, or that of another mapping.
     """
     with ExitStack() as stack:
         source = peak_source(peaks, stack)
@@ -196,6 +200,7 @@ def map_to_file(
                 "the model": None if isinstance(model, Model) else model_path(model),
             },
         )
+        require_output(path, "the map", HDF5, overwrite=overwrite)
         mapper = _Mapper(source, model, options.pop("progress", False), options)
         unfinished = stack.enter_context(UnfinishedMap(str(path), mapper.job, resume=resume))
         report = MapReport(mapper.positions)
@@ -239,10 +244,13 @@ class _Mapper:
         """Map the rows that are not done, hand the answers to `write` and complete the report."""
         job = self.job
         report.resumed = int(job.selected[done].sum())
-        if self._check:
+        if isinstance(self._check, ScanCheck):
+            report.check = self._check
+        elif self._check:
             report.check = check_scan(job.source, job.model, job.selected)
             for problem in report.check.warnings:
                 warnings.warn(problem, UserWarning, stacklevel=3)
+        job.warnings = tuple(report.check.warnings) if report.check is not None else ()
         enough = report.valid > 0
         missing = job.selected.any(axis=1) & ~done
         lanes = {"infer": len(job.lanes)} if self._cluster is None else {}

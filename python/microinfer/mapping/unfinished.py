@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.differences import differences
 from microinfer.files import cannot_write, require_writable
 from microinfer.mapping.job import AnsweredBlock, MapJob, RowBlock, checksum_peaks
 from microinfer.maps.arrays import FIELDS, Arrays, checked_arrays
@@ -116,11 +117,8 @@ class UnfinishedMap:
         began, now = self._records.about, self._job.identity
         if not isinstance(began, dict):
             raise ValueError(f"{self.partial} does not say what it belongs to: remove it and start anew")
-        differences = [
-            f"{name} {began.get(name)!r}, now {now[name]!r}" for name in now if began.get(name) != now[name]
-        ]
-        if differences:
-            raise ValueError(f"{self.partial} was begun with other settings: {'; '.join(differences)}")
+        if different := differences(began, now):
+            raise ValueError(f"{self.partial} was begun with other settings: {different}")
 
     def write(self, block: AnsweredBlock) -> None:
         """Write a block.

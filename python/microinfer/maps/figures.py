@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.ipf import INVALID_GREY, draw_color_key, ipf_colors
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.picture import DPI, bare, finish_figure, new_figure
-from microinfer.maps.to_ctf import MICROMETRES
+from microinfer.maps.picture import DPI, bare, finish_figure, new_figure, plain
 from microinfer.maps.to_orix import phase_color
+from microinfer.units import MICROMETRES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +71,7 @@ def plot_map(
     *,
     panels: str | Sequence[str] | None = None,
     dpi: float = DPI,
+    overwrite: bool = False,
     return_figure: bool = False,
 ) -> "Figure | None":
     """Draw inverse pole figure maps along lab x, y and z, their colour keys, and the confidence.
@@ -91,6 +92,8 @@ def plot_map(
         four, and the phase where the map has several.
     dpi : float, default: 150
         Dots per inch.
+    overwrite : bool, default: False
+        Replace a file that is there already.
     return_figure : bool, default: False
         Return the figure, without showing it; see `microinfer.maps.picture.finish_figure`.
 
@@ -103,7 +106,7 @@ def plot_map(
     ValueError
         For a panel that there is not, and a suffix that names no picture format.
     OSError
-        If the picture cannot be written.
+        If the picture cannot be written; FileExistsError if a file is there already.
     """
     names = _panels(omap, panels)
     rows, columns = _with_answers(omap)
@@ -115,7 +118,7 @@ def plot_map(
     stacks = _stacks([height for height, _ in keys], depth)
     side = LEFT + layout.columns * layout.pitch
     width, height = side + (1 + max(stack for stack, _ in stacks)) * SIDE, layout.title + depth + BOTTOM
-    figure = new_figure((width, height), path, dpi)
+    figure = new_figure((width, height), path, dpi, overwrite=overwrite)
 
     def place(left: float, top: float, wide: float, high: float) -> "Axes":
         return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
@@ -197,7 +200,10 @@ def _keys(
             keys.append((high, partial(draw_color_key, phase=phase, frame=frame, color=color)))
     elif "phase" in names:
         keys.append(
-            (LINE * (1 + len(frames)), partial(_draw_names, names=[phase.name for phase in omap.phases]))
+            (
+                LINE * (1 + len(frames)),
+                partial(_draw_names, names=[plain(phase.name) for phase in omap.phases]),
+            )
         )
     if {"confidence", "score"} & set(names):
         keys.append((BAR, _draw_bar))
@@ -271,8 +277,6 @@ def _round_length(longest: float, units: str) -> tuple[float, str]:
     """The longest of 1, 2 and 5 times a power of ten that is no longer, and how it is written."""
     scale = 10.0 ** np.floor(np.log10(longest))
     length = float(scale * max(factor for factor in (1, 2, 5) if factor * scale <= longest * (1 + 1e-9)))
-    if units not in MICROMETRES:
-        return length, f"{length:g} {units}"
     metres = length * MICROMETRES[units]
     name, unit = next(
         ((n, u) for n, u in (("µm", 1.0), ("nm", 1e-3)) if metres >= u * (1 - 1e-9)), ("Å", 1e-4)

@@ -10,6 +10,7 @@ from microinfer.crystals.diffraction import four_index_direction
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.orientation_map import OrientationMap
+from microinfer.maps.picture import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +101,7 @@ def draw_color_key(ax: "Axes", phase: CrystalPhase, frame: ExportFrame, color: s
     ax.text(
         centre[0],
         high[1] + 0.32 * span,
-        f"{phase.name}  ({key.symmetry.name})",
+        f"{plain(phase.name)}  ({key.symmetry.name})",
         ha="center",
         fontweight="bold",
         color=color,

@@ -19,13 +19,16 @@ from microinfer.files import OutputFile, atomic_hdf5
 from microinfer.hdf5 import InputFile, dataset
 from microinfer.maps.arrays import FIELDS, NEEDED, Arrays, checked_arrays
 from microinfer.maps.orientation_map import MapDescription, OrientationMap
+from microinfer.peaks.metadata import stated_step
 from microinfer.peaks.scan import Scan
 
 FORMAT = "microinfer orientation map"
 UNFINISHED_KIND = f"{UNFINISHED_MAP.decode()}1"  # and the version of its format
-FORMAT_VERSION = 4  # 1 had one candidate and no score, 2 had three in arrays of two kinds, 3 no checksums
+FORMAT_VERSION = (
+    5  # 1 had one candidate and no score, 2 three in arrays of two kinds, 3 no checksums, 4 no warnings
+)
 ATTRIBUTES = ("microinfer_version", "scan_step", "scan_units", "qr_calibrated", "voltage", "dtype")
-TEXTS = ("phases", "model_card")  # datasets, as JSON
+TEXTS = ("phases", "model_card", "warnings")  # datasets, as JSON
 CHUNK_POSITIONS = 2048  # scan positions in an HDF5 chunk: 440 kB of matrices of six candidates
 
 
@@ -182,6 +185,7 @@ def _about(description: MapDescription) -> dict[str, Any]:
         "dtype": description.dtype,
         "phases": json.dumps([phase.to_dict() for phase in description.phases]),
         "model_card": json.dumps(description.model_card),
+        "warnings": json.dumps(description.warnings),
     }
     numbers = {"scan_step": float(description.scan_step), "qr_calibrated": bool(description.qr_calibrated)}
     if description.voltage is not None:
@@ -195,7 +199,7 @@ def _checksum(about: dict[str, Any]) -> int:
 
 
 def _read_about(file: h5py.File, version: int) -> dict[str, Any]:
-    texts = {name: dataset(file, name)[()] for name in TEXTS}
+    texts = {name: dataset(file, name)[()] for name in TEXTS if version > 4 or name != "warnings"}
     if version < 4:
         return dict(file.attrs) | texts
     about = {name: file.attrs[name] for name in ATTRIBUTES if name in file.attrs} | texts
@@ -209,14 +213,14 @@ def _description(about: dict[str, Any], scan_shape: tuple[int, int]) -> MapDescr
         tuple(CrystalPhase.from_dict(values) for values in json.loads(about["phases"])),
         Scan(
             scan_shape,
-            float(about["scan_step"]),
-            _text(about["scan_units"]),
+            *stated_step(float(about["scan_step"]), _text(about["scan_units"]), "scan_units"),
             bool(about["qr_calibrated"]),
             about.get("voltage"),
         ),
         json.loads(about["model_card"]),
         _text(about["microinfer_version"]),
         _text(about.get("dtype", "unknown")),
+        tuple(json.loads(about.get("warnings", "[]"))),
     )
 
 

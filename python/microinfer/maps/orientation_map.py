@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from microinfer import __version__
 from microinfer.crystals.phase import CrystalPhase, phase_names
+from microinfer.files import HDF5, require_output
 from microinfer.maps.arrays import CANDIDATE_FIELDS, FIELDS, checked_arrays
 from microinfer.maps.position import Answer, Position
 from microinfer.peaks.scan import OfScan, Scan
@@ -58,6 +59,9 @@ class MapDescription(OfScan):
         Version of microinfer that made the map.
     dtype : str
         What the model's matrix products multiplied: ``"float32"`` or ``"bfloat16"``, or ``"unknown"``.
+    warnings : tuple of str
+        Why scan and model do not go together, as far as that was found when the map was made
+        (`microinfer.mapping.check_scan`): scale, crystal, voltage, reach, or a model in doubt.
 
     Raises
     ------
@@ -70,9 +74,11 @@ class MapDescription(OfScan):
     model_card: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
     dtype: str = "unknown"
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
         if not self.phases:
             raise ValueError("phases must name at least one crystal phase")
 
@@ -99,7 +105,7 @@ class OrientationMap(MapDescription):
         As in `MapDescription`.
     scan : Scan, optional
         By default nothing is known of the scan but its shape.
-    model_card, version, dtype
+    model_card, version, dtype, warnings
         As in `MapDescription`.
     **fields : array_like
         The others of `microinfer.maps.arrays.FIELDS`, such as ``score``, shape (Rx, Ry) or (Rx, Ry, K): the
@@ -137,10 +143,11 @@ class OrientationMap(MapDescription):
         model_card: dict[str, Any] | None = None,
         version: str = __version__,
         dtype: str = "unknown",
+        warnings: Sequence[str] = (),
         **fields: ArrayLike,
     ) -> None:
         scan = Scan(np.shape(valid)) if scan is None else scan  # type: ignore[arg-type]  # checked by Scan
-        super().__init__(tuple(phases), scan, model_card or {}, version, dtype)
+        super().__init__(tuple(phases), scan, model_card or {}, version, dtype, tuple(warnings))
         fields |= {"matrix": matrix, "valid": valid, "phase": phase, "probability": confidence}
         self.arrays: Mapping[str, NDArray[Any]]
         object.__setattr__(self, "arrays", checked_arrays(fields, len(self.phases)))
@@ -289,32 +296,39 @@ class OrientationMap(MapDescription):
 
     def __repr__(self) -> str:
         valid = self.valid
+        count = len(self.warnings)
+        warned = f"; {count} warning{'s' if count > 1 else ''}, see .warnings" if count else ""
         if not valid.any():
-            return f"OrientationMap({self.scan}, none valid; phases: {phase_names(self.phases)})"
+            return f"OrientationMap({self.scan}, none valid; phases: {phase_names(self.phases)}{warned})"
         share = np.bincount(self.phase[valid], minlength=len(self.phases)) / valid.sum()
         phases = ", ".join(
             f"{phase_names([phase])} {part:.1%}" for phase, part in zip(self.phases, share, strict=True)
         )
         return (
             f"OrientationMap({self.scan}, {valid.mean():.1%} valid, mean confidence "
-            f"{self.confidence[valid].mean():.2f}; phases: {phases})"
+            f"{self.confidence[valid].mean():.2f}; phases: {phases}{warned})"
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the map to an HDF5 file that `microinfer.load_map` opens.
 
         Parameters
         ----------
         path : str or Path
-            The file; an older one is replaced once the new one is complete.
+            The file, .h5 or .hdf5.
+        overwrite : bool, default: False
+            Replace a file that is there already, once the new one is complete.
 
         Raises
         ------
+        ValueError
+            For another suffix.
         OSError
-            If the file cannot be written; nothing half-written stays.
+            If the file cannot be written, nothing half-written stays; FileExistsError if one is there already.
         """
         from microinfer.maps.map_file import MapWriter
 
+        require_output(path, "the map", HDF5, overwrite=overwrite)
         with MapWriter(path, self, self.arrays["phase"].shape[2]) as writer:
             writer.write_rows(0, self.arrays)
 
@@ -330,17 +344,17 @@ class OrientationMap(MapDescription):
 
         return to_py4dstem(self, crystal, phase)
 
-    def to_ang(self, path: str | Path) -> None:
+    def to_ang(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the map to an .ang file (EDAX, MTEX, orix); see `microinfer.maps.to_ang`."""
         from microinfer.maps.to_ang import to_ang
 
-        to_ang(self, path)
+        to_ang(self, path, overwrite=overwrite)
 
-    def to_ctf(self, path: str | Path, *, frame: str = "hkl") -> None:
+    def to_ctf(self, path: str | Path, *, frame: str = "hkl", overwrite: bool = False) -> None:
         """Write the map to a .ctf file (HKL, MTEX; orix with ``frame="orix"``); see `microinfer.maps.to_ctf`."""
         from microinfer.maps.to_ctf import to_ctf
 
-        to_ctf(self, path, frame=frame)
+        to_ctf(self, path, frame=frame, overwrite=overwrite)
 
     def plot(
         self,
@@ -348,12 +362,13 @@ class OrientationMap(MapDescription):
         *,
         panels: str | Sequence[str] | None = None,
         dpi: float = 150,
+        overwrite: bool = False,
         return_figure: bool = False,
     ) -> "Figure | None":
         """Show, or write to a file, the map in colours; see `microinfer.maps.figures.plot_map`."""
         from microinfer.maps.figures import plot_map
 
-        return plot_map(self, path, panels=panels, dpi=dpi, return_figure=return_figure)
+        return plot_map(self, path, panels=panels, dpi=dpi, overwrite=overwrite, return_figure=return_figure)
 
     def plot_pattern(
         self,
@@ -365,6 +380,7 @@ class OrientationMap(MapDescription):
         k_max: float | None = None,
         path: str | Path | None = None,
         dpi: float = 150,
+        overwrite: bool = False,
         return_figure: bool = False,
     ) -> "Figure | None":
         """Show, or write to a file, a measured pattern; see `microinfer.maps.overlay.plot_pattern`."""
@@ -379,6 +395,7 @@ class OrientationMap(MapDescription):
             k_max=k_max,
             path=path,
             dpi=dpi,
+            overwrite=overwrite,
             return_figure=return_figure,
         )
 

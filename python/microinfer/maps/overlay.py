@@ -12,7 +12,7 @@ from microinfer.crystals.diffraction import DiffractedBeams, diffracted_beams
 from microinfer.crystals.phase import CrystalPhase
 from microinfer.maps.ipf import indices_text
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.picture import DPI, bare, finish_figure, new_figure
+from microinfer.maps.picture import DPI, bare, finish_figure, new_figure, plain
 from microinfer.maps.position import Answer
 from microinfer.peaks.source import peak_source
 
@@ -27,6 +27,7 @@ PREDICTED_COLOR = "#d1495b"
 DIRECT_BEAM_RADIUS = 0.05  # 1/Angstrom; the direct beam does not set the scale of the disks
 WIDTH, HEIGHT = 6.0, 6.4  # of a pattern, in inches
 IN_A_ROW = 3
+LEAST = 0.005  # confidence of an alternative that is drawn: less is written as 0.00
 LABELS = 16  # the strongest reflections bear their indices
 
 
@@ -40,6 +41,7 @@ def plot_pattern(
     k_max: float | None = None,
     path: str | Path | None = None,
     dpi: float = DPI,
+    overwrite: bool = False,
     return_figure: bool = False,
 ) -> "Figure | None":
     """Draw the measured disks of a scan position over the reflections that its answer predicts.
@@ -57,7 +59,8 @@ def plot_pattern(
     peaks : BraggPeaks, BraggVectors, reader or path
         The scan that was mapped, as `microinfer.map_orientations` took it.
     alternatives : bool or int, default: False
-        Draw the alternatives beside the answer: all of them, or so many of the first.
+        Draw the alternatives beside the answer: all of them, or so many of the first; none whose confidence rounds to
+        0.00.
     k_max : float, optional
         Largest scattering vector drawn, in 1/Angstrom. By default 10 % beyond the farthest measured disk.
     path : str or Path, optional
@@ -65,6 +68,8 @@ def plot_pattern(
         the cell.
     dpi : float, default: 150
         Dots per inch.
+    overwrite : bool, default: False
+        Replace a file that is there already.
     return_figure : bool, default: False
         Return the figure, without showing it; see `microinfer.maps.picture.finish_figure`.
 
@@ -77,7 +82,9 @@ def plot_pattern(
     IndexError
         If there is no such scan position.
     ValueError
-        If the peaks are of another scan, or the voltage is unknown.
+        If the peaks are of another scan, the voltage is unknown, or the suffix names no picture format.
+    OSError
+        If the picture cannot be written; FileExistsError if a file is there already.
     """
     rows, columns = omap.scan_shape
     with ExitStack() as stack:
@@ -89,7 +96,11 @@ def plot_pattern(
         if not (0 <= i < rows and 0 <= j < columns):
             raise IndexError(f"scan position ({i}, {j}) is outside the scan of {rows} x {columns}")
         measured = np.asarray(source.read_rows(i, i + 1).pattern(0, j), np.float64)
-    answers: Sequence[Answer | None] = omap[i, j].answers or (None,)
+    found = omap[i, j].answers
+    answers: Sequence[Answer | None] = [
+        *found[:1],
+        *(one for one in found[1:] if one.confidence >= LEAST),
+    ] or [None]
     shown = len(answers) if alternatives is True else 1 + int(alternatives)
     radius = np.hypot(measured[:, 0], measured[:, 1])
     if k_max is None:
@@ -99,7 +110,7 @@ def plot_pattern(
     answers = answers[:shown]
     wide = min(len(answers), IN_A_ROW)
     high = -(-len(answers) // wide)
-    figure = new_figure((wide * WIDTH, high * HEIGHT), path, dpi)
+    figure = new_figure((wide * WIDTH, high * HEIGHT), path, dpi, overwrite=overwrite)
     for rank, answer in enumerate(answers):
         row, column = divmod(rank, wide)
         left, bottom = (column + 0.12) / wide, (high - 1 - row + 0.085) / high
@@ -111,7 +122,7 @@ def plot_pattern(
             beams = diffracted_beams(answer.phase, answer.matrix, _voltage(omap), k_max=k_max)
             _draw_predicted(ax, answer.phase, beams)
             axis = answer.zone_axis
-            title = f"{answer.phase.name}  near [{indices_text(axis.indices)}]  ({axis.deviation:.1f}° off)"
+            title = f"{plain(answer.phase.name)}  near [{indices_text(axis.indices)}]  ({axis.deviation:.1f}° off)"
             place = f"alternative {rank}" if rank else f"scan position ({i}, {j})"
             note = f"{place}, confidence {answer.confidence:.2f}"
         _draw_measured(ax, measured)

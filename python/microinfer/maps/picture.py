@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microinfer.files import atomic_output
+from microinfer.files import PICTURES, atomic_output, require_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,9 +14,16 @@ FONTS_AS_TEXT: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "no
 """Text stays text in vector graphics; matplotlib's own choice is Type 3 fonts, which journals refuse, and outlines."""
 
 
-def new_figure(size: tuple[float, float], path: str | Path | None, dpi: float) -> "Figure":
-    """A figure of a size in inches: one of pyplot's, or, for a file, one that needs no display."""
-    if path is None:
+def new_figure(
+    size: tuple[float, float], path: str | Path | None, dpi: float, *, overwrite: bool
+) -> "Figure":
+    """A figure of a size in inches: one of pyplot's, or, for a file, one that needs no display.
+
+    Errors are those of `microinfer.files.require_output`, for the file.
+    """
+    if path is not None:
+        require_output(path, "the picture", PICTURES, overwrite=overwrite)
+    else:
         import matplotlib.pyplot as plt
 
         return plt.figure(figsize=size, dpi=dpi, facecolor="white")
@@ -35,15 +42,13 @@ def finish_figure(figure: "Figure", path: str | Path | None, return_figure: bool
     ----------
     figure : matplotlib.figure.Figure
     path : str or Path, optional
-        Where to write it; the suffix names the format (png, pdf, svg, ...). Nothing is shown then.
+        Where to write it, as of `new_figure`. Nothing is shown then.
     return_figure : bool
         Return it. Without a path it is one of pyplot's then, still open, as orix's are: it appears when the cell of a
         notebook ends, or with ``plt.show()``.
 
     Raises
     ------
-    ValueError
-        For a suffix that names no picture format.
     OSError
         If the picture cannot be written.
     """
@@ -52,6 +57,11 @@ def finish_figure(figure: "Figure", path: str | Path | None, return_figure: bool
     elif not return_figure:
         _show(figure)
     return figure if return_figure else None
+
+
+def plain(text: str) -> str:
+    """Text that stands in a picture as it is: matplotlib takes what is between dollar signs for mathematics."""
+    return text.replace("$", r"\$")
 
 
 def bare(ax: "Axes") -> None:
@@ -65,14 +75,8 @@ def bare(ax: "Axes") -> None:
 def _save(figure: "Figure", path: str | Path) -> None:
     from matplotlib import rc_context
 
-    suffix = Path(path).suffix.lstrip(".").lower()
-    formats = figure.canvas.get_supported_filetypes()
-    if suffix not in formats:
-        raise ValueError(
-            f"the suffix of {path} must name a picture format, one of {', '.join(sorted(formats))}"
-        )
     with atomic_output(path) as temporary, rc_context(FONTS_AS_TEXT):
-        figure.savefig(temporary, format=suffix)
+        figure.savefig(temporary, format=Path(path).suffix[1:].lower())
 
 
 def _show(figure: "Figure") -> None:

@@ -6,17 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microinfer.crystals.phase import CrystalPhase, lattice_basis
-from microinfer.files import atomic_output
+from microinfer.files import atomic_output, require_output
 from microinfer.maps.frames_of_reference import ExportFrame, bunge_angles, export_frame, orix_groups
 from microinfer.maps.orientation_map import OrientationMap
-from microinfer.maps.to_orix import orix_coordinates, orix_order, turn_phases
+from microinfer.maps.to_orix import orix_coordinates, orix_order, scan_in, turn_phases
 
 LAUE_CLASSES = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
 FRAMES = {"hkl": "X along a*, Z along c (HKL, MTEX)", "orix": "X along a, Z along c* (orix)"}
-MICROMETRES = {"A": 1e-4, "Å": 1e-4, "Angstrom": 1e-4, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 
-def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl") -> None:
+def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl", overwrite: bool = False) -> None:
     """Write a .ctf file (HKL Channel text file).
 
     Columns, tab separated: phase (from 1; 0 is not indexed), X (along Rx), Y (along Ry) in micrometres where
@@ -34,35 +33,37 @@ def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl") -> Non
     omap : OrientationMap
         The map.
     path : str or Path
-        The file; it appears once it is complete.
+        The file, .ctf; it appears once it is complete.
     frame : str, default: "hkl"
         ``"hkl"``: X along a*, Z along c, for HKL's programs and MTEX. ``"orix"``: X along a, Z along c*, for orix.
+    overwrite : bool, default: False
+        Replace a file that is there already.
 
     Raises
     ------
     ValueError
-        For another frame, and a phase with operators of no Laue class.
+        For another suffix or frame, and a phase with operators of no Laue class.
     OSError
-        If the file cannot be written.
+        If the file cannot be written; FileExistsError if one is there already.
     """
     if frame not in FRAMES:
         raise ValueError(f"frame must be one of {', '.join(FRAMES)}, got {frame!r}")
+    require_output(path, "the .ctf file", [".ctf"], overwrite=overwrite)
     frames = [export_frame(phase, _laue_names(phase)) for phase in omap.phases]
     phase, indexed = orix_order(omap.phase), orix_order(omap.valid)
     rotations = [(_hkl_turn(one.lattice) if frame == "hkl" else np.eye(3)) @ one.rotation for one in frames]
     matrix = turn_phases(orix_order(omap.matrix), phase, rotations)
-    x, y = orix_coordinates(omap)
+    scan = scan_in(omap.scan, "µm")
+    x, y = orix_coordinates(scan)
     euler = np.zeros((len(matrix), 3))
     if indexed.any():
         euler[indexed] = np.mod(np.degrees(bunge_angles(matrix[indexed])), 360.0)
-    scale = MICROMETRES.get(omap.scan_units, 1.0)
-    step = omap.scan_step * scale
     zeros = np.zeros(len(matrix))
     table = np.column_stack(
         [
             phase + 1,
-            x * scale,
-            y * scale,
+            x,
+            y,
             zeros,
             np.where(indexed, 0, 3),
             euler,
@@ -79,8 +80,8 @@ def to_ctf(omap: OrientationMap, path: str | Path, *, frame: str = "hkl") -> Non
         "JobMode\tGrid",
         f"XCells\t{omap.scan_shape[0]}",
         f"YCells\t{omap.scan_shape[1]}",
-        f"XStep\t{step:.10g}",
-        f"YStep\t{step:.10g}",
+        f"XStep\t{scan.step:.10g}",
+        f"YStep\t{scan.step:.10g}",
         "AcqE1\t0",
         "AcqE2\t0",
         "AcqE3\t0",

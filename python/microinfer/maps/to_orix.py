@@ -1,6 +1,7 @@
 """Orientation maps as orix crystal maps."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from microinfer.crystals.phase import ELEMENTS, CrystalPhase, lattice_basis
 from microinfer.maps.frames_of_reference import ExportFrame, export_frame
 from microinfer.maps.orientation_map import OrientationMap
+from microinfer.peaks.scan import Scan
+from microinfer.units import MICROMETRES
 
 if TYPE_CHECKING:
     from diffpy.structure import Structure
@@ -82,7 +85,9 @@ def to_orix(omap: OrientationMap, *, py4dstem_compat: bool = False) -> "CrystalM
         "rotation_phase_id": phase.astype(np.int64),
     }
     turned = turn_phases(matrix, phase, [frame.rotation for frame in frames])
-    return crystal_map(omap, frames, turned, properties)
+    # matplotlib-scalebar, with which orix draws scales, knows metric units alone
+    scan = scan_in(omap.scan, "nm") if omap.scan_units == "Å" else omap.scan
+    return crystal_map(omap, frames, turned, properties, scan)
 
 
 def orix_order(values: NDArray[Any]) -> NDArray[Any]:
@@ -90,10 +95,18 @@ def orix_order(values: NDArray[Any]) -> NDArray[Any]:
     return np.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:])
 
 
-def orix_coordinates(omap: OrientationMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def orix_coordinates(scan: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coordinates x = Rx and y = Ry in the scan's units, flat in orix's order."""
-    rx, ry = np.indices(omap.scan_shape)
-    return rx.T.ravel() * omap.scan_step, ry.T.ravel() * omap.scan_step
+    rx, ry = np.indices(scan.shape)
+    return rx.T.ravel() * scan.step, ry.T.ravel() * scan.step
+
+
+def scan_in(scan: Scan, units: str) -> Scan:
+    """The scan with its step in another unit of length; pixels stay pixels."""
+    if scan.units not in MICROMETRES:
+        return scan
+    step = scan.step * MICROMETRES[scan.units] / MICROMETRES[units]
+    return replace(scan, step=float(f"{step:.15g}"), units=units)  # 20 Å are 2 nm, to the last digit
 
 
 def turn_phases(
@@ -111,15 +124,19 @@ def crystal_map(
     frames: Sequence[ExportFrame],
     matrix: NDArray[np.float64],
     properties: dict[str, NDArray[Any]],
+    scan: Scan,
 ) -> "CrystalMap":
-    """An orix map of matrices, (N, 3, 3) or (N, R, 3, 3), in orix's order and the frames of the exported cells."""
+    """An orix map of matrices, (N, 3, 3) or (N, R, 3, 3), in orix's order and the frames of the exported cells.
+
+    Its positions are those of `scan`: the map's, in a unit that suits.
+    """
     from orix.crystal_map import CrystalMap
     from orix.quaternion import Rotation
     from scipy.spatial.transform import Rotation as ScipyRotation
 
     # equal to orix's Rotation.from_matrix, which loses signs of the axis at half turns
     quaternion = ScipyRotation.from_matrix(matrix.reshape(-1, 3, 3)).as_quat(canonical=True)  # x, y, z, w
-    x, y = orix_coordinates(omap)
+    x, y = orix_coordinates(scan)
     xmap = CrystalMap(
         rotations=Rotation(quaternion[:, [3, 0, 1, 2]].reshape(*matrix.shape[:-2], 4)),
         phase_id=orix_order(omap.phase).astype(np.int64),
@@ -127,7 +144,7 @@ def crystal_map(
         y=y,
         phase_list=_phase_list(omap.phases, frames),
         prop=properties,
-        scan_unit="px" if omap.scan_units == "pixels" else omap.scan_units,
+        scan_unit="px" if scan.units == "pixels" else scan.units,
     )
     # orix drops phases that no position has; a map of nothing still knows its phases
     phases = _phase_list(omap.phases, frames)

@@ -132,4 +132,4 @@ def export_model(
         # into memory first: torch ends the process where it writes to a full disk itself
         content = io.BytesIO()
         torch.jit.save(traced, content, _extra_files={RECORD: json.dumps(json.loads(model.header))})
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(content.getvalue())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from microinfer.crystals.diffraction import electron_wavelength
 from microinfer.hdf5 import find, require_stored, utf8
+from microinfer.peaks.metadata import stated_step
 from microinfer.peaks.scan import Scan
 
 Values: TypeAlias = NDArray[np.float64] | h5py.Dataset
@@ -179,7 +180,10 @@ def read_calibration(
         give it.
     """
     if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
-        raise ValueError(f"pixel_size must be a positive number in 1/Angstrom, got {pixel_size}")
+        raise ValueError(
+            f"pixel_size (--pixel-size) must be a positive number, the 1/Angstrom that a detector pixel is wide "
+            f"(0.01 to 0.1 is usual), got {pixel_size:g}"
+        )
     origin = tuple(_values(items, key, scan_shape) for key in ("qx0", "qy0"))
     if origin[0] is None or origin[1] is None:
         missing = " and ".join(
@@ -212,7 +216,8 @@ def read_scan(
     units = items["R_pixel_units"]
     if not (units is None or isinstance(units, str)):
         raise ValueError(f"calibration R_pixel_units must be a text, got {units!r}")
-    return Scan(scan_shape, float(step), units or "pixels", qr_calibrated, voltage)
+    found = stated_step(float(step), units or "pixels", "calibration R_pixel_units")
+    return Scan(scan_shape, *found, qr_calibrated, voltage)
 
 
 def _rotation(items: dict[str, Any]) -> float | None:

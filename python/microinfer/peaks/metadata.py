@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from microinfer.hdf5 import find, require_own
-from microinfer.units import volts
+from microinfer.units import length_unit, volts
 
 Entries = list[tuple[str, Any]]
 """Names and values."""
@@ -92,6 +92,15 @@ def settled_voltage(found: float | None, given: float | str | None) -> float | N
             stacklevel=2,
         )
     return voltage
+
+
+def stated_step(step: float, units: str, what: str) -> tuple[float, str]:
+    """Return the step size of a file; a warning, and 1 pixel, where its unit is none of length."""
+    try:
+        return step, length_unit(units)
+    except ValueError as error:
+        warnings.warn(f"{what}: {error}; the step is taken for 1 pixel", UserWarning, stacklevel=2)
+        return 1.0, "pixels"
 
 
 def same_voltage(first: float, second: float) -> bool:

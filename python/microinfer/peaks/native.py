@@ -26,7 +26,7 @@ from microinfer.hdf5 import (
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.calibration import Calibration
 from microinfer.peaks.hdf5 import Hdf5Reader
-from microinfer.peaks.metadata import settled_voltage
+from microinfer.peaks.metadata import settled_voltage, stated_step
 from microinfer.peaks.pixels import IN_ANGSTROM, PixelCalibration
 from microinfer.peaks.reader import Block, OpenOptions
 from microinfer.peaks.scan import OfScan, Scan
@@ -208,8 +208,11 @@ class NativeReader(Hdf5Reader):
         found = attribute(file, "voltage", "a number") if "voltage" in file.attrs else None
         self.scan = Scan(
             attribute(file, "scan_shape", "a whole number", (2,)),
-            attribute(file, "scan_step", "a number"),
-            attribute(file, "scan_units", "a text"),
+            *stated_step(
+                attribute(file, "scan_step", "a number"),
+                attribute(file, "scan_units", "a text"),
+                f"{self.path}, scan_units",
+            ),
             attribute(file, "qr_calibrated", "true or false"),
             settled_voltage(found, options.voltage),
         )

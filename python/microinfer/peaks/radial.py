@@ -50,17 +50,22 @@ class RadialHistogram:
     disks: NDArray[np.int64]
 
 
-def radial_histogram(source: PeakSource, radius_max: float, bins: int = 100) -> RadialHistogram:
+BINS = 100
+REACHED, FINEST, FARTHEST = 0.998, 0.001, 20.0
+"""Share of the peaks within a histogram's reach, which is found in bins of the finest width out to the farthest, in
+1/Angstrom: no camera of an electron microscope reaches that."""
+
+
+def radial_histogram(source: PeakSource, radius_max: float | None = None) -> RadialHistogram:
     """Count a scan's Bragg peaks by their distance from the centre, a block of scan rows at a time.
 
     Parameters
     ----------
     source : BraggPeaks or reader
         The scan.
-    radius_max : float
-        Outer edge of the last bin, in 1/Angstrom.
-    bins : int, default: 100
-        Number of bins.
+    radius_max : float, optional
+        Outer edge of the last of `BINS` bins, in 1/Angstrom. By default the next tenth beyond all peaks but a few that
+        lie apart.
 
     Returns
     -------
@@ -69,17 +74,23 @@ def radial_histogram(source: PeakSource, radius_max: float, bins: int = 100) -> 
     Raises
     ------
     ValueError
-        If radius_max or bins is not positive.
+        If radius_max is not positive.
     """
-    if not radius_max > 0 or bins < 1:
-        raise ValueError(f"radius_max and bins must be positive, got {radius_max} and {bins}")
+    if radius_max is not None and not radius_max > 0:
+        raise ValueError(f"radius_max (--radius-max) must be positive, in 1/Angstrom, got {radius_max}")
+    bins, end = (round(FARTHEST / FINEST), FARTHEST) if radius_max is None else (BINS, radius_max)
     counts = np.zeros(bins, np.int64)
     peaks, disks = 0, []
     for block in source.blocks():
-        counts += np.histogram(np.hypot(block.qx, block.qy), bins, (0.0, radius_max))[0]
+        counts += np.histogram(np.hypot(block.qx, block.qy), bins, (0.0, end))[0]
         peaks += len(block.qx)
         disks.append(block.counts)
-    return RadialHistogram(counts, radius_max, peaks - int(counts.sum()), np.concatenate(disks))
+    if radius_max is None:
+        reach = int(np.searchsorted(np.cumsum(counts), REACHED * counts.sum())) + 1
+        finest = -(-reach // BINS)  # in a bin: BINS of the finest are a tenth of 1/Angstrom
+        counts = counts[: finest * BINS].reshape(BINS, finest).sum(axis=1)
+        end = finest * BINS * FINEST
+    return RadialHistogram(counts, end, peaks - int(counts.sum()), np.concatenate(disks))
 
 
 def phase_rings(phase: CrystalPhase, radius_max: float) -> list[Ring]:

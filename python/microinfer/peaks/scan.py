@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from microinfer.units import volts
+from microinfer.units import step_size, volts
 
 if TYPE_CHECKING:
     from microinfer.peaks.bragg_peaks import BraggPeaks
@@ -24,9 +22,10 @@ class Scan:
     shape : tuple of int
         (Rx, Ry), the number of scan positions along either axis.
     step : float
-        Distance of neighbouring scan positions, in `units`.
+        Distance of neighbouring scan positions, in `units`. It may be given with its unit: ``"2 nm"``, ``"20 Å"``.
     units : str
-        E.g. ``"nm"``; ``"pixels"`` where the scan is not calibrated.
+        ``"nm"``, ``"Å"``, ``"µm"``, ``"pm"``, ``"mm"`` or ``"m"``, also given as ``"A"``, ``"um"`` or written out;
+        ``"pixels"`` where the scan is not calibrated.
     qr_calibrated : bool
         True where the rotation (and flip) between detector and scan was applied: x and y of the peaks run along
         the scan's rows and columns. Otherwise they are the detector's axes.
@@ -36,8 +35,8 @@ class Scan:
     Raises
     ------
     ValueError
-        For a shape that is not two numbers of at least 1, a step that is not positive, and a voltage that is none
-        of an electron microscope.
+        For a shape that is not two numbers of at least 1, a step that is not positive, a unit that is none of length,
+        and a voltage that is none of an electron microscope.
     """
 
     shape: tuple[int, int]
@@ -50,10 +49,10 @@ class Scan:
         shape = tuple(int(n) for n in self.shape)
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"the scan's shape must be two numbers of at least 1, got {self.shape}")
-        if not (np.isfinite(self.step) and self.step > 0):
-            raise ValueError(f"the scan's step must be a positive number, got {self.step}")
+        step, units = step_size(self.step, self.units)
         object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "step", float(self.step))
+        object.__setattr__(self, "step", step)
+        object.__setattr__(self, "units", units)
         object.__setattr__(self, "qr_calibrated", bool(self.qr_calibrated))
         if self.voltage is not None:
             object.__setattr__(self, "voltage", volts(self.voltage))

@@ -28,7 +28,7 @@ from microinfer.simulation.workers import spread
 
 CUBIC = 24
 """Proper operators of the Laue class m-3m."""
-BLOCK = 5  # zone axes in one parallel task
+BLOCK = 1  # zone axes in one parallel task: an interruption loses no more of each worker
 
 
 def simulate_library(
@@ -36,6 +36,7 @@ def simulate_library(
     path: str | Path | None = None,
     *,
     resume: bool = False,
+    tasks: "list[SimulationTask] | None" = None,
     processes: int | None = None,
     progress: bool = False,
 ) -> PatternLibrary:
@@ -52,6 +53,8 @@ def simulate_library(
         stays there.
     resume : bool
         Go on with the unfinished library.
+    tasks : list of SimulationTask, optional
+        Only these, of `library_tasks`, in memory.
     processes : int, optional
         Worker processes; by default one for each core, 1 stays in this process.
     progress : bool
@@ -67,13 +70,17 @@ def simulate_library(
         If the library cannot be written; a missing or read-only place is found before anything is simulated.
         FileExistsError for an unfinished library without `resume`, FileNotFoundError for none with it.
     ValueError
-        With `resume`, if the unfinished library is damaged, or of other crystals or settings.
+        For `tasks` and a `path`. With `resume`, if the unfinished library is damaged, or of other crystals or settings.
     ImportError
         Where a package of the simulation is missing.
     """
     require_simulation()
     structures = load_structures(config)
-    tasks = library_tasks(config)
+    if tasks is not None and path is not None:
+        raise ValueError(
+            "a library of some tasks alone is not written to a file: give tasks or path, not both"
+        )
+    tasks = library_tasks(config) if tasks is None else tasks
     if path is None:
         parts: list[Arrays] = []
         zones = 0

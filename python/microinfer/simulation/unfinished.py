@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from microinfer.crystals.structure import Structure
+from microinfer.differences import differences
 from microinfer.files import require_writable
 from microinfer.interruption import unbroken
 from microinfer.record_file import RecordFile
@@ -30,6 +31,21 @@ def partial_path(path: str | Path) -> Path:
     """Name of the unfinished library of a library: beside it, with ``.part`` at the end."""
     target = Path(os.path.realpath(path))
     return target.with_name(f"{target.name}.part")
+
+
+def share_done(path: str | Path) -> float:
+    """The share of a library's tasks that its unfinished library holds; 0 where there is none."""
+    partial = partial_path(path)
+    if not partial.is_file():
+        return 0.0
+    records = RecordFile(partial, KIND)
+    try:
+        if not len(records) or records.about is None:
+            return 0.0
+        with np.load(io.BytesIO(records[len(records) - 1]), allow_pickle=False) as part:
+            return float(part["done"][0]) / float(records.about["tasks"])
+    finally:
+        records.close()
 
 
 class UnfinishedLibrary:
@@ -126,7 +142,8 @@ def unfinished_library(
                 "holds unfinished work: resume it (--resume), or remove the file",
                 os.fspath(partial),
             )
-        _require_same(about, records.about or {}, partial)
+        if different := differences(records.about or {}, about):
+            raise ValueError(f"{partial} was begun with other settings: {different}")
         library = UnfinishedLibrary(records)
         try:
             yield library
@@ -158,11 +175,3 @@ def _about(config: LibrarySettings, structures: list[Structure], tasks: int) -> 
         name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config.simulation).items()
     }
     return {"crystals": ", ".join(crystals), "tasks": tasks, **simulation}
-
-
-def _require_same(now: dict[str, Any], began: dict[str, Any], partial: Path) -> None:
-    differences = [
-        f"{name} {began.get(name)!r}, now {now[name]!r}" for name in now if began.get(name) != now[name]
-    ]
-    if differences:
-        raise ValueError(f"{partial} was begun with other settings: {'; '.join(differences)}")

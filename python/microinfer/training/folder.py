@@ -1,16 +1,19 @@
 """The folder of a training: its library, the state to resume from, its log and its checkpoint."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from microinfer.differences import differences
 from microinfer.simulation.library import PatternLibrary, load_library
 from microinfer.simulation.settings import SimulationConfig
 from microinfer.simulation.simulate import load_structures
-from microinfer.simulation.unfinished import partial_path
+from microinfer.simulation.unfinished import partial_path, share_done
 from microinfer.training.config import Config
+from microinfer.training.duration import Estimate
 
 LIBRARY, STATE = "library.h5", "state.pt"
 """Files in the folder of a training."""
@@ -36,25 +39,36 @@ def read_library(config: Config, folder: Path) -> PatternLibrary | None:
     if not path.is_file():
         return None
     library = load_library(path)
-    if not _same_patterns(library, config.simulation):
-        raise ValueError(f"{path}: was simulated with other settings; move it away or use another folder")
+    if different := _other_settings(library, config.simulation):
+        raise ValueError(
+            f"{path}: was simulated with other settings: {different}; move it away or use another folder"
+        )
     _check_crystals(library, config, path)
     return library
 
 
-def _same_patterns(library: PatternLibrary, simulation: SimulationConfig) -> bool:
-    """Whether a simulation gives this library's patterns, however its thicknesses are written."""
+def _other_settings(library: PatternLibrary, simulation: SimulationConfig) -> str:
+    """What keeps a simulation from giving this library's patterns, however its thicknesses are written."""
 
-    def apart_from_thickness(settings: SimulationConfig) -> SimulationConfig:
-        return replace(settings, thickness_nm=(1.0, 1.0), thickness_range=())
+    def described(settings: SimulationConfig) -> dict[str, Any]:
+        written = asdict(replace(settings, thickness_nm=(1.0, 1.0), thickness_range=()))
+        limits = [settings.thickness_limits(phase.lattice[0]) for phase in library.phases]
+        return written | {"thickness_nm": [[round(0.1 * limit, 6) for limit in pair] for pair in limits]}
 
-    return apart_from_thickness(library.simulation) == apart_from_thickness(simulation) and all(
-        np.allclose(
-            library.simulation.thickness_limits(phase.lattice[0]),
-            simulation.thickness_limits(phase.lattice[0]),
-        )
-        for phase in library.phases
-    )
+    return differences(described(library.simulation), described(simulation))
+
+
+def remaining(found: Estimate, config: Config, folder: Path) -> Estimate:
+    """What is left of a training's time, by what its folder holds; ValueError for the state of other settings."""
+    library = 1.0 - share_done(folder / LIBRARY)
+    training = 1.0
+    if (folder / STATE).is_file():
+        from microinfer.training.state import read_state, require_same_settings
+
+        state = read_state(folder / STATE, "cpu")
+        require_same_settings(state, config.to_dict(), folder / STATE)
+        training = max(0.0, 1.0 - state["progress"][0] / config.training.samples)
+    return found._replace(library=found.library * library, training=found.training * training)
 
 
 def _check_crystals(library: PatternLibrary, config: Config, path: Path) -> None:

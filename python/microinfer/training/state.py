@@ -1,12 +1,14 @@
 """The file with the state of a training, from which it goes on: a line with a checksum, then what torch writes."""
 
 import io
+import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from microinfer.differences import differences
 from microinfer.files import atomic_output
 
 
@@ -19,7 +21,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
         temporary.write_bytes(_head(content) + content)
 
 
-def read_state(path: Path, device: torch.device) -> dict[str, Any]:
+def read_state(path: Path, device: torch.device | str) -> dict[str, Any]:
     """Read a state; ValueError, which names the file, for one that is not as it was written."""
     whole = path.read_bytes()
     content = whole[whole.find(b"\n") + 1 :]
@@ -30,6 +32,15 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
         )
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     return state
+
+
+def require_same_settings(state: dict[str, Any], config: dict[str, Any], path: Path) -> None:
+    """Refuse the state of a training with other settings; the ValueError names them."""
+    if different := differences(json.loads(state["config"]), json.loads(json.dumps(config))):
+        raise ValueError(
+            f"{path}: the training was begun with other settings: {different}; give the old ones to go on, or train "
+            "in another folder"
+        )
 
 
 def _head(content: bytes) -> bytes:

@@ -26,7 +26,7 @@ from microinfer.training.augmentation import Batch, training_batches, turned
 from microinfer.training.calibration import calibrate, calibration_patterns
 from microinfer.training.config import Config, TrainingConfig
 from microinfer.training.folder import STATE
-from microinfer.training.state import read_state, write_state
+from microinfer.training.state import read_state, require_same_settings, write_state
 from microinfer.training.threads import Threads
 from microinfer.training.verdict import judge
 
@@ -235,8 +235,7 @@ class Run:
     def restore(self) -> None:
         """Take up the state that `save_state` wrote."""
         state = read_state(self.state_file, self.device)
-        if state["config"] != json.dumps(self.config.to_dict()):
-            raise ValueError(f"{self.state_file}: belongs to another configuration")
+        require_same_settings(state, self.config.to_dict(), self.state_file)
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.samples, self.step, self.chunk, self.validated = state["progress"]
