@@ -99,6 +99,13 @@ def test_a_direct_beam_that_moves_is_followed(tmp_path: Path) -> None:
     assert np.abs(np.stack([x, y], axis=-1) - centre).max() < 0.15
 
 
+def test_only_selected_positions_count() -> None:
+    scans = [scan_in_pixels((PHASES[name],), 3)[0] for name in ("Cu", "Ti")]
+    patterns = [scan.pattern(rx, ry) for scan in scans for rx in range(12) for ry in range(12)]
+    selected = np.arange(24)[:, None] < np.full(12, 12)
+    require_right(calibrate(BraggPeaks.from_patterns(patterns, (24, 12)), COPPER, selected=selected))
+
+
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
@@ -123,6 +130,18 @@ def test_a_single_crystal_decides_nothing(known: PixelCalibration | None) -> Non
     for seed in range(3):
         reason = refusal(scan_in_pixels(COPPER, seed, grains=1)[0], COPPER, known)
         assert "orientations are too few" in reason or "too few, at any" in reason
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_peaks_that_mean_nothing_are_refused(seed: int) -> None:
+    """Random peaks, all at one place, on a line, huge or tiny: never an answer, and never an error."""
+    rng = np.random.default_rng(seed)
+    shape = (4, 5)
+    patterns = [rng.uniform(-1, 1, (int(rng.integers(0, 30)), 3)) for _ in range(20)]
+    scale = [[50, 50, 1], [1e-6, 1e-6, 1], [1e9, 1e9, 1], [50, 0, 1], [0, 0, 1], [50, 50, 0]][seed]
+    scan = BraggPeaks.from_patterns([pattern * scale for pattern in patterns], shape)
+    for known in (None, STATED, PixelCalibration(origin=None)):
+        assert calibrate(scan, COPPER, known).verdict == "refused"
 
 
 def test_another_crystal_is_refused() -> None:

@@ -13,6 +13,7 @@ from microinfer.peaks.ring_search import Candidate
 ROUNDS = 30
 SHARES = (0.3, 0.97)  # of the peaks, on rings, at least and at most
 STEPS = 10  # of a profile of the rings, in one standard deviation
+LOOSE = 0.1  # standard deviation, of the logarithm of the scale and of e1 and e2 about a candidate's
 NARROWEST = 5e-4  # 1/Angstrom, of a ring
 EXCITATION = (4e-4, 8e-4)  # 1/Angstrom^2: usual mean square of the excitation errors, and how much it varies
 
@@ -78,12 +79,12 @@ def fit_rings(
     rings = rings - wavelength**2 * rings**3 / 8  # the Ewald sphere's curvature takes a disk out of the plane
     expected = np.array([0.0, 0.0, candidate.log_scale, *candidate.strain, EXCITATION[0]])
     values = expected.copy()
+    prior = 1.0 / np.square([centre_error, centre_error, LOOSE, LOOSE, LOOSE, EXCITATION[1]])
     width, share = candidate.width, 0.7
     for _ in range(ROUNDS):
         radius, jacobian = _radii(q, values)
         profile = _profile(rings, strength, width)
         pull, _, on, squares = _pulls(radius + jacobian[:, 5] * values[5], profile, width, share)
-        prior = _prior(centre_error)
         information = (jacobian * (weight * on)[:, None]).T @ jacobian / width**2 + np.diag(prior)
         slope = jacobian.T @ (weight * pull) - prior * (values - expected)
         step = np.linalg.solve(information, slope)
@@ -97,16 +98,8 @@ def fit_rings(
     radius, jacobian = _radii(q, values)
     radius += jacobian[:, 5] * values[5]
     pull, stiffness, on, _ = _pulls(radius, _profile(rings, strength, width), width, share)
-    prior = np.diag(_prior(centre_error))
-    information = (jacobian * (weight * stiffness)[:, None]).T @ jacobian + prior
-    scores = jacobian * (weight * pull)[:, None]
-    _, spot = np.unique(np.rint(q / SPOT).astype(np.int64), axis=0, return_inverse=True)
-    of_spots = np.zeros((spot.max() + 1, len(values)))
-    np.add.at(of_spots, spot.ravel(), scores)
-    inverse = np.linalg.pinv(information)
-    number = float((weight @ on) ** 2 / max(1e-9, np.sum(np.bincount(spot.ravel(), weight * on) ** 2)))
-    few = number / max(1.0, number - len(values))
-    covariance = np.asarray(few * (inverse @ (of_spots.T @ of_spots + prior) @ inverse), np.float64)
+    information = (jacobian * (weight * stiffness)[:, None]).T @ jacobian
+    covariance, number = _covariance(information, jacobian * (weight * pull)[:, None], weight * on, q, prior)
     ratio = np.stack([contrast_at(phase, width, radius) for phase in candidate.phases])[:, None]
     shares, evidence = mixture(ratio.astype(np.float32), weight.astype(np.float32))
     return RingFit(
@@ -120,9 +113,27 @@ def fit_rings(
     )
 
 
-def _prior(centre_error: float) -> NDArray[np.float64]:
-    """Inverse variances of what is known of the values before; the centre's is in the unit of the peaks, unscaled."""
-    return np.array([centre_error**-2, centre_error**-2, 0.0, 0.0, 0.0, EXCITATION[1] ** -2])
+def _covariance(
+    information: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    q: NDArray[np.float64],
+    prior: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], float]:
+    """Covariance of the values, robust against spots that scatter together, and the number of spots on rings.
+
+    Of each peak: `scores`, derivatives of its log-likelihood by the values, (P, 6), and its weight on rings, (P,).
+    """
+    _, spot = np.unique(np.rint(q / SPOT).astype(np.int64), axis=0, return_inverse=True)
+    spot = spot.ravel()
+    of_spots = np.zeros((spot.max() + 1, scores.shape[1]))
+    np.add.at(of_spots, spot, scores)
+    inverse = np.linalg.pinv(information + np.diag(prior))
+    number = float(weight.sum() ** 2 / max(1e-9, np.sum(np.bincount(spot, weight) ** 2)))
+    few = number / max(1.0, number - len(prior))
+    return np.asarray(
+        few * (inverse @ (of_spots.T @ of_spots + np.diag(prior)) @ inverse), np.float64
+    ), number
 
 
 def _rings(phases: tuple[CrystalPhase, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
