@@ -10,6 +10,8 @@ from helpers.damage import outcomes
 from helpers.libraries import random_library
 from helpers.scans import random_points, save_point_lists
 from microinfer.peaks import BraggPeaks, Scan
+from microinfer.peaks.calibrate import write_calibrated
+from microinfer.peaks.pixels import PixelCalibration
 
 DEMO = Path(__file__).parents[2] / "python/microinfer/data/demo/polycrystal.h5"
 RNG = np.random.default_rng(3)
@@ -34,6 +36,17 @@ def native(folder: Path) -> Path:
     return folder / "peaks.h5"
 
 
+def in_pixels(folder: Path) -> Path:
+    patterns = [RNG.uniform(-60, 60, (n % 60, 3)) for n in range(350)]
+    peaks = BraggPeaks.from_patterns(patterns, Scan((5, 70), 2.5, "nm"))
+    origin = RNG.uniform(-1, 1, (5, 70)), RNG.uniform(-1, 1, (5, 70))
+    calibration = PixelCalibration(
+        0.02, 1e-5, (1.03, 1.0, 0.4), origin, 0.3, sources={"pixel_size": "measured"}
+    )
+    write_calibrated(peaks, folder / "peaks.h5", calibration)
+    return folder / "peaks.h5"
+
+
 def library(folder: Path) -> Path:
     random_library().save(folder / "library.h5")
     return folder / "library.h5"
@@ -45,7 +58,7 @@ FOREIGN = [
     ("lists", contiguous, range(120)),
     ("lists", compressed, range(120)),
 ]
-OWN = [("scan", native, range(160)), ("library", library, range(200))]
+OWN = [("scan", native, range(160)), ("scan", in_pixels, range(160)), ("library", library, range(200))]
 
 
 @pytest.mark.parametrize(("reader", "make", "seeds"), FOREIGN)
