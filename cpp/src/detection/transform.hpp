@@ -1,0 +1,57 @@
+/// Correlation of frames with a kernel by Fourier transforms: its loops, compiled once for each instruction
+/// set.
+///
+/// Two real frames travel as the real and the imaginary part of one complex image, each in a plane of its
+/// own. An image is transformed a panel of `kPanel` neighbouring columns at a time, which stays in the
+/// first-level cache.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace microinfer::detection {
+
+constexpr std::int64_t kPanel = 16;  ///< columns transformed together
+
+/// A complex transform of one length: its passes, and the twiddle factors of each, pass by pass. For pass p
+/// of radix r, with l the product of the radices before it: cosine and sine of w^(j q), w = exp(-2 pi i / (l
+/// r)), for j < l and 0 < q < r.
+struct Plan {
+    explicit Plan(std::int64_t length);
+
+    std::int64_t length;
+    std::vector<std::int32_t> radices;
+    std::vector<float> twiddles;
+};
+
+/// The smallest length from `length` on that `Plan` takes: a product of 2, 3 and 5.
+std::int64_t transform_length(std::int64_t length);
+
+/// A panel: two buffers of real and imaginary parts, (length, kPanel) each. What a step reads is in `re`,
+/// `im`.
+struct Panel {
+    float* re;
+    float* im;
+    float* other_re;
+    float* other_im;
+};
+
+/// One instruction set's loops.
+struct Transforms {
+    const char* name;
+    /// The forward transform of a panel's columns; the backward one, unscaled, where `re` and `im` are
+    /// swapped.
+    void (*columns)(const Plan& plan, Panel& panel);
+    /// Multiplies `count` complex numbers by those of a kernel.
+    void (*multiply)(float* re, float* im, const float* kernel_re, const float* kernel_im,
+                     std::int64_t count);
+    /// Copies 16 x 16 numbers, transposed.
+    void (*transpose)(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride);
+    /// Whether any of kPanel numbers is above its floor.
+    bool (*any_above)(const float* values, const float* floors);
+};
+
+/// The fastest that this machine has.
+const Transforms& transforms();
+
+}  // namespace microinfer::detection
