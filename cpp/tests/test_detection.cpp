@@ -23,7 +23,7 @@ namespace {
 
 using Complex = std::complex<float>;
 
-constexpr DiskSpec kSpec = {2.0F, 2.5F, 4.0F, 0.0F, 0, 0.0F, 100, 1.0F, Subpixel::none};
+constexpr DiskSpec kSpec = {2.0F, 2.5F, 4.0F, 0.0F, 1.0F, 0.0F, 0.0F, 0.0F, 0, 0.0F, 100, 1.0F, Subpixel::none};
 
 /// A detector that correlates with a kernel given in Fourier space, and owns what it was made of.
 struct Example {
@@ -193,7 +193,7 @@ TEST(DiskDetector, MaximaLieBetweenPixels) {
     }
 }
 
-TEST(DiskDetector, PixelsThatDoNotCountAreFilledAndEnterNoSum) {
+TEST(DiskDetector, PixelsThatDoNotCountAreFilled) {
     Example example(12, 12, -1.0F);
     example.good[5 * 12 + 5] = false;
     example.floor[5 * 12 + 5] = std::numeric_limits<float>::infinity();
@@ -209,7 +209,7 @@ TEST(DiskDetector, PixelsThatDoNotCountAreFilledAndEnterNoSum) {
     const FoundDisks found = detector->find(frame.data(), 1, 1);
     ASSERT_GE(found.disks.size(), 1U);
     EXPECT_FLOAT_EQ(found.disks[0].background, 1.0F);
-    EXPECT_NEAR(found.disks[0].intensity, 13.0 / 12.0 * 2.0, 1e-5);  // one of 13 pixels is unknown
+    EXPECT_NEAR(found.disks[0].intensity, 2.0F + 1.0F, 1e-5);
     frame[0] = std::numeric_limits<double>::infinity();
     EXPECT_THROW(static_cast<void>(detector->find(frame.data(), 1, 1)), NotFinite);
     example.fill = {5 * 12 + 5, 0};

@@ -148,12 +148,12 @@ class DiskDetector::Implementation {
     /// What a thread needs for a pair of frames.
     struct Workspace {
         explicit Workspace(const Implementation& owner)
-            : frame{Floats(owner.rows * owner.columns), Floats(owner.rows * owner.columns)},
+            : frame{Floats(owner.rows * owner.columns + kPanel), Floats(owner.rows * owner.columns + kPanel)},
               correlation{Floats(owner.rows * owner.columns), Floats(owner.rows * owner.columns)},
               spectrum_re(owner.across_.length * owner.stride_),
               spectrum_im(owner.across_.length * owner.stride_),
               panels(4 * kPanel * std::max(rounded_up(owner.down_.length), rounded_up(owner.across_.length))),
-              maxima(owner.rows, owner.columns, owner.floor_.data(), owner.good_.get(), owner.spec_) {
+              maxima(owner.rows, owner.columns, owner.floor_.data(), owner.spec_) {
             const std::int64_t size =
                 kPanel * std::max(rounded_up(owner.down_.length), rounded_up(owner.across_.length));
             panel = {panels.data(), panels.data() + size, panels.data() + 2 * size, panels.data() + 3 * size};
@@ -386,6 +386,10 @@ DiskDetector::DiskDetector(const FrameLayout& layout, const KernelView& kernel, 
             spec.background_inner);
     require(std::isfinite(spec.background_outer) && spec.background_outer > spec.background_inner,
             "background_outer must be above background_inner and finite", spec.background_outer);
+    require(spec.min_snr >= 0.0F, "min_snr must be at least 0", spec.min_snr);
+    require(spec.gain >= 0.0F, "gain must be at least 0", spec.gain);
+    require(spec.kernel_square >= 0.0F, "kernel_square must be at least 0", spec.kernel_square);
+    require(std::isfinite(spec.noise_floor), "noise_floor must be finite", spec.noise_floor);
     require(spec.min_relative >= 0.0F && spec.min_relative <= 1.0F, "min_relative must lie between 0 and 1",
             spec.min_relative);
     require(spec.relative_to >= 0, "relative_to must be at least 0", spec.relative_to);

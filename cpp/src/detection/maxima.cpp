@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
+#include <utility>
 
 namespace microinfer::detection {
 namespace {
@@ -69,28 +71,119 @@ float parabola(float before, float middle, float after) {
 
 }  // namespace
 
-Maxima::Maxima(std::int64_t rows, std::int64_t columns, const float* floor, const bool* good,
-               const DiskSpec& spec)
-    : rows_(rows), columns_(columns), floor_(floor), good_(good), spec_(spec), loops_(transforms()) {}
+Disc::Disc(float radius) : reach_(static_cast<std::int64_t>(std::ceil(radius + 0.5F))) {
+    const auto offset = [](std::int64_t phase) {
+        return (static_cast<double>(phase) + 0.5) / static_cast<double>(kPhases) - 0.5;
+    };
+    for (std::int64_t phase = 0; phase < kPhases * kPhases; ++phase) {
+        Phase made;
+        for (std::int64_t row = -reach_; row <= reach_; ++row) {
+            const double dx = static_cast<double>(row) - offset(phase / kPhases);
+            const double half = std::sqrt(std::max(static_cast<double>(radius) * radius - dx * dx, -1.0));
+            if (half >= 0.0) {
+                const double middle = offset(phase % kPhases);
+                made.spans.push_back({static_cast<std::int32_t>(std::ceil(middle - half)),
+                                      static_cast<std::int32_t>(std::floor(middle + half)) + 1});
+            } else {
+                made.spans.push_back({0, 0});
+            }
+            made.pixels += made.spans.back().end - made.spans.back().begin;
+        }
+        phases_.push_back(std::move(made));
+    }
+}
+
+Disc::Sum Disc::sum(const float* frame, std::int64_t rows, std::int64_t columns, float x, float y,
+                    const Transforms& loops) const {
+    const auto pixel = [](float at) { return static_cast<std::int64_t>(std::floor(at + 0.5F)); };
+    const std::int64_t px = pixel(x);
+    const std::int64_t py = pixel(y);
+    const auto phase = [](float at, std::int64_t whole) {
+        const float part = at - static_cast<float>(whole) + 0.5F;  // in [0, 1)
+        return std::clamp<std::int64_t>(static_cast<std::int64_t>(part * kPhases), 0, kPhases - 1);
+    };
+    const Phase& made = phases_[static_cast<std::size_t>(phase(x, px) * kPhases + phase(y, py))];
+    const Span* const spans = made.spans.data();
+    if (px >= reach_ && py >= reach_ && px + reach_ < rows && py + reach_ < columns) {
+        return {loops.sum_spans(frame + (px - reach_) * columns + py, columns, spans, 2 * reach_ + 1), made.pixels};
+    }
+    Sum result = {0.0F, 0};
+    for (std::int64_t row = std::max<std::int64_t>(px - reach_, 0); row <= std::min(px + reach_, rows - 1); ++row) {
+        const Span span = spans[row - px + reach_];
+        for (std::int64_t column = std::max<std::int64_t>(py + span.begin, 0);
+             column < std::min(py + span.end, columns); ++column) {
+            result.counts += frame[row * columns + column];
+            ++result.pixels;
+        }
+    }
+    return result;
+}
+
+Maxima::Maxima(std::int64_t rows, std::int64_t columns, const float* floor, const DiskSpec& spec)
+    : rows_(rows),
+      columns_(columns),
+      floor_(floor),
+      spec_(spec),
+      loops_(transforms()),
+      disc_(spec.radius),
+      inner_(spec.background_inner),
+      outer_(spec.background_outer),
+      cell_size_(std::max(spec.min_spacing, 1.0F) / std::numbers::sqrt2_v<float>),
+      cell_columns_(cell(columns - 1) + 1),
+      kept_(static_cast<std::size_t>((cell(rows - 1) + 1) * cell_columns_), -1) {}
 
 void Maxima::add(const float* frame, const float* correlation, std::vector<Disk>& disks) {
     select(correlation);
     std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
         return a.correlation > b.correlation || (a.correlation == b.correlation && a.pixel < b.pixel);
     });
+    float lowest = 0.0F;
     if (candidates_.size() > static_cast<std::size_t>(spec_.relative_to)) {
-        const float lowest =
-            spec_.min_relative * candidates_[static_cast<std::size_t>(spec_.relative_to)].correlation;
-        candidates_.erase(std::find_if(candidates_.begin(), candidates_.end(),
-                                       [&](const Candidate& one) { return one.correlation < lowest; }),
-                          candidates_.end());
+        lowest = spec_.min_relative * candidates_[static_cast<std::size_t>(spec_.relative_to)].correlation;
     }
-    drop_close();
+    const std::size_t before = disks.size();
     for (const Candidate& candidate : candidates_) {
+        if (candidate.correlation < lowest ||
+            disks.size() - before == static_cast<std::size_t>(spec_.max_disks)) {
+            break;
+        }
+        const std::int64_t x = candidate.pixel / columns_;
+        const std::int64_t y = candidate.pixel % columns_;
+        if (!is_alone(x, y)) {
+            continue;
+        }
         Disk disk = place(correlation, candidate);
         measure(frame, disk);
-        disks.push_back(disk);
+        if (disk.correlation >= spec_.min_snr * spec_.deviation(disk.correlation, disk.background)) {
+            disks.push_back(disk);
+            kept_[static_cast<std::size_t>(cell(x) * cell_columns_ + cell(y))] = candidate.pixel;
+        }
     }
+    for (const Candidate& candidate : candidates_) {
+        kept_[static_cast<std::size_t>(cell(candidate.pixel / columns_) * cell_columns_ +
+                                       cell(candidate.pixel % columns_))] = -1;
+    }
+}
+
+std::int64_t Maxima::cell(std::int64_t x) const {
+    return static_cast<std::int64_t>(static_cast<float>(x) / cell_size_);
+}
+
+bool Maxima::is_alone(std::int64_t x, std::int64_t y) const {
+    const float closest = spec_.min_spacing * spec_.min_spacing;
+    const std::int64_t cell_rows = static_cast<std::int64_t>(kept_.size()) / cell_columns_;
+    for (std::int64_t i = std::max<std::int64_t>(cell(x) - 2, 0); i <= std::min(cell(x) + 2, cell_rows - 1); ++i) {
+        for (std::int64_t j = std::max<std::int64_t>(cell(y) - 2, 0); j <= std::min(cell(y) + 2, cell_columns_ - 1);
+             ++j) {
+            const std::int64_t other = kept_[static_cast<std::size_t>(i * cell_columns_ + j)];
+            const auto dx = static_cast<float>(x - other / columns_);
+            const auto dy = static_cast<float>(y - other % columns_);
+            if (other >= 0 && dx * dx + dy * dy < closest) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 void Maxima::select(const float* correlation) {
@@ -129,27 +222,6 @@ bool Maxima::is_maximum(const float* correlation, std::int64_t x, std::int64_t y
         }
     }
     return true;
-}
-
-void Maxima::drop_close() {
-    const auto most = static_cast<std::size_t>(spec_.max_disks);
-    const float closest = spec_.min_spacing * spec_.min_spacing;
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < candidates_.size() && kept < most; ++i) {
-        const auto x = static_cast<float>(candidates_[i].pixel / columns_);
-        const auto y = static_cast<float>(candidates_[i].pixel % columns_);
-        const bool alone =
-            std::none_of(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
-                         [&](const Candidate& other) {
-                             const float dx = x - static_cast<float>(other.pixel / columns_);
-                             const float dy = y - static_cast<float>(other.pixel % columns_);
-                             return dx * dx + dy * dy < closest;
-                         });
-        if (alone) {
-            candidates_[kept++] = candidates_[i];
-        }
-    }
-    candidates_.resize(kept);
 }
 
 Disk Maxima::place(const float* correlation, const Candidate& candidate) const {
@@ -211,39 +283,15 @@ Disk Maxima::place(const float* correlation, const Candidate& candidate) const {
 }
 
 void Maxima::measure(const float* frame, Disk& disk) const {
-    const float disk_square = spec_.radius * spec_.radius;
-    const float inner_square = spec_.background_inner * spec_.background_inner;
-    const float outer = spec_.background_outer;
-    float inside = 0.0F;
-    float around = 0.0F;
-    std::int64_t area = 0;
-    std::int64_t good = 0;
-    std::int64_t ring = 0;
-    const auto first = [](float from) { return static_cast<std::int64_t>(std::ceil(from)); };
-    const auto last = [](float to) { return static_cast<std::int64_t>(std::floor(to)); };
-    for (std::int64_t x = std::max<std::int64_t>(first(disk.x - outer), 0);
-         x <= std::min(last(disk.x + outer), rows_ - 1); ++x) {
-        const float dx = static_cast<float>(x) - disk.x;
-        const float reach = std::sqrt(std::max(outer * outer - dx * dx, 0.0F));
-        const std::int64_t end = std::min(last(disk.y + reach), columns_ - 1);
-        for (std::int64_t y = std::max<std::int64_t>(first(disk.y - reach), 0); y <= end; ++y) {
-            const float dy = static_cast<float>(y) - disk.y;
-            const float square = dx * dx + dy * dy;
-            const bool counts = good_ == nullptr || good_[x * columns_ + y];
-            const bool in_disk = square <= disk_square;
-            const bool in_ring = square >= inner_square;
-            const float value = counts ? frame[x * columns_ + y] : 0.0F;
-            inside += in_disk ? value : 0.0F;
-            around += in_ring ? value : 0.0F;
-            area += static_cast<std::int64_t>(in_disk);
-            good += static_cast<std::int64_t>(in_disk && counts);
-            ring += static_cast<std::int64_t>(in_ring && counts);
-        }
-    }
-    disk.background = ring > 0 ? around / static_cast<float>(ring) : 0.0F;
-    // pixels that do not count are taken to hold what the others of the disk do
-    const float share = good > 0 ? static_cast<float>(area) / static_cast<float>(good) : 0.0F;
-    disk.intensity = share * (inside - disk.background * static_cast<float>(good));
+    const auto sum = [&](const Disc& disc) {
+        return disc.sum(frame, rows_, columns_, disk.x, disk.y, loops_);
+    };
+    const Disc::Sum inside = sum(disc_);
+    const Disc::Sum inner = sum(inner_);
+    const Disc::Sum outer = sum(outer_);
+    const std::int64_t ring = outer.pixels - inner.pixels;
+    disk.background = ring > 0 ? (outer.counts - inner.counts) / static_cast<float>(ring) : 0.0F;
+    disk.intensity = inside.counts - disk.background * static_cast<float>(inside.pixels);
 }
 
 }  // namespace microinfer::detection

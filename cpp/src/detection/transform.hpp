@@ -36,6 +36,12 @@ struct Panel {
     float* other_im;
 };
 
+/// Some neighbouring numbers of a row.
+struct Span {
+    std::int32_t begin;
+    std::int32_t end;  ///< not among them
+};
+
 /// One instruction set's loops.
 struct Transforms {
     const char* name;
@@ -47,6 +53,8 @@ struct Transforms {
                      std::int64_t count);
     /// Copies 16 x 16 numbers, transposed.
     void (*transpose)(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride);
+    /// Sums of the spans of some rows that lie `stride` apart. Up to kPanel numbers behind the last span are read.
+    float (*sum_spans)(const float* first, std::int64_t stride, const Span* spans, std::int64_t rows);
     /// Whether any of kPanel numbers is above its floor.
     bool (*any_above)(const float* values, const float* floors);
 };

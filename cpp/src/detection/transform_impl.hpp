@@ -130,7 +130,7 @@ void columns(const Plan& plan, Panel& panel) {
     }
 }
 
-void multiply(float* re, float* im, const float* kernel_re, const float* kernel_im, std::int64_t count) {
+void multiply(float* __restrict re, float* __restrict im, const float* __restrict kernel_re, const float* __restrict kernel_im, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) {
         const float real = re[i] * kernel_re[i] - im[i] * kernel_im[i];
         im[i] = re[i] * kernel_im[i] + im[i] * kernel_re[i];
@@ -146,6 +146,28 @@ void transpose(const float* from, std::int64_t from_stride, float* to, std::int6
     }
 }
 
+float sum_spans(const float* first, std::int64_t stride, const Span* spans, std::int64_t rows) {
+    using Indices = std::int32_t __attribute__((vector_size(4 * MICROINFER_LANES)));
+    Indices lane;
+    for (std::int32_t i = 0; i < MICROINFER_LANES; ++i) {
+        lane[i] = i;
+    }
+    Lanes sum = {};
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const float* const at = first + row * stride;
+        for (std::int32_t i = spans[row].begin; i < spans[row].end; i += MICROINFER_LANES) {
+            Lanes values;
+            __builtin_memcpy(&values, at + i, sizeof values);
+            sum += lane + i < spans[row].end ? values : Lanes{};
+        }
+    }
+    float total = 0.0F;
+    for (std::int32_t i = 0; i < MICROINFER_LANES; ++i) {
+        total += sum[i];
+    }
+    return total;
+}
+
 bool any_above(const float* values, const float* floors) {
     std::int32_t above = 0;
     for (std::int64_t i = 0; i < kPanel; ++i) {
@@ -156,6 +178,6 @@ bool any_above(const float* values, const float* floors) {
 
 }  // namespace
 
-const Transforms MICROINFER_TRANSFORMS = {MICROINFER_NAME, columns, multiply, transpose, any_above};
+const Transforms MICROINFER_TRANSFORMS = {MICROINFER_NAME, columns, multiply, transpose, sum_spans, any_above};
 
 }  // namespace microinfer::detection

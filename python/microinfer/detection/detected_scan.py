@@ -91,9 +91,7 @@ class DetectedScan(PeakSource):
             filled = trial.filled(sample.frames)
             correlations = trial.correlate(sample.frames[:, None])[:, 0]
             self.noise = measure_noise(filled, correlations, trial.kernel, good, sample.paired)
-        self._detector = Detector(
-            self.probe, self.settings, good, None if self.noise is None else self.noise.deviation
-        )
+        self._detector = Detector(self.probe, self.settings, good, self.noise)
         self.origin = self._measure_origin(sample.frames, sample.positions, centre)
         self.camera = self.pixel_size * float(
             np.mean(

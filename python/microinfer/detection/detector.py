@@ -4,15 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from microinfer import _core
 from microinfer.detection.kernel import Kernel, make_kernel
-from microinfer.detection.probe import Probe
+from microinfer.detection.noise import Noise
+from microinfer.detection.probe import Probe, distance_from
 from microinfer.detection.settings import SUBPIXEL, DetectionSettings
 
 FILL = 6  # pixels that count, whose mean takes the place of one that does not
-RING = (1.25, 1.9)  # in radii: the background below a disk
+HALF = 0.5  # of a disk that must count
 CORE_TYPES = tuple(np.dtype(name) for name in ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8"))
 
 
@@ -35,9 +37,10 @@ class Detector:
     probe : Probe
     settings : DetectionSettings
     good : ndarray of bool, shape (Qx, Qy)
-        Pixels that count. The others take the mean of good ones near, enter no sum, and no disk lies on them.
-    deviation : ndarray of float32, shape (Qx, Qy), optional
-        Standard deviation of the correlation; `min_snr` is for nothing without it.
+        Pixels that count. The others take the mean of good ones near; no disk lies on them, nor where they are more
+        than half of it.
+    noise : Noise, optional
+        What `min_snr` is measured by; it is for nothing without.
 
     Attributes
     ----------
@@ -57,16 +60,20 @@ class Detector:
         probe: Probe,
         settings: DetectionSettings,
         good: NDArray[np.bool_],
-        deviation: NDArray[np.float32] | None = None,
+        noise: Noise | None = None,
     ) -> None:
         self.probe, self.settings, self.good = probe, settings, good
         self.kernel: Kernel = make_kernel(probe, settings)
         self._fill = _fill(good)
         spacing = probe.radius if settings.minPeakSpacing is None else settings.minPeakSpacing
         spec = _core.DiskSpec(
-            radius=probe.radius,
-            background_inner=max(RING[0] * probe.radius, probe.radius + 0.5),
-            background_outer=max(RING[1] * probe.radius, probe.radius + 2.0),
+            radius=probe.extent,
+            background_inner=probe.ring[0],
+            background_outer=probe.ring[1],
+            min_snr=0.0 if noise is None else settings.min_snr,
+            gain=0.0 if noise is None else noise.gain,
+            kernel_square=self.kernel.square,
+            noise_floor=0.0 if noise is None else noise.floor,
             min_relative=settings.minRelativeIntensity,
             relative_to=int(settings.relativeToPeak),
             min_spacing=spacing,
@@ -75,7 +82,7 @@ class Detector:
             subpixel=SUBPIXEL[settings.subpixel],
         )
         self._core = _core.DiskDetector(
-            floor=self._floor(deviation),
+            floor=self._floor(noise),
             good=np.ascontiguousarray(good),
             fill=self._fill,
             before=self.kernel.before,
@@ -83,16 +90,24 @@ class Detector:
             spec=spec,
         )
 
-    def _floor(self, deviation: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def _floor(self, noise: Noise | None) -> NDArray[np.float32]:
         """What a maximum must exceed at each pixel; infinite where there is to be none."""
-        floor = np.full(self.good.shape, self.settings.minAbsoluteIntensity, np.float32)
-        if deviation is not None:
-            floor = np.maximum(floor, np.float32(self.settings.min_snr) * deviation)
+        least = self.settings.minAbsoluteIntensity
+        if noise is not None:  # what passes without any background
+            gain, square = noise.gain, self.settings.min_snr**2
+            constant = square * (gain**2 + max(noise.floor, 0.0))
+            least = max(least, 0.5 * square * gain + np.sqrt((0.5 * square * gain) ** 2 + constant))
+        floor = np.full(self.good.shape, least * (1.0 - 1e-5), np.float32)
         given = self.settings.edgeBoundary
         edge = int(np.ceil(self.probe.radius if given is None else given))
         inside = np.zeros(floor.shape, np.bool_)
         inside[edge : floor.shape[0] - edge, edge : floor.shape[1] - edge] = True
-        floor[~(inside & self.good)] = np.inf
+        if not self.good.all():
+            size = int(np.ceil(self.probe.radius))
+            disk = distance_from((size, size), (2 * size + 1, 2 * size + 1)) <= self.probe.radius
+            share = ndimage.convolve(self.good.astype(np.float64), disk / disk.sum(), mode="nearest")
+            inside &= self.good & (share >= HALF)
+        floor[~inside] = np.inf
         return floor
 
     def find(self, frames: NDArray[np.generic]) -> Disks:

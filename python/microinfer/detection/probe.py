@@ -1,6 +1,7 @@
 """Templates of a Bragg disk: from the direct beam, or made from a radius."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import ndimage
 from scipy.special import erfc
 
 OUTER = 2.0  # of a template, in radii: farther out is none of it
+EXTENT = 0.97  # share of a disk's counts within its extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,22 @@ class Probe:
         _require_radius(self.radius, image.shape)
         object.__setattr__(self, "image", (image / image.sum()).astype(np.float32))
         object.__setattr__(self, "radius", float(self.radius))
+
+    @cached_property
+    def extent(self) -> float:
+        """Radius within which `EXTENT` of the counts lie, in pixels; at least `radius`."""
+        distance = distance_from(
+            (self.image.shape[0] // 2, self.image.shape[1] // 2), self.image.shape
+        ).ravel()
+        order = np.argsort(distance, kind="stable")
+        share = np.cumsum(self.image.ravel()[order], dtype=np.float64)
+        return max(float(distance[order][int(np.searchsorted(share, EXTENT))]), self.radius)
+
+    @property
+    def ring(self) -> tuple[float, float]:
+        """Inner and outer radius of the ring around a disk that gives the background below it, in pixels."""
+        inner = self.extent + 0.5
+        return inner, inner + max(0.7 * self.radius, 1.5)
 
     @property
     def frame_shape(self) -> tuple[int, int]:
@@ -170,14 +188,14 @@ def measure_beam(
     image = total / len(stack)
     middle = (float(half[0]), float(half[1]))
     radius, edge, background = _profile_radius(image, middle)
-    distance = _distance(image.shape, middle)
+    distance = distance_from(middle, image.shape)
     image = np.where(distance <= OUTER * radius + 1.0, image - background, 0.0)
     return Beam(centre, radius, edge, np.maximum(image, 0.0))
 
 
 def _profile_radius(image: NDArray[np.float64], centre: tuple[float, float]) -> tuple[float, float, float]:
     """Radius, edge width and background of the disk around a centre, from its azimuthal mean."""
-    distance = _distance(image.shape, centre)
+    distance = distance_from(centre, image.shape)
     size = int(min(image.shape) // 2)
     bins = np.minimum((2.0 * distance).astype(int), 2 * size)
     count = np.bincount(bins.ravel(), minlength=2 * size + 1)[: 2 * size]
@@ -248,7 +266,8 @@ def _centre_of_mass(
     return float(at[0]), float(at[1])
 
 
-def _distance(shape: tuple[int, ...], centre: tuple[float, float]) -> NDArray[np.float64]:
+def distance_from(centre: tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Distance of each pixel of an image of a shape from a centre, in pixels."""
     x, y = np.arange(shape[0]) - centre[0], np.arange(shape[1]) - centre[1]
     distance: NDArray[np.float64] = np.hypot(x[:, None], y[None])
     return distance

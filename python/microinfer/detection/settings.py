@@ -18,15 +18,13 @@ class DetectionSettings:
     Attributes
     ----------
     min_snr : float
-        Lowest correlation, in standard deviations of the noise where there is no disk. It suits frames of any dose, and
-        counting and integrating cameras alike; 0 leaves the choice to the other thresholds.
+        Lowest correlation, in standard deviations of what counting electrons makes of it: those of the disk and of the
+        background around it. It suits frames of any dose, and counting and integrating cameras alike; 0 leaves the
+        choice to the other thresholds.
     corrPower : float
         1 is the correlation, 0 the phase correlation, a value between a hybrid; `min_snr` must be 0 then.
     sigma_dp, sigma_cc : float
         Standard deviations of Gaussians that smooth the frame and the correlation.
-    sigma_background : float or None
-        Standard deviation of the wider of the two Gaussians whose difference removes the diffuse background; infinite
-        removes none. By default twice the radius of the disks.
     subpixel : str
         ``"multicorr"``: at the maximum of the interpolated correlation, which py4DSTEM's upsampling comes near to;
         ``"poly"``: by a parabola in each direction; ``"none"``.
@@ -48,11 +46,10 @@ class DetectionSettings:
         For a value out of range; the message names it.
     """
 
-    min_snr: float = 5.0
+    min_snr: float = 2.5
     corrPower: float = 1.0
     sigma_dp: float = 0.0
     sigma_cc: float = 0.0
-    sigma_background: float | None = None
     subpixel: str = "multicorr"
     minAbsoluteIntensity: float = 0.0
     minRelativeIntensity: float = 0.0
@@ -68,20 +65,13 @@ class DetectionSettings:
                 continue
             self._require(field.name, "a number", isinstance(value, int | float | np.number))
             self._require(field.name, "at least 0", value >= 0)  # NaN is not
-            if field.name != "sigma_background":
-                self._require(field.name, "finite", np.isfinite(value))
+            self._require(field.name, "finite", np.isfinite(value))
         self._require("subpixel", f"one of {', '.join(SUBPIXEL)}", self.subpixel in SUBPIXEL)
         for name in ("corrPower", "minRelativeIntensity"):
             self._require(name, "at most 1", getattr(self, name) <= 1)
         for name, least in (("relativeToPeak", 0), ("maxNumPeaks", 1)):
             value = getattr(self, name)
             self._require(name, f"a whole number from {least} on", value == int(value) >= least)
-        if self.sigma_background is not None:
-            self._require(
-                "sigma_background",
-                f"above sigma_dp, {self.sigma_dp:g}",
-                self.sigma_background > self.sigma_dp,
-            )
         if self.corrPower != 1 and self.min_snr != 0:
             raise ValueError(
                 f"min_snr is a threshold for the correlation itself: with corrPower={self.corrPower:g} give "
