@@ -139,12 +139,16 @@ void register_detection(py::module_& module) {
     module.def("transform_length", &transform_length, py::arg("length"),
                "The smallest length from `length` on that frames can be padded to.");
     py::class_<DiskSpec>(module, "DiskSpec")
-        .def(py::init([](float radius, float background_inner, float background_outer, float min_snr, float gain, float kernel_square, float noise_floor, float min_relative,
+        .def(py::init([](float radius, float background_inner, float background_outer, float min_snr,
+                         float gain, float kernel_square, float noise_floor, float min_relative,
                          std::int32_t relative_to, float min_spacing, std::int32_t max_disks,
                          float correlation_power, const std::string& name) {
-                 return DiskSpec{radius, background_inner, background_outer, min_snr, gain, kernel_square, noise_floor, min_relative, relative_to, min_spacing, max_disks, correlation_power, subpixel(name)};
+                 return DiskSpec{radius,        background_inner,  background_outer, min_snr,     gain,
+                                 kernel_square, noise_floor,       min_relative,     relative_to, min_spacing,
+                                 max_disks,     correlation_power, subpixel(name)};
              }),
-             py::kw_only(), py::arg("radius"), py::arg("background_inner"), py::arg("background_outer"), py::arg("min_snr"), py::arg("gain"), py::arg("kernel_square"), py::arg("noise_floor"),
+             py::kw_only(), py::arg("radius"), py::arg("background_inner"), py::arg("background_outer"),
+             py::arg("min_snr"), py::arg("gain"), py::arg("kernel_square"), py::arg("noise_floor"),
              py::arg("min_relative"), py::arg("relative_to"), py::arg("min_spacing"), py::arg("max_disks"),
              py::arg("correlation_power"), py::arg("subpixel"));
     py::class_<DiskDetector>(module, "DiskDetector")

@@ -23,7 +23,8 @@ namespace {
 
 using Complex = std::complex<float>;
 
-constexpr DiskSpec kSpec = {2.0F, 2.5F, 4.0F, 0.0F, 1.0F, 0.0F, 0.0F, 0.0F, 0, 0.0F, 100, 1.0F, Subpixel::none};
+constexpr DiskSpec kSpec = {2.0F, 2.5F, 4.0F, 0.0F, 1.0F, 0.0F,          0.0F,
+                            0.0F, 0,    0.0F, 100,  1.0F, Subpixel::none};
 
 /// A detector that correlates with a kernel given in Fourier space, and owns what it was made of.
 struct Example {

@@ -20,22 +20,23 @@ enum class Subpixel {
 
 /// What is a disk.
 struct DiskSpec {
-    float radius;              ///< within which its counts are summed, in pixels
-    float background_inner;    ///< radii of the ring that gives the background below it, in pixels
+    float radius;            ///< within which its counts are summed, in pixels
+    float background_inner;  ///< radii of the ring that gives the background below it, in pixels
     float background_outer;
-    float min_snr;             ///< lowest correlation in standard deviations of a disk's counts, see `deviation`
-    float gain;                ///< counts for one electron
-    float kernel_square;       ///< sum of the squares of the kernel's pixels
-    float noise_floor;         ///< variance of the correlation without any electron
-    float min_relative;        ///< lowest correlation, relative to that of maximum `relative_to`
-    std::int32_t relative_to;  ///< 0: the strongest, 1: the next ...; where there are fewer, nothing is dropped
-    float min_spacing;         ///< of two disks in pixels: the weaker one of a closer pair is dropped
-    std::int32_t max_disks;    ///< the strongest are kept
-    float correlation_power;   ///< 1: correlation; 0: phase correlation; between: hybrid
+    float min_snr;        ///< lowest correlation in standard deviations of a disk's counts, see `deviation`
+    float gain;           ///< counts for one electron
+    float kernel_square;  ///< sum of the squares of the kernel's pixels
+    float noise_floor;    ///< variance of the correlation without any electron
+    float min_relative;   ///< lowest correlation, relative to that of maximum `relative_to`
+    std::int32_t
+        relative_to;         ///< 0: the strongest, 1: the next ...; where there are fewer, nothing is dropped
+    float min_spacing;       ///< of two disks in pixels: the weaker one of a closer pair is dropped
+    std::int32_t max_disks;  ///< the strongest are kept
+    float correlation_power;  ///< 1: correlation; 0: phase correlation; between: hybrid
     Subpixel subpixel;
 
-    /// Standard deviation of a correlation that counts disk and background, with an electron more for those that are
-    /// expected where none was counted.
+    /// Standard deviation of a correlation that counts disk and background, with an electron more for those
+    /// that are expected where none was counted.
     [[nodiscard]] float deviation(float correlation, float background) const {
         const float electrons = correlation + std::max(background, 0.0F) * kernel_square;
         return std::sqrt(std::max(gain * (gain + electrons) + noise_floor, 0.0F));

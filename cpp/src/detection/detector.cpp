@@ -264,28 +264,30 @@ class DiskDetector::Implementation {
 
     /// Columns y ... of a frame, padded.
     void load_panel(const float* frame, std::int64_t y, float* panel) const {
-        const std::int64_t width = std::min(kPanel, columns - y);
-        for (std::int64_t i = 0; i < down_.length; ++i) {
-            const float* const row = frame + row_source_[static_cast<std::size_t>(i)] * columns;
-            float* const to = panel + i * kPanel;
-            if (width == kPanel) {
-                std::copy_n(row + y, kPanel, to);
-            } else {
-                for (std::int64_t j = 0; j < std::min(kPanel, across_.length - y); ++j) {
-                    to[j] = row[column_source_[static_cast<std::size_t>(y + j)]];
+        const std::int64_t width = std::min(kPanel, across_.length - y);
+        if (y + kPanel <= columns) {
+            loops_.copy(frame + y, columns, panel, kPanel, rows);
+        } else {
+            for (std::int64_t i = 0; i < rows; ++i) {
+                for (std::int64_t j = 0; j < width; ++j) {
+                    panel[i * kPanel + j] =
+                        frame[i * columns + column_source_[static_cast<std::size_t>(y + j)]];
                 }
             }
+        }
+        for (std::int64_t i = rows; i < down_.length; ++i) {
+            loops_.copy(panel + row_source_[static_cast<std::size_t>(i)] * kPanel, kPanel, panel + i * kPanel,
+                        kPanel, 1);
         }
     }
 
     void store_panel(const float* panel, std::int64_t y, float* correlation) const {
-        const std::int64_t width = std::min(kPanel, columns - y);
+        if (y + kPanel <= columns) {
+            loops_.copy(panel, kPanel, correlation + y, columns, rows);
+            return;
+        }
         for (std::int64_t i = 0; i < rows; ++i) {
-            if (width == kPanel) {
-                std::copy_n(panel + i * kPanel, kPanel, correlation + i * columns + y);
-            } else {
-                std::copy_n(panel + i * kPanel, width, correlation + i * columns + y);
-            }
+            std::copy_n(panel + i * kPanel, columns - y, correlation + i * columns + y);
         }
     }
 
@@ -323,25 +325,20 @@ class DiskDetector::Implementation {
     void filter_panel(Workspace& work, std::int64_t x) const {
         float* const re = work.spectrum_re.data() + x;
         float* const im = work.spectrum_im.data() + x;
-        for (std::int64_t i = 0; i < across_.length; ++i) {
-            std::copy_n(re + i * stride_, kPanel, work.panel.re + i * kPanel);
-            std::copy_n(im + i * stride_, kPanel, work.panel.im + i * kPanel);
-        }
+        loops_.copy(re, stride_, work.panel.re, kPanel, across_.length);
+        loops_.copy(im, stride_, work.panel.im, kPanel, across_.length);
         loops_.columns(across_, work.panel);
-        for (std::int64_t i = 0; i < across_.length; ++i) {
-            const std::int64_t at = i * stride_ + x;
-            loops_.multiply(work.panel.re + i * kPanel, work.panel.im + i * kPanel, before_re_.data() + at,
-                            before_im_.data() + at, kPanel);
-            if (spec_.correlation_power != 1.0F) {
-                raise(work.panel.re + i * kPanel, work.panel.im + i * kPanel, after_.data() + at);
+        loops_.multiply(work.panel, before_re_.data() + x, before_im_.data() + x, stride_, across_.length);
+        if (spec_.correlation_power != 1.0F) {
+            for (std::int64_t i = 0; i < across_.length; ++i) {
+                raise(work.panel.re + i * kPanel, work.panel.im + i * kPanel,
+                      after_.data() + i * stride_ + x);
             }
         }
         Panel swapped = {work.panel.im, work.panel.re, work.panel.other_im, work.panel.other_re};
         loops_.columns(across_, swapped);
-        for (std::int64_t i = 0; i < across_.length; ++i) {
-            std::copy_n(swapped.im + i * kPanel, kPanel, re + i * stride_);
-            std::copy_n(swapped.re + i * kPanel, kPanel, im + i * stride_);
-        }
+        loops_.copy(swapped.im, kPanel, re, stride_, across_.length);
+        loops_.copy(swapped.re, kPanel, im, stride_, across_.length);
     }
 
     /// Absolute values to the correlation's power, and the filter after it.

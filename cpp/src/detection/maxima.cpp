@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numbers>
 #include <utility>
@@ -12,6 +13,7 @@ namespace {
 constexpr std::int64_t kTaps = 7;  // pixels of the interpolation, in each direction
 constexpr std::int64_t kReach = kTaps / 2;
 constexpr int kSteps = 4;          // of Newton's method
+constexpr float kSettled = 2e-3F;  // pixels: the next step would be its square
 constexpr float kFarthest = 1.0F;  // from the highest pixel to the maximum
 
 /// Coefficients of the Lagrange polynomials through -3 ... 3: weight of tap i at t is sum_k [i][k] t^k.
@@ -105,10 +107,12 @@ Disc::Sum Disc::sum(const float* frame, std::int64_t rows, std::int64_t columns,
     const Phase& made = phases_[static_cast<std::size_t>(phase(x, px) * kPhases + phase(y, py))];
     const Span* const spans = made.spans.data();
     if (px >= reach_ && py >= reach_ && px + reach_ < rows && py + reach_ < columns) {
-        return {loops.sum_spans(frame + (px - reach_) * columns + py, columns, spans, 2 * reach_ + 1), made.pixels};
+        return {loops.sum_spans(frame + (px - reach_) * columns + py, columns, spans, 2 * reach_ + 1),
+                made.pixels};
     }
     Sum result = {0.0F, 0};
-    for (std::int64_t row = std::max<std::int64_t>(px - reach_, 0); row <= std::min(px + reach_, rows - 1); ++row) {
+    for (std::int64_t row = std::max<std::int64_t>(px - reach_, 0); row <= std::min(px + reach_, rows - 1);
+         ++row) {
         const Span span = spans[row - px + reach_];
         for (std::int64_t column = std::max<std::int64_t>(py + span.begin, 0);
              column < std::min(py + span.end, columns); ++column) {
@@ -172,9 +176,10 @@ std::int64_t Maxima::cell(std::int64_t x) const {
 bool Maxima::is_alone(std::int64_t x, std::int64_t y) const {
     const float closest = spec_.min_spacing * spec_.min_spacing;
     const std::int64_t cell_rows = static_cast<std::int64_t>(kept_.size()) / cell_columns_;
-    for (std::int64_t i = std::max<std::int64_t>(cell(x) - 2, 0); i <= std::min(cell(x) + 2, cell_rows - 1); ++i) {
-        for (std::int64_t j = std::max<std::int64_t>(cell(y) - 2, 0); j <= std::min(cell(y) + 2, cell_columns_ - 1);
-             ++j) {
+    for (std::int64_t i = std::max<std::int64_t>(cell(x) - 2, 0); i <= std::min(cell(x) + 2, cell_rows - 1);
+         ++i) {
+        for (std::int64_t j = std::max<std::int64_t>(cell(y) - 2, 0);
+             j <= std::min(cell(y) + 2, cell_columns_ - 1); ++j) {
             const std::int64_t other = kept_[static_cast<std::size_t>(i * cell_columns_ + j)];
             const auto dx = static_cast<float>(x - other / columns_);
             const auto dy = static_cast<float>(y - other % columns_);
@@ -196,11 +201,15 @@ void Maxima::select(const float* correlation) {
                 candidates_.push_back({values[y], x * columns_ + y});
             }
         };
+        const bool inside = x > 0 && x + 1 < rows_;
         std::int64_t y = 0;
-        for (; y + kPanel <= columns_; y += kPanel) {
-            if (loops_.any_above(values + y, floors + y)) {
-                for (std::int64_t i = y; i < y + kPanel; ++i) {
-                    test(i);
+        if (inside) {
+            test(y++);
+            for (; y + kPanel < columns_; y += kPanel) {
+                for (std::uint32_t bits = loops_.maxima(values + y, columns_, floors + y); bits != 0;
+                     bits &= bits - 1) {
+                    const std::int64_t at = y + std::countr_zero(bits);
+                    candidates_.push_back({values[at], x * columns_ + at});
                 }
             }
         }
@@ -273,8 +282,13 @@ Disk Maxima::place(const float* correlation, const Candidate& candidate) const {
         if (step == kSteps || !(vxx < 0.0F && determinant > 0.0F)) {
             break;
         }
-        t = std::clamp(t - (vyy * vx - vxy * vy) / determinant, -kFarthest, kFarthest);
-        s = std::clamp(s - (vxx * vy - vxy * vx) / determinant, -kFarthest, kFarthest);
+        const float dt = (vyy * vx - vxy * vy) / determinant;
+        const float ds = (vxx * vy - vxy * vx) / determinant;
+        t = std::clamp(t - dt, -kFarthest, kFarthest);
+        s = std::clamp(s - ds, -kFarthest, kFarthest);
+        if (std::abs(dt) + std::abs(ds) < kSettled) {
+            break;
+        }
     }
     disk.x += t;
     disk.y += s;

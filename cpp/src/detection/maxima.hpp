@@ -65,7 +65,7 @@ class Maxima {
     const Disc inner_;
     const Disc outer_;
     std::vector<Candidate> candidates_;
-    const float cell_size_;             ///< so small that no two disks that are kept share a cell
+    const float cell_size_;  ///< so small that no two disks that are kept share a cell
     const std::int64_t cell_columns_;
     std::vector<std::int64_t> kept_;  ///< of every cell, the pixel of the disk that was kept there, or -1
 };

@@ -48,15 +48,21 @@ struct Transforms {
     /// The forward transform of a panel's columns; the backward one, unscaled, where `re` and `im` are
     /// swapped.
     void (*columns)(const Plan& plan, Panel& panel);
-    /// Multiplies `count` complex numbers by those of a kernel.
-    void (*multiply)(float* re, float* im, const float* kernel_re, const float* kernel_im,
-                     std::int64_t count);
+    /// Multiplies the rows of a panel by those of a kernel, which lie `stride` apart.
+    void (*multiply)(const Panel& panel, const float* kernel_re, const float* kernel_im, std::int64_t stride,
+                     std::int64_t rows);
+    /// Copies rows of kPanel numbers.
+    void (*copy)(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride,
+                 std::int64_t rows);
     /// Copies 16 x 16 numbers, transposed.
     void (*transpose)(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride);
-    /// Sums of the spans of some rows that lie `stride` apart. Up to kPanel numbers behind the last span are read.
+    /// Sums of the spans of some rows that lie `stride` apart. Up to kPanel numbers behind the last span are
+    /// read.
     float (*sum_spans)(const float* first, std::int64_t stride, const Span* spans, std::int64_t rows);
-    /// Whether any of kPanel numbers is above its floor.
-    bool (*any_above)(const float* values, const float* floors);
+    /// Of kPanel neighbouring numbers those that are above their floors, greater than the four of their
+    /// neighbours that lie before them in rows `stride` long and at least as great as the four behind: a bit
+    /// each.
+    std::uint32_t (*maxima)(const float* first, std::int64_t stride, const float* floors);
 };
 
 /// The fastest that this machine has.

@@ -12,16 +12,40 @@ namespace {
 using Lanes = float __attribute__((vector_size(4 * MICROINFER_LANES)));
 constexpr std::int64_t kVectors = kPanel / MICROINFER_LANES;  // of a panel's row
 
+using Mask = std::int32_t __attribute__((vector_size(4 * MICROINFER_LANES)));
+
+inline Lanes load(const float* from) {
+    Lanes values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return values;
+}
+inline void store(const Lanes& values, float* to) {
+    __builtin_memcpy(to, &values, sizeof values);
+}
+inline bool any(const Mask& mask) {
+    std::int32_t bits = 0;
+    for (std::int64_t lane = 0; lane < MICROINFER_LANES; ++lane) {
+        bits |= mask[lane];
+    }
+    return bits != 0;
+}
+
 /// Complex numbers, one for each lane.
 struct Complex {
     Lanes re, im;
 };
 
+inline Complex load(const float* re, const float* im) {
+    return {load(re), load(im)};
+}
 inline Complex operator+(const Complex& a, const Complex& b) {
     return {a.re + b.re, a.im + b.im};
 }
 inline Complex operator-(const Complex& a, const Complex& b) {
     return {a.re - b.re, a.im - b.im};
+}
+inline Complex operator*(const Complex& a, const Complex& b) {
+    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
 inline Complex times(const Complex& a, float re, float im) {
     return {a.re * re - a.im * im, a.re * im + a.im * re};
@@ -130,11 +154,26 @@ void columns(const Plan& plan, Panel& panel) {
     }
 }
 
-void multiply(float* __restrict re, float* __restrict im, const float* __restrict kernel_re, const float* __restrict kernel_im, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) {
-        const float real = re[i] * kernel_re[i] - im[i] * kernel_im[i];
-        im[i] = re[i] * kernel_im[i] + im[i] * kernel_re[i];
-        re[i] = real;
+void multiply(const Panel& panel, const float* kernel_re, const float* kernel_im, std::int64_t stride,
+              std::int64_t rows) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+        float* const re = panel.re + row * kPanel;
+        float* const im = panel.im + row * kPanel;
+        const float* const by_re = kernel_re + row * stride;
+        const float* const by_im = kernel_im + row * stride;
+        for (std::int64_t i = 0; i < kPanel; i += MICROINFER_LANES) {
+            const Complex product = load(re + i, im + i) * load(by_re + i, by_im + i);
+            store(product.re, re + i);
+            store(product.im, im + i);
+        }
+    }
+}
+
+void copy(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride, std::int64_t rows) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+        for (std::int64_t i = 0; i < kPanel; i += MICROINFER_LANES) {
+            store(load(from + row * from_stride + i), to + row * to_stride + i);
+        }
     }
 }
 
@@ -147,8 +186,7 @@ void transpose(const float* from, std::int64_t from_stride, float* to, std::int6
 }
 
 float sum_spans(const float* first, std::int64_t stride, const Span* spans, std::int64_t rows) {
-    using Indices = std::int32_t __attribute__((vector_size(4 * MICROINFER_LANES)));
-    Indices lane;
+    Mask lane;
     for (std::int32_t i = 0; i < MICROINFER_LANES; ++i) {
         lane[i] = i;
     }
@@ -156,9 +194,7 @@ float sum_spans(const float* first, std::int64_t stride, const Span* spans, std:
     for (std::int64_t row = 0; row < rows; ++row) {
         const float* const at = first + row * stride;
         for (std::int32_t i = spans[row].begin; i < spans[row].end; i += MICROINFER_LANES) {
-            Lanes values;
-            __builtin_memcpy(&values, at + i, sizeof values);
-            sum += lane + i < spans[row].end ? values : Lanes{};
+            sum += lane + i < spans[row].end ? load(at + i) : Lanes{};
         }
     }
     float total = 0.0F;
@@ -168,16 +204,29 @@ float sum_spans(const float* first, std::int64_t stride, const Span* spans, std:
     return total;
 }
 
-bool any_above(const float* values, const float* floors) {
-    std::int32_t above = 0;
-    for (std::int64_t i = 0; i < kPanel; ++i) {
-        above |= static_cast<std::int32_t>(values[i] > floors[i]);
+std::uint32_t maxima(const float* first, std::int64_t stride, const float* floors) {
+    std::uint32_t bits = 0;
+    for (std::int64_t i = 0; i < kPanel; i += MICROINFER_LANES) {
+        const float* const at = first + i;
+        const Lanes value = load(at);
+        Mask holds = value > load(floors + i);
+        if (!any(holds)) {
+            continue;
+        }
+        for (const std::int64_t before : {-stride - 1, -stride, -stride + 1, std::int64_t{-1}}) {
+            holds &= value > load(at + before);
+            holds &= value >= load(at - before);
+        }
+        for (std::int64_t lane = 0; lane < MICROINFER_LANES; ++lane) {
+            bits |= static_cast<std::uint32_t>(holds[lane] != 0) << (i + lane);
+        }
     }
-    return above != 0;
+    return bits;
 }
 
 }  // namespace
 
-const Transforms MICROINFER_TRANSFORMS = {MICROINFER_NAME, columns, multiply, transpose, sum_spans, any_above};
+const Transforms MICROINFER_TRANSFORMS = {MICROINFER_NAME, columns,   multiply, copy,
+                                          transpose,       sum_spans, maxima};
 
 }  // namespace microinfer::detection
