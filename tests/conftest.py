@@ -19,7 +19,7 @@ settings.register_profile("microinfer", deadline=None)
 settings.load_profile("microinfer")
 
 
-SIMULATING = ("cli", "crystals", "evaluation", "models", "simulation", "training")
+SIMULATING = ("cli", "crystals", "evaluation", "frames", "models", "simulation", "training")
 """Folders whose tests use py4DSTEM, which warns, as does what it imports."""
 
 

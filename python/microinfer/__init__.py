@@ -8,6 +8,7 @@ import microinfer.forks  # noqa: F401
 
 if TYPE_CHECKING:
     from microinfer.detection import find_peaks
+    from microinfer.frames import open_frames
     from microinfer.mapping import MapReport, map_orientations, map_to_file
     from microinfer.maps.map_file import load_map
     from microinfer.maps.orientation_map import OrientationMap
@@ -36,6 +37,7 @@ _MODULES = {
     "load_model": "microinfer.models",
     "map_orientations": "microinfer.mapping",
     "map_to_file": "microinfer.mapping",
+    "open_frames": "microinfer.frames",
     "open_peaks": "microinfer.peaks",
     "read_peaks": "microinfer.peaks",
     "symmetry_min_geodesic": "microinfer.ops.rotations",
@@ -59,6 +61,7 @@ __all__ = [
     "map_orientations",
     "map_to_file",
     "models",
+    "open_frames",
     "open_peaks",
     "read_peaks",
     "symmetry_min_geodesic",

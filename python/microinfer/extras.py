@@ -8,6 +8,8 @@ _EXTRAS = {
     "threadpoolctl": "sim",
     "dask": "cluster",
     "distributed": "cluster",
+    "rsciio": "raw",
+    "hdf5plugin": "raw",
 }
 
 

@@ -26,12 +26,15 @@ class FrameSource(OfScan, ABC):
         Of the counts, as they are stored.
     pixel_size : float or None
         1/Angstrom per detector pixel, None where it is not known.
+    mask : ndarray of bool, shape (Qx, Qy), or None
+        Pixels that the file itself marks as without a right signal.
     """
 
     scan: Scan
     frame_shape: tuple[int, int]
     dtype: np.dtype[Any]
     pixel_size: float | None = None
+    mask: NDArray[np.bool_] | None = None
 
     @abstractmethod
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:

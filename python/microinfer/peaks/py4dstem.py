@@ -111,14 +111,14 @@ class BraggVectorsReader(Hdf5Reader):
         super().__init__(file)
         self.source = f"{group.name}/_v_uncal/data"
         self._dataset = _peak_dataset(file, self.source)
-        stored = _find_calibration(group)
+        stored = find_calibration(group)
         if stored is None:
             raise ValueError(
                 f"{self.path}: there is no calibration of {group.name}, neither at "
                 f"{_root(group)}/metadatabundle/calibration (py4DSTEM 0.14) nor beside or above the peaks (0.13): "
                 "calibrate them in py4DSTEM and save again"
             )
-        items, entries = read_items(stored), _entries(group)
+        items, entries = read_items(stored), all_entries(group)
         self.phases = find_phases(entries)
         try:
             known = settled_voltage(find_voltage(entries), voltage)
@@ -165,7 +165,7 @@ class PointListReader(Hdf5Reader):
         super().__init__(file)
         self.source = f"{group.name}/data"
         self._dataset = _peak_dataset(file, self.source)
-        entries = _entries(group)
+        entries = all_entries(group)
         self.phases = find_phases(entries)
         self.scan = Scan(self._dataset.shape, voltage=settled_voltage(find_voltage(entries), voltage))
         self.description = {
@@ -225,7 +225,7 @@ def _find_peaks(file: InputFile, name: str | None) -> h5py.Group:
     return candidates[0]
 
 
-def _find_calibration(group: h5py.Group) -> h5py.Group | None:
+def find_calibration(group: h5py.Group) -> h5py.Group | None:
     """The calibration of BraggVectors: in py4DSTEM 0.14 that of the root, in 0.13 the nearest beside or above."""
     item = find(group, f"{_root(group)}/metadatabundle/calibration")
     if isinstance(item, h5py.Group):
@@ -239,7 +239,7 @@ def _find_calibration(group: h5py.Group) -> h5py.Group | None:
     return None
 
 
-def _entries(group: h5py.Group) -> Entries:
+def all_entries(group: h5py.Group) -> Entries:
     """Metadata of the peaks and of their root."""
     return [*read_entries(group), *read_entries(group.file[_root(group)])]
 
