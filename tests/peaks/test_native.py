@@ -57,7 +57,7 @@ def test_the_file_says_what_it_is(native_file: Path) -> None:
         assert file["qx"].chunks is not None
     with mi.open_peaks(native_file) as reader:
         assert reader.description == {
-            "format": "microinfer-peaks 2",
+            "format": "microinfer-peaks 3",
             "found": {"units": "1/Angstrom", "qr_calibrated": "False"},
             "applied": [],
         }
@@ -93,7 +93,7 @@ def set_attribute(name: str, value: object) -> Callable[[h5py.File], None]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (set_attribute("format_version", 3), "version 3 of the format microinfer-peaks.*install a newer one"),
+        (set_attribute("format_version", 4), "version 4 of the format microinfer-peaks.*install a newer one"),
         (set_attribute("format_version", "one"), "format_version of / must be a whole number, got 'one'"),
         (set_attribute("scan_shape", (5, 8)), r"/offsets must be integers of the shape \(41,\)"),
         (set_attribute("scan_shape", (5, 0)), "shape must be two numbers of at least 1"),

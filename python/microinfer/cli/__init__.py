@@ -1,6 +1,7 @@
 """The command line.
 
-``microinfer demo | info | map | plot | convert | models | train | simulate | evaluate | export | benchmark``.
+``microinfer demo | info | calibrate | map | plot | convert | models | train | simulate | evaluate | export |
+benchmark``.
 """
 
 import io
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 from microinfer import __version__
 from microinfer.cli.accuracy import evaluate
 from microinfer.cli.benchmark import benchmark
+from microinfer.cli.calibrate import calibrate
 from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, simulate, train
 from microinfer.cli.scan import demo, info, map_scan
@@ -56,7 +58,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, info, map_scan, plot, convert, models, train, simulate, evaluate, export, benchmark):
+for command in (
+    demo,
+    info,
+    calibrate,
+    map_scan,
+    plot,
+    convert,
+    models,
+    train,
+    simulate,
+    evaluate,
+    export,
+    benchmark,
+):
     app.command("map" if command is map_scan else command.__name__)(command)
 
 

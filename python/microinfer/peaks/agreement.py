@@ -196,7 +196,7 @@ def sample_peaks(
 
 def agreement_of(peaks: Peaks, phases: tuple[CrystalPhase, ...]) -> RingAgreement:
     """Set some peaks against the rings of phases, as `ring_agreement` does."""
-    spots = _Spots(peaks)
+    spots = Spots(peaks)
     if spots.number < FEWEST or not all(len(phase.reflections) for phase in phases):
         return RingAgreement("unknown", 1.0, _shares(phases), spots.number, 0.0, 0.0, 0.0)
     found = [_judged(spots, phases)]
@@ -214,7 +214,7 @@ def _shares(phases: tuple[CrystalPhase, ...], shares: Sequence[float] = ()) -> d
     return dict(zip((phase.name for phase in phases), shares or [0.0] * len(phases), strict=True))
 
 
-def _judged(spots: "_Spots", phases: tuple[CrystalPhase, ...]) -> RingAgreement:
+def _judged(spots: "Spots", phases: tuple[CrystalPhase, ...]) -> RingAgreement:
     """Set spots against the rings of phases that may all be there."""
     fits = [_Fit(spots, phases, width) for width in WIDTHS]
     best = max(fits, key=lambda fit: fit.evidence[NEAR].max())
@@ -263,7 +263,7 @@ def _scale(evidence: NDArray[np.float32], at: int) -> float:
     return float(SCALES[at] * np.exp(between * BIN))
 
 
-class _Spots:
+class Spots:
     """The strongest peaks of some positions.
 
     Attributes
@@ -276,12 +276,17 @@ class _Spots:
 
     def __init__(self, peaks: Peaks) -> None:
         q = np.concatenate([np.zeros((0, 2)), *(pattern[:STRONGEST] for pattern in peaks)])
-        cells = np.rint(q / SPOT).astype(np.int64)
-        _, spot, seen = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
-        weight = seen**REPEATED
         self.radius = np.hypot(q[:, 0], q[:, 1])
-        self.weight = (weight / seen)[spot.ravel()]
-        self.number = float(weight.sum() ** 2 / (weight**2).sum()) if len(q) else 0.0
+        self.weight, self.number = spot_weights(q)
+
+
+def spot_weights(q: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Weight of each peak, by how often its spot is seen, and how many independent spots there are."""
+    cells = np.rint(q / SPOT).astype(np.int64)
+    _, spot, seen = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    weight = seen**REPEATED
+    number = float(weight.sum() ** 2 / (weight**2).sum()) if len(q) else 0.0
+    return (weight / seen)[spot.ravel()], number
 
 
 class _Fit:
@@ -296,7 +301,7 @@ class _Fit:
         Of the peaks, on the rings of the phases.
     """
 
-    def __init__(self, spots: _Spots, phases: tuple[CrystalPhase, ...], width: float) -> None:
+    def __init__(self, spots: Spots, phases: tuple[CrystalPhase, ...], width: float) -> None:
         self.width = width
         self._contrasts = contrasts = [_contrast(phase, width) for phase in phases]
         self._number = spots.number
@@ -307,7 +312,7 @@ class _Fit:
         ratio = np.stack([contrast[used - SHIFTS[:, None]] for contrast in contrasts])
         self._smooth = _smooth(spots)
         seen = counts[used].astype(np.float32)
-        self.shares, self.evidence = _mixture(ratio, seen)
+        self.shares, self.evidence = mixture(ratio, seen)
         total = 1.0 + LEAST_SHARE * np.einsum("psr,sp->sr", ratio - 1.0, _proportions(self.shares))
         self.evidence_of_least = np.log(total) @ seen
 
@@ -332,7 +337,7 @@ def _proportions(shares: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(some / some.sum(axis=1, keepdims=True))
 
 
-def _mixture(
+def mixture(
     ratio: NDArray[np.float32], counts: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Fit the shares of components by expectation and maximisation.
@@ -358,6 +363,13 @@ def _mixture(
     return shares.T, evidence
 
 
+def contrast_at(phase: CrystalPhase, width: float, radii: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Density of a phase's rings over that of their surroundings, at radii in 1/Angstrom; 1 beyond the last ring."""
+    steps = (np.log(np.maximum(radii, 1e-9) / SMALLEST) / BIN) + SHIFTS[-1]
+    contrast = _contrast(phase, width)
+    return np.interp(steps, np.arange(len(contrast)), contrast, left=1.0, right=1.0)
+
+
 @lru_cache(maxsize=32)
 def _contrast(phase: CrystalPhase, width: float) -> NDArray[np.float32]:
     """Density of a phase's rings over that of their surroundings, by `_bin`; 1 beyond the last ring."""
@@ -380,7 +392,7 @@ def _contrast(phase: CrystalPhase, width: float) -> NDArray[np.float32]:
     return np.interp(_radii(), grid, ratio, right=1.0).astype(np.float32)
 
 
-def _smooth(spots: _Spots) -> NDArray[np.float64]:
+def _smooth(spots: Spots) -> NDArray[np.float64]:
     """Spots by `_bin`, smoothed over the surroundings of a ring."""
     edges = np.arange(0.0, LARGEST, GRID)
     counts = np.histogram(spots.radius, edges, weights=spots.weight)[0]

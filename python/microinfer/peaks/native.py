@@ -1,5 +1,6 @@
-"""Bragg peaks in microinfer's own HDF5 form: calibrated, flat, chunked, with checksums."""
+"""Bragg peaks in microinfer's own HDF5 form: flat, chunked, with checksums; calibrated, or with their calibration."""
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from microinfer.hdf5 import (
     InputFile,
     attribute,
     dataset,
+    find,
     is_hdf5,
     named,
     open_hdf5,
@@ -22,16 +24,21 @@ from microinfer.hdf5 import (
     text,
 )
 from microinfer.peaks.bragg_peaks import BraggPeaks
+from microinfer.peaks.calibration import Calibration
 from microinfer.peaks.hdf5 import Hdf5Reader
 from microinfer.peaks.metadata import settled_voltage
+from microinfer.peaks.pixels import IN_ANGSTROM, PixelCalibration
 from microinfer.peaks.reader import Block, OpenOptions
 from microinfer.peaks.scan import OfScan, Scan
 
 FORMAT = "microinfer-peaks"
-FORMAT_VERSION = 2  # 1 had texts of variable length, and zeros for what is lost
+FORMAT_VERSION = (
+    3  # 1 had texts of variable length, and zeros for what is lost; 2 had peaks in 1/Angstrom alone
+)
 CHUNK = 65536  # peaks: 256 KiB of float32
 
 _VALUES = ("qx", "qy", "intensity")
+_CALIBRATION = "calibration"
 _SCAN = ("scan_shape", "scan_step", "scan_units", "qr_calibrated")
 
 
@@ -40,7 +47,7 @@ class PeakWriter(OfScan):
 
     The file appears under its name when the context ends well. The root carries the attributes ``format``,
     ``format_version``, ``scan_shape``, ``scan_step``, ``scan_units`` and ``qr_calibrated``, and ``voltage`` where it is
-    known; the datasets are `BraggPeaks`'s arrays by name, in 1/Angstrom.
+    known; the datasets are `BraggPeaks`'s arrays by name, in 1/Angstrom, or in pixels beside a group ``calibration``.
 
     Parameters
     ----------
@@ -48,6 +55,8 @@ class PeakWriter(OfScan):
         File to write; an existing one is replaced once the new one is complete.
     scan : Scan or tuple of int
         As in `BraggPeaks`.
+    calibration : PixelCalibration, optional
+        For peaks in detector pixels: what is known of their calibration, which is applied where they are read.
 
     Raises
     ------
@@ -55,8 +64,17 @@ class PeakWriter(OfScan):
         Where the file cannot be written; nothing half-written stays.
     """
 
-    def __init__(self, path: str | PathLike[str], scan: Scan | tuple[int, int]) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        scan: Scan | tuple[int, int],
+        *,
+        calibration: PixelCalibration | None = None,
+    ) -> None:
         self.scan = Scan.of(scan)
+        self._calibration = calibration
+        if calibration is not None:
+            self.scan = replace(self.scan, qr_calibrated=calibration.rotation is not None)
         self._attributes = {"format": text(FORMAT), "format_version": FORMAT_VERSION} | {
             name: getattr(self, name) for name in _SCAN
         }
@@ -72,7 +90,10 @@ class PeakWriter(OfScan):
         for name in _VALUES:
             # Positions and intensities hold noise: compression saves little and reading would wait for it.
             self._create(name, np.float32, np.nan)
-        self._file["qx"].attrs["units"] = self._file["qy"].attrs["units"] = text("1/Angstrom")
+        units = text("1/Angstrom" if self._calibration is None else "pixels")
+        self._file["qx"].attrs["units"] = self._file["qy"].attrs["units"] = units
+        if self._calibration is not None:
+            self._calibration.write(self._file.create_group(_CALIBRATION))
         self._create("offsets", np.int64, -1, shuffle=True, compression="gzip", compression_opts=1)
         self._append("offsets", np.zeros(1, np.int64))
         return self
@@ -95,7 +116,7 @@ class PeakWriter(OfScan):
         dataset[len(dataset) - len(values) :] = values
 
     def write_rows(self, peaks: BraggPeaks) -> None:
-        """Append the next scan rows.
+        """Append the next scan rows, in 1/Angstrom, or in pixels where the writer was given their calibration.
 
         Raises
         ------
@@ -151,11 +172,10 @@ def is_native(path: Path) -> bool:
 
 def open_native(path: Path, options: OpenOptions) -> "NativeReader":
     """Open a native file; errors as in `open_peaks`."""
-    for name in ("name", "pixel_size"):
-        if getattr(options, name) is not None:
-            raise ValueError(f"{path}: {name} must not be given for peaks that microinfer wrote")
+    if options.name is not None:
+        raise ValueError(f"{path}: name must not be given for peaks that microinfer wrote")
     with open_hdf5(path) as file:
-        return NativeReader(file, options.voltage)
+        return NativeReader(file, options)
 
 
 class NativeReader(Hdf5Reader):
@@ -165,8 +185,8 @@ class NativeReader(Hdf5Reader):
     ----------
     file : InputFile
         Closed with the reader.
-    voltage : float or str, optional
-        In place of the file's.
+    options : OpenOptions
+        What the user says of it.
 
     Raises
     ------
@@ -174,7 +194,7 @@ class NativeReader(Hdf5Reader):
         Where the file is of a newer version, or its arrays and attributes contradict each other.
     """
 
-    def __init__(self, file: InputFile, voltage: float | str | None = None) -> None:
+    def __init__(self, file: InputFile, options: OpenOptions) -> None:
         super().__init__(file)
         self.source = "/"
         version = attribute(file, "format_version", "a whole number")
@@ -191,7 +211,7 @@ class NativeReader(Hdf5Reader):
             attribute(file, "scan_step", "a number"),
             attribute(file, "scan_units", "a text"),
             attribute(file, "qr_calibrated", "true or false"),
-            settled_voltage(found, voltage),
+            settled_voltage(found, options.voltage),
         )
         self._offsets = dataset(file, "offsets")
         self._values = [dataset(file, name) for name in _VALUES]
@@ -201,6 +221,30 @@ class NativeReader(Hdf5Reader):
             "found": {"units": "1/Angstrom", "qr_calibrated": str(self.qr_calibrated)},
             "applied": [],
         }
+        self.known = IN_ANGSTROM
+        self._calibration: Calibration | None = None
+        group = find(file, _CALIBRATION)
+        if isinstance(group, h5py.Group):
+            self._use(group, options)
+        elif options.pixel_size is not None:
+            raise ValueError(
+                f"{self.path}: pixel_size must not be given for peaks that are in 1/Angstrom already"
+            )
+
+    def _use(self, group: h5py.Group, options: OpenOptions) -> None:
+        """Calibrate the peaks, which are in pixels, by what a group says."""
+        if options.calibrated:
+            raise ValueError(
+                f"{self.path}: its peaks are in detector pixels: calibrated=True does not fit them"
+            )
+        self.known = PixelCalibration.read(group).given(options.pixel_size)
+        self.description["found"] = self.known.describe()
+        if options.in_pixels:
+            return
+        calibration = self.known.applied(self.scan_shape)
+        self._calibration = calibration.left_in(group)
+        self.pixel_size = calibration.pixel_size
+        self.description["applied"] = calibration.steps()
 
     def _require_shapes(self) -> None:
         positions = self.scan_shape[0] * self.scan_shape[1]
@@ -235,7 +279,12 @@ class NativeReader(Hdf5Reader):
                 f"before {offsets[n + 1]} at scan position ({start + rx}, {ry})"
             )
         qx, qy, intensity = (self._read(values, offsets[0], offsets[-1]) for values in self._values)
-        return offsets - offsets[0], qx, qy, intensity
+        offsets -= offsets[0]
+        if self._calibration is not None:
+            qx, qy = self._calibration.apply(
+                qx.astype(np.float64), qy.astype(np.float64), np.diff(offsets), start, stop
+            )
+        return offsets, qx, qy, intensity
 
     def _read(self, values: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
         with named(self.path, values.name):

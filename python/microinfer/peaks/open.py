@@ -38,6 +38,7 @@ def open_peaks(
     calibrated: bool = False,
     pixel_size: float | None = None,
     voltage: float | str | None = None,
+    in_pixels: bool = False,
 ) -> PeakReader:
     """Open a file of Bragg peaks, to be read in blocks of scan rows.
 
@@ -58,6 +59,8 @@ def open_peaks(
         Size of a detector pixel in 1/Angstrom, in place of the file's Q_pixel_size and Q_pixel_units.
     voltage : float or str, optional
         Accelerating voltage in kilovolts or volts, in place of what the file's metadata say of it.
+    in_pixels : bool
+        True leaves the peaks as they are stored, uncalibrated: for `microinfer.peaks.calibrate.calibrate`.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def open_peaks(
         raise ValueError(
             "calibrated=True says that the peaks are in 1/Angstrom already: pixel_size must not be given"
         )
-    path, options = Path(path), OpenOptions(name, calibrated, pixel_size, voltage)
+    path, options = Path(path), OpenOptions(name, calibrated, pixel_size, voltage, in_pixels)
     with path.open("rb"):
         pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
     require_kind(path, FileKind.PEAKS, FileKind.PY4DSTEM, FileKind.HDF5)

@@ -9,6 +9,7 @@ import numpy as np
 from microinfer.hdf5 import InputFile, dataset, find, open_hdf5, utf8
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.calibration import (
+    Calibration,
     calibration_items,
     describe_items,
     read_calibration,
@@ -24,6 +25,7 @@ from microinfer.peaks.metadata import (
     read_entries,
     settled_voltage,
 )
+from microinfer.peaks.pixels import IN_ANGSTROM, stated_by
 from microinfer.peaks.reader import Block, OpenOptions, PeakReader
 from microinfer.peaks.records import join_lists, read_columns, require_peaks
 from microinfer.peaks.scan import Scan
@@ -44,7 +46,7 @@ def open_py4dstem(path: Path, options: OpenOptions) -> PeakReader:
                     f"{path}: {group.name} holds BraggVectors, which are raw detector pixels: "
                     "calibrated=True does not fit them"
                 )
-            return BraggVectorsReader(file, group, options.pixel_size, options.voltage)
+            return BraggVectorsReader(file, group, options)
         if not options.calibrated:
             raise ValueError(
                 f"{path}: {group.name} is a PointListArray (py4DSTEM 0.13), which says nothing of its "
@@ -90,10 +92,8 @@ class BraggVectorsReader(Hdf5Reader):
         Closed with the reader.
     group : h5py.Group
         The BraggVectors.
-    pixel_size : float or None
-        1/Angstrom per pixel, in place of the file's.
-    voltage : float or str, optional
-        Accelerating voltage, in place of the file's.
+    options : OpenOptions
+        What the user says of it.
 
     Raises
     ------
@@ -101,14 +101,9 @@ class BraggVectorsReader(Hdf5Reader):
         Where peaks or calibration are missing or malformed.
     """
 
-    def __init__(
-        self,
-        file: InputFile,
-        group: h5py.Group,
-        pixel_size: float | None,
-        voltage: float | str | None = None,
-    ) -> None:
+    def __init__(self, file: InputFile, group: h5py.Group, options: OpenOptions) -> None:
         super().__init__(file)
+        self._calibration: Calibration | None = None
         self.source = f"{group.name}/_v_uncal/data"
         self._dataset = _peak_dataset(file, self.source)
         stored = find_calibration(group)
@@ -121,9 +116,18 @@ class BraggVectorsReader(Hdf5Reader):
         items, entries = read_items(stored), all_entries(group)
         self.phases = find_phases(entries)
         try:
-            known = settled_voltage(find_voltage(entries), voltage)
-            calibration = read_calibration(items, self._dataset.shape, pixel_size, known)
-            self.scan = read_scan(items, self._dataset.shape, calibration.rotation is not None, known)
+            voltage = settled_voltage(find_voltage(entries), options.voltage)
+            self.known = stated_by(items, self._dataset.shape, options.pixel_size, voltage)
+            if options.in_pixels:
+                self.scan = read_scan(items, self._dataset.shape, False, voltage)
+                self.description = {
+                    "format": "py4DSTEM BraggVectors",
+                    "found": describe_items(items),
+                    "applied": [],
+                }
+                return
+            calibration = read_calibration(items, self._dataset.shape, options.pixel_size, voltage)
+            self.scan = read_scan(items, self._dataset.shape, calibration.rotation is not None, voltage)
         except ValueError as error:
             raise ValueError(f"{self.path}: {stored.name}: {error}") from error
         self._calibration = calibration.left_in(stored)
@@ -139,7 +143,8 @@ class BraggVectorsReader(Hdf5Reader):
 
     def _read_block(self, start: int, stop: int) -> Block:
         offsets, (qx, qy, intensity) = read_columns(self._file, self._dataset, start, stop)
-        qx, qy = self._calibration.apply(qx, qy, offsets[1:] - offsets[:-1], start, stop)
+        if self._calibration is not None:
+            qx, qy = self._calibration.apply(qx, qy, offsets[1:] - offsets[:-1], start, stop)
         return offsets, qx, qy, intensity
 
 
@@ -167,6 +172,7 @@ class PointListReader(Hdf5Reader):
         self._dataset = _peak_dataset(file, self.source)
         entries = all_entries(group)
         self.phases = find_phases(entries)
+        self.known = IN_ANGSTROM
         self.scan = Scan(self._dataset.shape, voltage=settled_voltage(find_voltage(entries), voltage))
         self.description = {
             "format": "py4DSTEM PointListArray",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from microinfer.hdf5 import named
 from microinfer.peaks.bragg_peaks import BraggPeaks, require_finite, require_rows
+from microinfer.peaks.pixels import PixelCalibration
 from microinfer.peaks.scan import PeakSource, Scan
 
 Block = tuple[
@@ -28,6 +29,7 @@ class OpenOptions(NamedTuple):
     calibrated: bool = False
     pixel_size: float | None = None
     voltage: float | str | None = None
+    in_pixels: bool = False
 
 
 class PeakReader(PeakSource):
@@ -47,6 +49,8 @@ class PeakReader(PeakSource):
         file as text; ``applied``, a list of the steps that lead from stored to returned peaks, in order.
     pixel_size : float or None
         1/Angstrom per detector pixel, where the stored peaks are in pixels.
+    known : PixelCalibration
+        What the file says of the way from the peaks as they are stored to 1/Angstrom, and what was given in its place.
     camera : float or None
         How far the camera reaches from the direct beam to its edges, on average, in 1/Angstrom.
     phases : tuple of str
@@ -59,6 +63,7 @@ class PeakReader(PeakSource):
     scan: Scan
     description: dict[str, Any]
     pixel_size: float | None = None
+    known: PixelCalibration
     camera: float | None = None
     phases: tuple[str, ...] = ()
 

@@ -1,0 +1,126 @@
+"""The command that measures the calibration of a scan on the rings of a known crystal."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microinfer.cli.match import warn
+from microinfer.cli.outputs import HDF5, Output, Overwrite, check_outputs
+from microinfer.cli.scan import Calibrated, Name, PixelSize, Voltage
+from microinfer.cli.show import facts, say, warnings_as_lines
+
+if TYPE_CHECKING:
+    from microinfer.crystals.phase import CrystalPhase
+    from microinfer.peaks import PeakSource
+    from microinfer.peaks.pixels import PixelCalibration
+
+K_MAX = 2.5  # 1/Angstrom, of the rings of CIF files
+
+
+def calibrate(
+    scan: Annotated[
+        Path, typer.Argument(metavar="RAW|PEAKS", help="A camera's file, or an HDF5 file of Bragg peaks.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The phases that the scan holds: those of this model, a name or a path."),
+    ] = None,
+    cif: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Or a CIF file, FILE#BLOCK, or a built-in phase (Cu, Cu2O). Again for each further phase.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the peaks with their calibration to this file (.h5)."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Let what is measured take the place of what the file states, or was given."
+        ),
+    ] = False,
+    name: Name = None,
+    calibrated: Calibrated = False,
+    pixel_size: PixelSize = None,
+    voltage: Voltage = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure the direct beam, the ellipse and the pixel size of a scan on the rings of a known crystal.
+
+    Without --out it only says what it finds; with --overwrite alone it writes into the file of peaks itself. What the
+    file states stays as it is and is compared; **--replace** puts what was measured in its place.
+    """
+    from microinfer.peaks.calibrate import calibrate as measure
+    from microinfer.peaks.calibrate import write_calibrated
+
+    if (model is None) == (not cif):
+        raise typer.BadParameter("give the crystal: --model or --cif, not both")
+    target = out or (scan if overwrite else None)
+    check_outputs(
+        [Output("the calibrated peaks", target, HDF5)],
+        {"the scan": None if overwrite else scan},
+        overwrite=overwrite,
+    )
+    phases = _phases(model, cif or [])
+    with ExitStack() as stack:
+        stack.enter_context(warnings_as_lines())
+        source, known = _in_pixels(scan, stack, name, calibrated, pixel_size, voltage)
+        found = measure(source, phases, known)
+        facts(f"Calibration of {scan} on {', '.join(phase.name for phase in phases)}", found.facts())
+        for text in found.warnings:
+            warn(text)
+        if found.verdict == "refused":
+            raise ValueError(f"{scan}: the rings do not decide: {found.reason}")
+        if target is None:
+            return
+        settled = found.measured if replace else found.calibration
+        write_calibrated(source, target, settled)
+        facts(f"Wrote {target}", settled.describe())
+        if not replace and found.warnings:
+            say("What was known is kept; --replace puts what was measured in its place")
+
+
+def _in_pixels(
+    scan: Path,
+    stack: ExitStack,
+    name: str | None,
+    calibrated: bool,
+    pixel_size: float | None,
+    voltage: str | None,
+) -> "tuple[PeakSource, PixelCalibration]":
+    """Peaks in pixels, found in frames or read from a file, and what is known of their calibration."""
+    from microinfer.file_kinds import FileKind, file_kind
+    from microinfer.peaks import open_peaks
+    from microinfer.peaks.pixels import PixelCalibration
+
+    if file_kind(scan) is not FileKind.FRAMES:
+        reader = open_peaks(
+            scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage, in_pixels=True
+        )
+        return stack.enter_context(reader), reader.known
+    from microinfer.detection.detected_scan import (  # type: ignore[import-not-found,unused-ignore]
+        DetectedScan,
+    )
+    from microinfer.detection.find import (  # type: ignore[import-not-found,unused-ignore]
+        frame_source,
+    )
+
+    frames = frame_source(scan, stack)
+    known = PixelCalibration(frames.pixel_size, sources={"pixel_size": "file", "origin": "measured"})
+    found: PeakSource = DetectedScan(frames, pixel_size=1.0)
+    return found, known.given(pixel_size)
+
+
+def _phases(model: str | None, cif: list[str]) -> "tuple[CrystalPhase, ...]":
+    if model is not None:
+        from microinfer.models import load_model
+
+        return load_model(model).phases
+    from microinfer.crystals.structure import load_structure
+
+    return tuple(load_structure(source).phase(K_MAX) for source in cif)
