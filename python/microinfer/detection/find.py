@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from microinfer.detection.detected_scan import DetectedScan
+from microinfer.detection.detected_scan import DetectedScan, joined
 from microinfer.detection.probe import Probe
 from microinfer.detection.settings import DetectionSettings
 from microinfer.frames.source import Frames, FrameSource
@@ -51,7 +51,8 @@ def find_peaks(
         About where the direct beam is, in pixels, where it is not the strongest disk. It is taken as it is where no
         disk is found there, as below a beam stop.
     mask : array_like of bool, shape (Qx, Qy), optional
-        Detector pixels that count. Others, of a beam stop or a cross, enter nothing, and no peak lies on them.
+        True for detector pixels without a right signal, such as those of a beam stop. They are filled from others near,
+        and no peak lies on them. What `microinfer.frames.find_defects` finds on the frames is added.
     progress : bool, default: False
         Show a progress bar on standard error.
     settings : DetectionSettings, optional
@@ -90,16 +91,12 @@ def find_peaks(
             settings=chosen,
         )
         positions = scan.scan_shape[0] * scan.scan_shape[1]
+        blocks = []
         with ProgressBar("finding disks", positions, unit="frames", visible=progress) as bar:
-            blocks = []
             for block in scan.blocks():
                 blocks.append(block)
                 bar.advance(len(block))
-    counts = np.concatenate([block.counts for block in blocks])
-    qx, qy, intensity = (
-        np.concatenate([getattr(block, name) for block in blocks]) for name in ("qx", "qy", "intensity")
-    )
-    return BraggPeaks(np.concatenate([[0], np.cumsum(counts)]), qx, qy, intensity, scan.scan)
+    return joined(blocks, scan.scan)
 
 
 def frame_source(frames: "AnyFrames", stack: ExitStack) -> FrameSource:
@@ -107,7 +104,7 @@ def frame_source(frames: "AnyFrames", stack: ExitStack) -> FrameSource:
     if isinstance(frames, FrameSource):
         return frames
     if isinstance(frames, str | PathLike):
-        from microinfer.frames.open import open_frames  # type: ignore[import-not-found]
+        from microinfer.frames.open import open_frames
 
         source: FrameSource = stack.enter_context(open_frames(frames))
         return source

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from microinfer.detection.detector import Disks
+
+WITHIN = 0.25  # of the frame's smaller side: farther from where most are no direct beam is looked for
+LEAST_REACH = 1.5  # pixels
+
 
 @dataclass(frozen=True, eq=False)
 class Origin:
@@ -27,19 +32,15 @@ class Origin:
 
     def find(
         self,
-        x: NDArray[np.float32],
-        y: NDArray[np.float32],
-        strength: NDArray[np.float32],
-        offsets: NDArray[np.int64],
+        disks: Disks,
         positions: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """Find the direct beam at scan positions: the strongest peak within reach, else the plane.
+        """Find the direct beam at scan positions: the strongest disk within reach, else the plane.
 
         Parameters
         ----------
-        x, y, strength : ndarray of float32, shape (P,)
-            Peaks in pixels.
-        offsets : ndarray of int64, shape (N + 1,)
+        disks : Disks
+            Of N frames.
         positions : ndarray of int64, shape (N, 2)
 
         Returns
@@ -48,50 +49,71 @@ class Origin:
             In pixels.
         """
         expected = self.expected(positions)
-        found = strongest_within(x, y, strength, offsets, expected, self.reach)
+        found = _strongest_within(disks, expected, self.reach)
         return np.where(np.isnan(found), expected, found)
 
 
-def fixed_origin(centre: tuple[float, float], reach: float) -> Origin:
-    """Return the same place for all positions."""
-    return Origin(np.array([centre, (0.0, 0.0), (0.0, 0.0)]), reach)
-
-
-def strongest_within(
-    x: NDArray[np.float32],
-    y: NDArray[np.float32],
-    strength: NDArray[np.float32],
-    offsets: NDArray[np.int64],
-    centre: NDArray[np.float64],
-    reach: float,
-) -> NDArray[np.float64]:
-    """Place (N, 2) of the strongest peak within reach of each position's centre (N, 2); NaN where there is none."""
-    index = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    near = np.hypot(x - centre[index, 0], y - centre[index, 1]) <= reach
-    picked = np.flatnonzero(near)
-    picked = picked[np.argsort(strength[picked], kind="stable")]  # of several the strongest is written last
-    found = np.full((len(offsets) - 1, 2), np.nan)
-    found[index[picked], 0] = x[picked]
-    found[index[picked], 1] = y[picked]
-    return found
-
-
-def fit_origin(
-    found: NDArray[np.float64], positions: NDArray[np.int64], least_reach: float, most_reach: float
-) -> Origin | None:
-    """Fit a plane to the direct beam's places, outliers left out; None where it was nowhere found.
+def find_origin(
+    disks: Disks,
+    positions: NDArray[np.int64],
+    frame_shape: tuple[int, int],
+    radius: float,
+    centre: tuple[float, float] | None,
+) -> Origin:
+    """Find the direct beam's plane over a scan by some of its frames.
 
     Parameters
     ----------
-    found : ndarray of float64, shape (N, 2)
-        In pixels; NaN where there is none.
+    disks : Disks
+        Of N frames.
     positions : ndarray of int64, shape (N, 2)
-    least_reach, most_reach : float
-        Bounds of the reach, in pixels.
+        Their scan positions.
+    frame_shape : tuple of int
+        (Qx, Qy).
+    radius : float
+        Of the disks, in pixels.
+    centre : tuple of float or None
+        About where it is, in pixels. Without it, it is where the strongest disks are.
+
+    Returns
+    -------
+    Origin
+        `centre`, or the frame's middle, for all positions where no frame has a disk there.
     """
+    reach = max(radius, LEAST_REACH)
+    if centre is not None:
+        around, far = np.array(centre, np.float64), 2.0 * reach
+    else:
+        far = WITHIN * min(frame_shape)
+        around = (np.array(frame_shape) - 1.0) / 2.0
+        strongest = _strongest_within(disks, np.broadcast_to(around, (len(positions), 2)), np.inf)
+        if not np.isnan(strongest).all():
+            around = np.nanmedian(strongest, axis=0)
+    found = _strongest_within(disks, np.broadcast_to(around, (len(positions), 2)), far)
     kept = ~np.isnan(found[:, 0])
     if not kept.any():
-        return None
+        return Origin(np.array([around, (0.0, 0.0), (0.0, 0.0)]), reach)
+    return _fitted(found, positions, reach, max(reach, far / 2.0))
+
+
+def _strongest_within(disks: Disks, centre: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """Place (N, 2) of the strongest disk within reach of each frame's centre (N, 2); NaN where there is none."""
+    index = np.repeat(np.arange(len(centre)), np.diff(disks.offsets))
+    near = np.hypot(disks.x - centre[index, 0], disks.y - centre[index, 1]) <= reach
+    picked = np.flatnonzero(near)
+    # of several the strongest is written last
+    picked = picked[np.argsort(disks.correlation[picked], kind="stable")]
+    found = np.full((len(centre), 2), np.nan)
+    found[index[picked], 0] = disks.x[picked]
+    found[index[picked], 1] = disks.y[picked]
+    return found
+
+
+def _fitted(
+    found: NDArray[np.float64], positions: NDArray[np.int64], least_reach: float, most_reach: float
+) -> Origin:
+    """A plane through places (N, 2), NaN where there is none, outliers left out."""
+    kept = ~np.isnan(found[:, 0])
     kept &= np.hypot(*(found - np.median(found[kept], axis=0)).T) <= most_reach
     for _ in range(5):
         coefficients, *_ = np.linalg.lstsq(_terms(positions[kept]), found[kept], rcond=1e-9)

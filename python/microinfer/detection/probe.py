@@ -126,6 +126,52 @@ class Probe:
         return cls(beam.image.astype(np.float32), beam.radius)
 
 
+def any_probe(
+    given: "Probe | float | ArrayLike | None",
+    frame_shape: tuple[int, int],
+    frames: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    centre: tuple[float, float] | None,
+) -> Probe:
+    """Return the template that was given in any form, else a flat disk like the direct beam of some frames.
+
+    Parameters
+    ----------
+    given : Probe, float, array_like or None
+        As in `microinfer.find_peaks`.
+    frame_shape : tuple of int
+        (Qx, Qy).
+    frames : ndarray of float32, shape (N, Qx, Qy)
+        Some of the scan's frames.
+    good : ndarray of bool, shape (Qx, Qy)
+        Pixels that count.
+    centre : tuple of float or None
+        About where the direct beam is, in pixels.
+
+    Raises
+    ------
+    ValueError
+        Where the template does not fit the frames, or no direct beam stands out.
+    """
+    if given is None:
+        beam = measure_beam(frames, good, centre)
+        return Probe.disk(beam.radius, frame_shape, beam.edge)
+    if isinstance(given, Probe):
+        if given.frame_shape != frame_shape:
+            raise ValueError(
+                f"the probe is for frames of {given.frame_shape} pixels, the scan's are {frame_shape}"
+            )
+        return given
+    values = np.asarray(given)
+    if values.ndim == 0:
+        return Probe.disk(float(values), frame_shape)
+    if values.shape[-2:] != frame_shape:
+        raise ValueError(
+            f"the probe's frames must have the shape {frame_shape} of the scan's, got {values.shape}"
+        )
+    return Probe.from_frames(values.reshape(-1, *frame_shape), good)
+
+
 @dataclass(frozen=True, eq=False)
 class Beam:
     """The direct beam of some frames.

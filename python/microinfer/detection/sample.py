@@ -9,6 +9,7 @@ from microinfer.frames.source import FrameSource
 
 ROWS = 16  # scan rows that are looked at
 PAIRS = 128  # of neighbouring positions, in all
+BYTES = 32 << 20  # of them, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Sample:
 
 
 def sample_frames(source: FrameSource) -> Sample:
-    """Read some frames, evenly spread over a scan: about 2 `PAIRS` of them, of at most `ROWS` rows.
+    """Read some frames, evenly spread over a scan: about 2 `PAIRS` of them, of at most `ROWS` rows, fewer large ones.
 
     Parameters
     ----------
@@ -41,10 +42,11 @@ def sample_frames(source: FrameSource) -> Sample:
     Sample
     """
     rows, columns = source.scan_shape
-    taken = np.unique(np.linspace(0, rows - 1, min(rows, ROWS)).round().astype(np.int64))
+    most = int(np.clip(BYTES // (8 * np.prod(source.frame_shape)), 4, PAIRS))
+    taken = np.unique(np.linspace(0, rows - 1, min(rows, ROWS, most)).round().astype(np.int64))
     paired = columns > 1
     if paired:
-        pairs = min(columns // 2, max(1, PAIRS // len(taken)))
+        pairs = min(columns // 2, max(1, most // len(taken)))
         first = np.linspace(0, columns - 2, pairs).round().astype(np.int64)
         chosen = np.stack([first, first + 1], axis=1).ravel()
     else:
