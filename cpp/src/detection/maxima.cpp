@@ -74,9 +74,7 @@ float parabola(float before, float middle, float after) {
 }  // namespace
 
 Disc::Disc(float radius) : reach_(static_cast<std::int64_t>(std::ceil(radius + 0.5F))) {
-    const auto offset = [](std::int64_t phase) {
-        return (static_cast<double>(phase) + 0.5) / static_cast<double>(kPhases) - 0.5;
-    };
+    const auto offset = [](std::int64_t phase) { return static_cast<double>(phase - kHalf) / (2 * kHalf); };
     for (std::int64_t phase = 0; phase < kPhases * kPhases; ++phase) {
         Phase made;
         for (std::int64_t row = -reach_; row <= reach_; ++row) {
@@ -101,8 +99,9 @@ Disc::Sum Disc::sum(const float* frame, std::int64_t rows, std::int64_t columns,
     const std::int64_t px = pixel(x);
     const std::int64_t py = pixel(y);
     const auto phase = [](float at, std::int64_t whole) {
-        const float part = at - static_cast<float>(whole) + 0.5F;  // in [0, 1)
-        return std::clamp<std::int64_t>(static_cast<std::int64_t>(part * kPhases), 0, kPhases - 1);
+        const float steps = (at - static_cast<float>(whole)) * static_cast<float>(2 * kHalf);
+        return std::clamp<std::int64_t>(static_cast<std::int64_t>(std::lround(steps)) + kHalf, 0,
+                                        kPhases - 1);
     };
     const Phase& made = phases_[static_cast<std::size_t>(phase(x, px) * kPhases + phase(y, py))];
     const Span* const spans = made.spans.data();

@@ -24,7 +24,8 @@ class Disc {
                           const Transforms& loops) const;
 
   private:
-    static constexpr std::int64_t kPhases = 8;
+    static constexpr std::int64_t kHalf = 4;  ///< steps of half a pixel
+    static constexpr std::int64_t kPhases = 2 * kHalf + 1;
 
     struct Phase {
         std::vector<Span> spans;  ///< of the rows from -reach_ to reach_, relative to the disk's pixel
