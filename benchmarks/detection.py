@@ -55,10 +55,10 @@ def ours(scan: SyntheticFrames, **settings: Any) -> list[Found]:
         probe=Probe.disk(scan.radius, (size, size), EDGE),
         settings=DetectionSettings(**settings),
     )
-    disks, _ = detected.read_disks(0, scan.frames.shape[0])
+    disks = detected._detector.find(scan.frames)
     noise, square = detected.noise, detected._detector.kernel.square
-    electrons = disks.correlation + np.maximum(disks.background, 0.0) * square
-    snr = disks.correlation / np.sqrt(noise.gain * (noise.gain + electrons) + noise.floor)
+    below = np.maximum(noise.gain * disks.background * square + noise.floor, 0.0)
+    snr = disks.correlation / np.sqrt(noise.gain * (noise.gain + disks.correlation) + below)
     found = []
     for n in range(len(scan.disks)):
         part = slice(*disks.offsets[n : n + 2])
@@ -171,7 +171,7 @@ def compare_speed(positions: int, rounds: int) -> None:
             settings=DetectionSettings(),
         )
         calls: dict[str, Callable[[], Any]] = {
-            "microinfer": lambda scan=detected: scan.read_disks(0, scan.scan_shape[0])
+            "microinfer": lambda scan=detected: scan.read_rows(0, scan.scan_shape[0])
         }
         for way in ("multicorr", "poly", "pixel"):
             calls[f"py4DSTEM {way}"] = lambda way=way, few=few: py4dstem_detection(

@@ -68,7 +68,7 @@ class Detector:
         spacing = probe.radius if settings.minPeakSpacing is None else settings.minPeakSpacing
         spec = _core.DiskSpec(
             radius=probe.extent,
-            background_inner=probe.ring[0],
+            background_inner=probe.ring[0] + 0.5,  # clear of the edge
             background_outer=probe.ring[1],
             min_snr=0.0 if noise is None else settings.min_snr,
             gain=0.0 if noise is None else noise.gain,
@@ -136,8 +136,8 @@ class Detector:
 
 def core_array(frames: NDArray[np.generic]) -> NDArray[np.generic]:
     """The frames as the core takes them: as they are where they can be, else as float32."""
-    kind = frames.dtype if frames.dtype in CORE_TYPES else np.dtype(np.float32)
-    return np.ascontiguousarray(frames, kind.newbyteorder("="))
+    native = frames.dtype.newbyteorder("=")
+    return np.ascontiguousarray(frames, native if native in CORE_TYPES else np.float32)
 
 
 def _fill(good: NDArray[np.bool_]) -> NDArray[np.int64]:

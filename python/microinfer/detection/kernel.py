@@ -31,6 +31,11 @@ class Kernel:
         """Sum of the squares of the kernel's pixels: variance of the correlation for pixels of variance 1."""
         return float(np.sum(np.abs(self.before) ** 2, dtype=np.float64) / self.before.size)
 
+    @property
+    def highest(self) -> float:
+        """The kernel's highest pixel: what one count gives at most."""
+        return float(np.fft.ifft2(self.before).real.max())
+
     def spread(self, variance: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Variance of the correlation (N, Qx, Qy), for independent pixels of a variance (N, Qx, Qy)."""
         rows, columns = variance.shape[1:]

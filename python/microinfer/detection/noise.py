@@ -9,6 +9,10 @@ from microinfer.detection.kernel import Kernel
 
 BINS = 24  # of the expected variance
 ROUNDS = 8
+FEW, ALIKE = (
+    0.2,
+    1.3,
+)  # share of the pairs that differ least; how much more others may differ: the rest differ by disks
 CLIPPED = 3.0  # standard deviations: what differs by more differs by its disks
 
 
@@ -37,9 +41,10 @@ def measure_noise(
 ) -> Noise:
     """Measure the noise on some frames.
 
-    The variance is that of the difference of neighbouring frames, which share most of their disks; what differs by far
-    more is clipped. Its two parts are told apart by the counts: pixels are put into bins of the variance to expect of
-    their own frames for one count an electron, and a line is fitted to what the bins show.
+    The variance is that of the difference of neighbouring frames, which share their disks: of the pairs that differ
+    least, and with what differs by far more clipped. Its two parts are told apart by the counts: pixels are put into
+    bins of the variance to expect of their own frames for one count an electron, and a line is fitted to what the bins
+    show.
 
     Parameters
     ----------
@@ -62,28 +67,38 @@ def measure_noise(
         own = (own[1::2] + own[::2]) / 2.0
     else:
         values = correlations
-    squares, own = values[:, good].ravel() ** 2, own[:, good].ravel()
+    squares, own = values[:, good] ** 2, own[:, good]
+    ratio = squares.mean(1) / np.maximum(own.mean(1), 1e-30)
+    alike = ratio <= ALIKE * np.quantile(ratio, FEW)
+    squares, own = squares[alike].ravel(), own[alike].ravel()
     edges = np.quantile(own, np.linspace(0.0, 1.0, BINS + 1)[1:-1])
     bins = np.searchsorted(edges, own)
     counts = np.maximum(np.bincount(bins, minlength=BINS), 1)
     x = np.bincount(bins, own, BINS) / counts
+    # one electron more or less, which may be all that there is: never clipped
+    electron = float(np.sum(squares)) / max(float(np.sum(own)), 1e-30) * kernel.highest
     limit = np.full(len(squares), np.inf)
-    gain, floor = 0.0, 0.0
+    expected = x
     for _ in range(ROUNDS):
-        gain, floor = _line(x, np.bincount(bins, np.minimum(squares, limit), BINS) / counts)
-        limit = CLIPPED**2 * np.maximum(gain * own + floor, 0.0)
+        gain, floor = _line(x, np.bincount(bins, np.minimum(squares, limit), BINS) / counts, expected)
+        expected = np.maximum(gain * x + floor, 1e-3 * gain * x)
+        limit = np.maximum(CLIPPED**2 * (gain * own + floor), electron**2 / 2.0)
     return Noise(gain, floor)
 
 
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope, not negative, and height of the line with the smallest relative errors."""
-    kept = y > 0
+def _line(
+    x: NDArray[np.float64], y: NDArray[np.float64], expected: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Slope, not negative, and height of the line with the smallest errors relative to what is expected."""
+    kept = expected > 0
     if not kept.any():
-        return 0.0, 0.0
+        return 0.0, float(np.mean(y))
     x, y = x[kept], y[kept]
-    (slope, height), *_ = np.linalg.lstsq(
-        np.stack([x, np.ones(len(x))], axis=1) / y[:, None], np.ones(len(x)), 1e-9
-    )
+    weight = 1.0 / np.maximum(expected[kept], y)  # what is above may be disks that differ
+    columns = np.stack([x * weight, weight], axis=1)
+    scale = np.linalg.norm(columns, axis=0)
+    (slope, height), *_ = np.linalg.lstsq(columns / scale, y * weight, 1e-9)
+    slope, height = slope / scale[0], height / scale[1]
     if slope < 0:
         return 0.0, float(np.mean(y))
     return float(slope), float(height)

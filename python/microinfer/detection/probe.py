@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.special import erfc
 
 OUTER = 2.0  # of a template, in radii: farther out is none of it
+BLUR = 0.27  # variance that pixels and their mean over centred beams add to an edge, in pixels squared
 EXTENT = 0.97  # share of a disk's counts within its extent
 
 
@@ -49,15 +50,14 @@ class Probe:
         distance = distance_from(
             (self.image.shape[0] // 2, self.image.shape[1] // 2), self.image.shape
         ).ravel()
-        order = np.argsort(distance, kind="stable")
-        share = np.cumsum(self.image.ravel()[order], dtype=np.float64)
-        return max(float(distance[order][int(np.searchsorted(share, EXTENT))]), self.radius)
+        radii, index = np.unique(distance, return_inverse=True)
+        share = np.cumsum(np.bincount(index.ravel(), self.image.ravel().astype(np.float64)))
+        return max(float(np.interp(EXTENT, share, radii)), self.radius)
 
     @property
     def ring(self) -> tuple[float, float]:
         """Inner and outer radius of the ring around a disk that gives the background below it, in pixels."""
-        inner = self.extent + 0.5
-        return inner, inner + max(0.7 * self.radius, 1.5)
+        return self.extent, self.extent + max(0.8 * self.radius, 1.5)
 
     @property
     def frame_shape(self) -> tuple[int, int]:
@@ -270,7 +270,8 @@ def _profile_radius(image: NDArray[np.float64], centre: tuple[float, float]) -> 
         )
         for share in (0.84, 0.16)
     )
-    return radius, float(np.clip(0.5 * (outer - inner), 0.3, 0.5 * radius + 0.3)), background
+    edge = np.sqrt(max((0.5 * (outer - inner)) ** 2 - BLUR, 0.0))
+    return radius, float(np.clip(edge, 0.3, 0.5 * radius + 0.3)), background
 
 
 def _first_below(profile: NDArray[np.float64], level: float) -> int:
