@@ -3,6 +3,7 @@
 PYBIND11_MODULE(_core, module) {
     using namespace microinfer::bindings;
     module.doc() = "The C++ core of microinfer on NumPy arrays, and on device pointers for torch.";
+    register_detection(module);
     register_device(module);
     register_model(module);
     register_records(module);

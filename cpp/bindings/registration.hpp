@@ -16,6 +16,7 @@ namespace microinfer::bindings {
 
 namespace py = pybind11;
 
+void register_detection(py::module_& module);
 void register_device(py::module_& module);
 void register_model(py::module_& module);
 void register_records(py::module_& module);

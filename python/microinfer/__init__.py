@@ -7,6 +7,7 @@ import microinfer.forks  # noqa: F401
 
 if TYPE_CHECKING:
     __version__: str
+    from microinfer.detection import find_peaks
     from microinfer.frames import open_frames
     from microinfer.mapping import MapReport, map_orientations, map_to_file
     from microinfer.maps.map_file import load_map
@@ -28,6 +29,7 @@ _MODULES = {
     "Scan": "microinfer.peaks",
     "TokenSpec": "microinfer.ops.token_spec",
     "export_model": "microinfer.models.graph",
+    "find_peaks": "microinfer.detection",
     "load_map": "microinfer.maps.map_file",
     "Model": "microinfer.models",
     "load_model": "microinfer.models",
@@ -51,6 +53,7 @@ __all__ = [
     "TokenSpec",
     "__version__",
     "export_model",
+    "find_peaks",
     "load_map",
     "load_model",
     "map_orientations",

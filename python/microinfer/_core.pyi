@@ -26,6 +26,46 @@ _Tokens = tuple[
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
 
+# --- detection
+class NotFiniteError(ValueError): ...
+
+def transform_length(length: int) -> int: ...
+
+class DiskSpec:
+    def __init__(
+        self,
+        *,
+        radius: float,
+        background_inner: float,
+        background_outer: float,
+        min_snr: float,
+        gain: float,
+        kernel_square: float,
+        noise_floor: float,
+        min_relative: float,
+        relative_to: int,
+        min_spacing: float,
+        max_disks: int,
+        correlation_power: float,
+        subpixel: str,
+    ) -> None: ...
+
+class DiskDetector:
+    def __init__(
+        self,
+        *,
+        floor: NDArray[np.float32],
+        good: NDArray[np.bool_],
+        fill: NDArray[np.int64],
+        before: NDArray[np.complex64],
+        after: NDArray[np.float32] | None,
+        spec: DiskSpec,
+    ) -> None: ...
+    def find(
+        self, frames: NDArray[Any], *, correlations: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+    def correlate(self, frames: NDArray[Any]) -> NDArray[np.float32]: ...
+
 # --- device
 def cuda_is_built() -> bool: ...
 

@@ -42,7 +42,7 @@ class FileKind(Enum):
     CONFIGURATION = "a configuration (TOML)", "train a model with microinfer train {path}"
     FRAMES = (
         "a file of camera frames",
-        "find the Bragg disks in them with py4DSTEM, and give its BraggVectors",
+        "map it with microinfer map {path} --model MODEL, or find its Bragg peaks with microinfer peaks {path}",
     )
     FOLDER = "a folder", "give a file in it"
     EMPTY = "an empty file", "nothing is in it"

@@ -99,7 +99,7 @@ READERS = {
         ("a model", "py4dstem.h5", "microinfer map"),
         ("a scan of Bragg peaks", "model.safetensors", "microinfer map SCAN --model"),
         ("a scan of Bragg peaks", "map.h5", "microinfer info, plot or convert"),
-        ("a scan of Bragg peaks", "scan.mib", "find the Bragg disks in them with py4DSTEM"),
+        ("a scan of Bragg peaks", "scan.mib", "find its Bragg peaks with microinfer peaks"),
         ("an orientation map", "peaks.h5", "microinfer map"),
         ("an orientation map", "map.h5.part", "goes on with --resume"),
         ("a configuration (TOML)", "Ti.cif", "microinfer train --cif"),

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from microinfer.mapping.stream import AHEAD, relay, spread
+from microinfer.stream import AHEAD, relay, spread
 
 
 def running() -> list[threading.Thread]:

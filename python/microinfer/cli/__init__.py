@@ -1,6 +1,6 @@
 """The command line.
 
-``microinfer demo | info | calibrate | map | plot | convert | models | train | simulate | evaluate | export |
+``microinfer demo | info | peaks | calibrate | map | plot | convert | models | train | simulate | evaluate | export |
 benchmark``.
 """
 
@@ -18,6 +18,7 @@ from microinfer.cli.benchmark import benchmark
 from microinfer.cli.calibrate import calibrate
 from microinfer.cli.convert import convert, plot
 from microinfer.cli.make import export, models, train
+from microinfer.cli.peaks import peaks
 from microinfer.cli.scan import demo, info, map_scan
 from microinfer.cli.show import errors, literal
 from microinfer.cli.simulations import simulate
@@ -62,6 +63,7 @@ app = typer.Typer(
 for command in (
     demo,
     info,
+    peaks,
     calibrate,
     map_scan,
     plot,

@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microinfer.cli.frames import (
+    Centre,
+    DetectorMask,
+    FrameOptions,
+    MinSnr,
+    Probe,
+    ScanShape,
+    Set,
+    Vacuum,
+    open_detected,
+)
 from microinfer.cli.match import warn
 from microinfer.cli.outputs import HDF5, Output, Overwrite, check_outputs
 from microinfer.cli.scan import Calibrated, Name, PixelSize, Voltage
@@ -48,6 +59,13 @@ def calibrate(
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
     voltage: Voltage = None,
+    scan_shape: ScanShape = None,
+    probe: Probe = None,
+    vacuum: Vacuum = None,
+    centre: Centre = None,
+    detector_mask: DetectorMask = None,
+    min_snr: MinSnr = None,
+    settings: Set = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure the direct beam, the ellipse and the pixel size of a scan on the rings of a known crystal.
@@ -69,7 +87,8 @@ def calibrate(
     phases = _phases(model, cif or [])
     with ExitStack() as stack:
         stack.enter_context(warnings_as_lines())
-        source, known = _in_pixels(scan, stack, name, calibrated, pixel_size, voltage)
+        options = FrameOptions(scan_shape, probe, vacuum, centre, detector_mask, min_snr, settings)
+        source, known = _in_pixels(scan, options, stack, name, calibrated, pixel_size, voltage)
         found = measure(source, phases, known)
         facts(f"Calibration of {scan} on {', '.join(phase.name for phase in phases)}", found.facts())
         for text in found.warnings:
@@ -87,6 +106,7 @@ def calibrate(
 
 def _in_pixels(
     scan: Path,
+    options: FrameOptions,
     stack: ExitStack,
     name: str | None,
     calibrated: bool,
@@ -94,26 +114,20 @@ def _in_pixels(
     voltage: str | None,
 ) -> "tuple[PeakSource, PixelCalibration]":
     """Peaks in pixels, found in frames or read from a file, and what is known of their calibration."""
-    from microinfer.file_kinds import FileKind, file_kind
+    from microinfer.detection.kept import detected_calibration
+    from microinfer.detection.source import holds_frames
     from microinfer.peaks import open_peaks
-    from microinfer.peaks.pixels import PixelCalibration
 
-    if file_kind(scan) is not FileKind.FRAMES:
+    if not holds_frames(scan):
+        options.refuse(scan)
         reader = open_peaks(
             scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage, in_pixels=True
         )
         return stack.enter_context(reader), reader.known
-    from microinfer.detection.detected_scan import (  # type: ignore[import-not-found,unused-ignore]
-        DetectedScan,
+    found = open_detected(
+        scan, options, stack, name=name, pixel_size=pixel_size, voltage=voltage, in_pixels=True
     )
-    from microinfer.detection.find import (  # type: ignore[import-not-found,unused-ignore]
-        frame_source,
-    )
-
-    frames = frame_source(scan, stack)
-    known = PixelCalibration(frames.pixel_size, sources={"pixel_size": "file", "origin": "measured"})
-    found: PeakSource = DetectedScan(frames, pixel_size=1.0)
-    return found, known.given(pixel_size)
+    return found, detected_calibration(found.frames.pixel_size, given=pixel_size is not None)
 
 
 def _phases(model: str | None, cif: list[str]) -> "tuple[CrystalPhase, ...]":

@@ -10,23 +10,24 @@ from microinfer.cli.show import errors, literal, say
 if TYPE_CHECKING:
     from microinfer.mapping import ScanCheck
     from microinfer.models import Model
-    from microinfer.peaks import PeakReader
+    from microinfer.peaks import PeakSource
 
 
-def choose_model(reader: "PeakReader") -> str:
+def choose_model(reader: "PeakSource") -> str:
     """Return the shipped model for the phases that a scan's metadata name, else ask; ValueError where nobody can be."""
     from microinfer.models import load_model, shipped_models
 
     models = {name: load_model(name) for name in shipped_models()}
-    if reader.phases:
-        named = {name.casefold() for name in reader.phases}
+    phases = getattr(reader, "phases", ())
+    if phases:
+        named = {name.casefold() for name in phases}
         fitting = [
             name
             for name, model in models.items()
             if {phase.name.casefold() for phase in model.phases} == named
         ]
         if len(fitting) == 1:
-            say(f"Model {fitting[0]}: the scan's metadata name {', '.join(reader.phases)}")
+            say(f"Model {fitting[0]}: the scan's metadata name {', '.join(phases)}")
             return fitting[0]
     known = "; ".join(f"{name} ({_in_words(model)})" for name, model in models.items()) or "none"
     if not sys.stdin.isatty():

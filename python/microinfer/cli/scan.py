@@ -11,6 +11,18 @@ import numpy as np
 import typer
 
 from microinfer.cli.about import about_map, about_model
+from microinfer.cli.frames import (
+    Centre,
+    DetectorMask,
+    FrameOptions,
+    MinSnr,
+    Probe,
+    ScanShape,
+    Set,
+    Vacuum,
+    open_scan,
+)
+from microinfer.cli.masks import load_mask
 from microinfer.cli.match import choose_model, print_check, warn
 from microinfer.cli.outputs import HDF5, PICTURES, Output, Overwrite, check_outputs
 from microinfer.cli.show import errors, facts, histogram, literal, map_summary, say, warnings_as_lines
@@ -24,7 +36,11 @@ if TYPE_CHECKING:
     from microinfer.maps.orientation_map import OrientationMap
 
 Scan = Annotated[
-    Path, typer.Argument(metavar="SCAN", help="HDF5 file of Bragg peaks: py4DSTEM or microinfer.")
+    Path,
+    typer.Argument(
+        metavar="SCAN",
+        help="HDF5 file of Bragg peaks, py4DSTEM's or microinfer's; microinfer map takes a camera's frames, too.",
+    ),
 ]
 Name = Annotated[
     str | None, typer.Option(help="Which BraggVectors group to read, where the file has several.")
@@ -75,6 +91,16 @@ def map_scan(
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
     voltage: Voltage = None,
+    scan_shape: ScanShape = None,
+    probe: Probe = None,
+    vacuum: Vacuum = None,
+    centre: Centre = None,
+    detector_mask: DetectorMask = None,
+    min_snr: MinSnr = None,
+    settings: Set = None,
+    keep_peaks: Annotated[
+        Path | None, typer.Option(help="Write the peaks that are found in frames to this file (HDF5).")
+    ] = None,
     device: Device = "auto",
     block_rows: Annotated[int | None, typer.Option(help="Scan rows read at a time.")] = None,
     batch_size: Annotated[
@@ -97,7 +123,7 @@ def map_scan(
         ),
     ] = None,
 ) -> None:
-    """Map crystal orientation and phase over a scan.
+    """Map crystal orientation and phase over a scan, given by its Bragg peaks or by the camera's frames.
 
     First it says whether the peaks lie on the rings of the model's phases, and whether voltage and camera fit.
 
@@ -109,7 +135,6 @@ def map_scan(
     from microinfer.maps.map_file import load_map
     from microinfer.models import load_model
     from microinfer.models.checkpoint import model_path
-    from microinfer.peaks import open_peaks
     from microinfer.unfinished import partial_path
 
     if resume and out.exists() and not partial_path(out).exists():
@@ -121,7 +146,15 @@ def map_scan(
     selection = None if mask is None else load_mask(mask)
     with (
         warnings_as_lines(),
-        open_peaks(scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage) as reader,
+        open_scan(
+            scan,
+            FrameOptions(scan_shape, probe, vacuum, centre, detector_mask, min_snr, settings),
+            keep_peaks,
+            name=name,
+            calibrated=calibrated,
+            pixel_size=pixel_size,
+            voltage=voltage,
+        ) as reader,
     ):
         model = model or choose_model(reader)
         check_outputs(
@@ -130,8 +163,14 @@ def map_scan(
                 Output("the plot", plot, PICTURES),
                 Output("the .ang file", ang, [".ang"]),
                 Output("the .ctf file", ctf, [".ctf"]),
+                Output("the peaks", keep_peaks, HDF5),
             ],
-            {"the scan": scan, "the model": model_path(model), "the mask": mask},
+            {
+                "the scan": scan,
+                "the model": model_path(model),
+                "the mask": mask,
+                "the detector's mask": detector_mask,
+            },
             overwrite=overwrite,
         )
         loaded = load_model(model)
@@ -351,20 +390,6 @@ def compare_with_truth(
     if vacuum.any():
         rows["Valid in vacuum"] = f"{omap.valid[vacuum].mean():.1%} of {vacuum.sum():,} positions"
     return rows
-
-
-def load_mask(path: Path) -> "NDArray[np.bool_]":
-    """Read a boolean array of an .npy file; ValueError, which names it, for what is none."""
-    with path.open("rb"):
-        pass  # Python's own errors for a missing file, a folder and a lacking permission are the clearest
-    try:
-        # mapped: a file that is shorter than its header says is refused before memory is taken
-        mask: NDArray[np.bool_] = np.array(np.lib.format.open_memmap(path, mode="r"))  # type: ignore[no-untyped-call]
-    except Exception as error:  # of a damaged header NumPy's parsers raise whatever they meet
-        raise ValueError(f"{path}: not an .npy array: {error}") from error
-    if mask.dtype != np.bool_:
-        raise ValueError(f"{path}: expected a boolean .npy array, got {mask.dtype}")
-    return mask
 
 
 def _structure(phase: str | None) -> "Structure | None":

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from microinfer.detection.source import scan_source
 from microinfer.files import HDF5, require_distinct, require_output
 from microinfer.mapping.check import ScanCheck, check_scan
 from microinfer.mapping.job import AnsweredBlock, MapJob
 from microinfer.mapping.report import MapReport
-from microinfer.mapping.stream import Sink, relay, spread
 from microinfer.mapping.unfinished import unfinished_map
 from microinfer.maps.arrays import blank_arrays
 from microinfer.maps.orientation_map import OrientationMap
@@ -26,12 +26,12 @@ from microinfer.models import Model
 from microinfer.models.checkpoint import model_path
 from microinfer.models.device import device_names
 from microinfer.peaks.scan import PeakSource
-from microinfer.peaks.source import peak_source
 from microinfer.progress import ProgressBar
+from microinfer.stream import Sink, relay, spread
 
 if TYPE_CHECKING:
+    from microinfer.detection.source import AnyScanOrFrames
     from microinfer.models.device import Device
-    from microinfer.peaks.source import AnyScan
 
 
 class MapOptions(TypedDict, total=False):
@@ -51,7 +51,7 @@ class MapOptions(TypedDict, total=False):
 
 
 def map_orientations(
-    peaks: "AnyScan",
+    peaks: "AnyScanOrFrames",
     model: Model | str | PathLike[str],
     *,
     device: "Device | Sequence[Device]" = "auto",
@@ -70,9 +70,10 @@ def map_orientations(
 
     Parameters
     ----------
-    peaks : BraggPeaks, BraggVectors, reader or path
+    peaks : BraggPeaks, BraggVectors, reader, frames or path
         The scan: peaks in memory, py4DSTEM's BraggVectors (see `microinfer.BraggPeaks.from_py4dstem`), a reader
-        from `microinfer.open_peaks`, or a file's path.
+        from `microinfer.open_peaks`, frames as `microinfer.find_peaks` takes them, in which the peaks are found as they
+        are mapped, or the path of a file of peaks or frames.
     model : Model, str or path
         A model, a shipped model's name, or a checkpoint's path.
     device : str, torch.device or sequence of them, default: "auto"
@@ -142,7 +143,7 @@ def map_orientations(
         "check": check,
     }
     with ExitStack() as stack:
-        source = peak_source(peaks, stack)
+        source = scan_source(peaks, stack)
         mapper = _Mapper(source, model, progress, options)
         result = blank_arrays(source.scan_shape, mapper.job.candidates)
 
@@ -155,7 +156,7 @@ def map_orientations(
 
 
 def map_to_file(
-    peaks: "AnyScan",
+    peaks: "AnyScanOrFrames",
     model: Model | str | PathLike[str],
     path: str | PathLike[str],
     *,
@@ -192,7 +193,7 @@ def map_to_file(
         it, or that of another mapping.
     """
     with ExitStack() as stack:
-        source = peak_source(peaks, stack)
+        source = scan_source(peaks, stack)
         require_distinct(
             {"the map": path},
             {
@@ -276,6 +277,8 @@ class _Mapper:
                 report.count(block.arrays, job.model.phases)
                 enough = enough or block.enough_disks
         report.elapsed = time.perf_counter() - began
+        # of frames, reading and finding the disks, which run beside each other, are told apart
+        report.seconds.update(getattr(job.source, "seconds", {}))
         if missing.any():
             raise RuntimeError(f"scan rows {np.flatnonzero(missing).tolist()} came without answers")
         if not enough:

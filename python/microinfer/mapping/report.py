@@ -28,8 +28,8 @@ class MapReport:
     mean_confidence : float
         Of the valid positions; NaN where there are none.
     seconds : dict of str to float
-        Busy time of each stage: ``read``, ``infer``, ``write``. They run beside each other: the
-        longest is the bottleneck. Of several devices it is the mean, of a cluster's workers the sum.
+        Busy time of each stage: ``read``, ``infer``, ``write``, and of frames ``detect``. They run beside each other:
+        the longest is the bottleneck. Of several devices it is the mean, of a cluster's workers the sum.
     elapsed : float
         Seconds from first to last.
     check : ScanCheck or None

@@ -1,0 +1,104 @@
+"""How much a correlation fluctuates where there is no disk, measured on the frames themselves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microinfer.detection.kernel import Kernel
+
+BINS = 24  # of the expected variance
+ROUNDS = 8
+FEW, ALIKE = (
+    0.2,
+    1.3,
+)  # share of the pairs that differ least; how much more others may differ: the rest differ by disks
+CLIPPED = 3.0  # standard deviations: what differs by more differs by its disks
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of a correlation: ``gain * (the frame's counts, each with the kernel's square) + floor``.
+
+    Attributes
+    ----------
+    gain : float
+        Counts for one electron, as far as the noise tells.
+    floor : float
+        Variance of the correlation without any electron; negative where pixels without any hold an offset.
+    """
+
+    gain: float
+    floor: float
+
+
+def measure_noise(
+    frames: NDArray[np.float32],
+    correlations: NDArray[np.float32],
+    kernel: Kernel,
+    good: NDArray[np.bool_],
+    paired: bool,
+) -> Noise:
+    """Measure the noise on some frames.
+
+    The variance is that of the difference of neighbouring frames, which share their disks: of the pairs that differ
+    least, and with what differs by far more clipped. Its two parts are told apart by the counts: pixels are put into
+    bins of the variance to expect of their own frames for one count an electron, and a line is fitted to what the bins
+    show.
+
+    Parameters
+    ----------
+    frames : ndarray of float32, shape (N, Qx, Qy)
+        Pixels that do not count filled in.
+    correlations : ndarray of float32, shape (N, Qx, Qy)
+    kernel : Kernel
+    good : ndarray of bool, shape (Qx, Qy)
+        Pixels that count.
+    paired : bool
+        As in `Sample`.
+
+    Returns
+    -------
+    Noise
+    """
+    own = kernel.spread(frames)
+    if paired:
+        values = (correlations[1::2] - correlations[::2]) / np.sqrt(2.0)
+        own = (own[1::2] + own[::2]) / 2.0
+    else:
+        values = correlations
+    squares, own = values[:, good] ** 2, own[:, good]
+    ratio = squares.mean(1) / np.maximum(own.mean(1), 1e-30)
+    alike = ratio <= ALIKE * np.quantile(ratio, FEW)
+    squares, own = squares[alike].ravel(), own[alike].ravel()
+    edges = np.quantile(own, np.linspace(0.0, 1.0, BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, own)
+    counts = np.maximum(np.bincount(bins, minlength=BINS), 1)
+    x = np.bincount(bins, own, BINS) / counts
+    # one electron more or less, which may be all that there is: never clipped
+    electron = float(np.sum(squares)) / max(float(np.sum(own)), 1e-30) * kernel.highest
+    limit = np.full(len(squares), np.inf)
+    expected = x
+    for _ in range(ROUNDS):
+        gain, floor = _line(x, np.bincount(bins, np.minimum(squares, limit), BINS) / counts, expected)
+        expected = np.maximum(gain * x + floor, 1e-3 * gain * x)
+        limit = np.maximum(CLIPPED**2 * (gain * own + floor), electron**2 / 2.0)
+    return Noise(gain, floor)
+
+
+def _line(
+    x: NDArray[np.float64], y: NDArray[np.float64], expected: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Slope, not negative, and height of the line with the smallest errors relative to what is expected."""
+    kept = expected > 0
+    if not kept.any():
+        return 0.0, float(np.mean(y))
+    x, y = x[kept], y[kept]
+    weight = 1.0 / np.maximum(expected[kept], y)  # what is above may be disks that differ
+    columns = np.stack([x * weight, weight], axis=1)
+    scale = np.linalg.norm(columns, axis=0)
+    (slope, height), *_ = np.linalg.lstsq(columns / scale, y * weight, 1e-9)
+    slope, height = slope / scale[0], height / scale[1]
+    if slope < 0:
+        return 0.0, float(np.mean(y))
+    return float(slope), float(height)
