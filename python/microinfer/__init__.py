@@ -7,7 +7,7 @@ import microinfer.forks  # noqa: F401
 
 if TYPE_CHECKING:
     __version__: str
-    from microinfer.detection import find_peaks
+    from microinfer.detection import find_peaks, plot_disks
     from microinfer.frames import open_frames
     from microinfer.mapping import MapReport, map_orientations, map_to_file
     from microinfer.maps.map_file import load_map
@@ -30,6 +30,7 @@ _MODULES = {
     "TokenSpec": "microinfer.ops.token_spec",
     "export_model": "microinfer.models.graph",
     "find_peaks": "microinfer.detection",
+    "plot_disks": "microinfer.detection",
     "load_map": "microinfer.maps.map_file",
     "Model": "microinfer.models",
     "load_model": "microinfer.models",
@@ -61,6 +62,7 @@ __all__ = [
     "models",
     "open_frames",
     "open_peaks",
+    "plot_disks",
     "read_peaks",
     "symmetry_min_geodesic",
     "tokenize",

@@ -25,7 +25,8 @@ from helpers.kinematic import kinematic_scan
 from helpers.optional import needs_py4dstem
 from helpers.scans import bragg_vectors, random_points, save_old_vectors, save_vectors
 from microinfer.cli import app
-from microinfer.cli.scan import compare_with_truth, load_mask
+from microinfer.cli.demo import compare_with_truth
+from microinfer.cli.masks import load_mask
 from microinfer.cli.show import warnings_as_lines
 from microinfer.models import load_model
 from microinfer.peaks.radial import phase_rings, radial_histogram

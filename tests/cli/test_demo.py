@@ -34,7 +34,14 @@ def demo(tmp_path, monkeypatch):
 
 
 def test_demo_leaves_its_scan_and_says_how_to_go_on(demo, tmp_path):
-    assert sorted(path.name for path in Path().iterdir()) == ["demo.h5", "demo.png", "scan.h5"]
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "demo.h5",
+        "demo.png",
+        "frames.h5",
+        "frames_map.h5",
+        "frames_map.png",
+        "scan.h5",
+    ]
     closing = [line.strip() for line in demo.splitlines()[-3:]]
     assert closing[0] == "cd 'my demo'"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,6 +51,14 @@ def test_demo_leaves_its_scan_and_says_how_to_go_on(demo, tmp_path):
         assert result.exit_code == 0, result.output
     assert mi.load_map("map.h5").valid.sum() == mi.load_map("demo.h5").valid.sum()
     assert Path("map.png").exists()
+
+
+def test_demo_maps_frames_too(demo):
+    frames = demo[demo.index("From frames") :]
+    right = float(re.search(r"Within 3 degrees +([0-9.]+)%", frames)[1])
+    in_vacuum = float(re.search(r"Valid in vacuum +([0-9.]+)%", frames)[1])
+    assert right > 80
+    assert in_vacuum < 5
 
 
 def test_demo_rewrites_its_own_files_alone(demo, scan):

@@ -17,9 +17,10 @@ from microinfer.cli.accuracy import evaluate
 from microinfer.cli.benchmark import benchmark
 from microinfer.cli.calibrate import calibrate
 from microinfer.cli.convert import convert, plot
+from microinfer.cli.demo import demo
 from microinfer.cli.make import export, models, train
 from microinfer.cli.peaks import peaks
-from microinfer.cli.scan import demo, info, map_scan
+from microinfer.cli.scan import info, map_scan
 from microinfer.cli.show import errors, literal
 from microinfer.cli.simulations import simulate
 from microinfer.cli.stop import exit_status, terminable

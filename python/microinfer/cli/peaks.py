@@ -19,7 +19,7 @@ from microinfer.cli.frames import (
     Vacuum,
     open_detected,
 )
-from microinfer.cli.outputs import HDF5, Output, Overwrite, check_outputs
+from microinfer.cli.outputs import HDF5, PICTURES, Output, Overwrite, check_outputs
 from microinfer.cli.show import facts, say, warnings_as_lines
 
 
@@ -29,6 +29,10 @@ def peaks(
         typer.Argument(metavar="RAW", help="A camera's file of frames: .mib, .dm4, .blo, HDF5 and others."),
     ],
     out: Annotated[Path, typer.Option(help="The file of peaks to write (HDF5).")] = Path("peaks.h5"),
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw some frames, with the disks that were found, and the disks' distances."),
+    ] = None,
     scan_shape: ScanShape = None,
     pixel_size: Annotated[
         float | None,
@@ -56,7 +60,7 @@ def peaks(
     from microinfer.progress import ProgressBar
 
     check_outputs(
-        [Output("the peaks", out, HDF5)],
+        [Output("the peaks", out, HDF5), Output("the plot", plot, PICTURES)],
         {"the frames": raw, "the detector's mask": detector_mask},
         overwrite=overwrite,
     )
@@ -79,10 +83,14 @@ def peaks(
                 writer.write_rows(pixels)
                 bar.advance(len(pixels))
                 found += pixels.n_peaks
-    elapsed = time.perf_counter() - began
+        elapsed, busy = time.perf_counter() - began, dict(scan.seconds)
+        if plot is not None:
+            from microinfer.detection import plot_disks
+
+            plot_disks(scan, plot, overwrite=True)
     rates = ", ".join(
         f"{stage} {seconds:.2f} ({positions / seconds:,.0f} frames/s)"
-        for stage, seconds in scan.seconds.items()
+        for stage, seconds in busy.items()
         if seconds > 0
     )
     facts(
@@ -96,6 +104,8 @@ def peaks(
             "Elapsed": f"{elapsed:.2f} s, {positions / elapsed:,.0f} frames per second",
         },
     )
+    if plot is not None:
+        say(f"Wrote {plot}")
     command = "calibrate" if known is None else "info"
     say("Go on with them:")
     say(f"  microinfer {command} {shlex.quote(str(out))} --model MODEL")

@@ -1,13 +1,9 @@
-"""The commands that look at scans: map, info, demo."""
+"""The commands that look at scans: map, info."""
 
 import errno
-import filecmp
-import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from microinfer.cli.about import about_map, about_model
@@ -29,11 +25,8 @@ from microinfer.cli.show import errors, facts, histogram, literal, map_summary, 
 from microinfer.cli.stop import exit_status
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from microinfer.crystals.phase import CrystalPhase
     from microinfer.crystals.structure import Structure
-    from microinfer.maps.orientation_map import OrientationMap
 
 Scan = Annotated[
     Path,
@@ -303,93 +296,6 @@ def info(
         histogram(result, phase_rings(crystal, result.radius_max), crystal.name)
     if not phases:
         histogram(result, [], "")
-
-
-def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the scan, its map and its picture.")
-    ] = Path("microinfer-demo"),
-) -> None:
-    """Map a small simulated copper polycrystal and compare with its known orientations.
-
-    The scan is left beside its map, to try other commands on.
-    """
-    from microinfer.files import atomic_output
-    from microinfer.mapping import map_to_file
-    from microinfer.maps.map_file import load_map
-    from microinfer.unfinished import partial_path
-
-    data = Path(__file__).parents[1] / "data" / "demo"
-    bundled, scan, target, picture = (
-        data / "polycrystal.h5",
-        out / "scan.h5",
-        out / "demo.h5",
-        out / "demo.png",
-    )
-    with np.load(data / "polycrystal_truth.npz", allow_pickle=False) as truth:
-        matrix, interior = truth["matrix"], truth["interior"]
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "is there already, and is no folder", str(out))
-    out.mkdir(parents=True, exist_ok=True)
-    if not scan.exists():
-        with atomic_output(scan) as temporary:
-            shutil.copyfile(bundled, temporary)
-    elif not filecmp.cmp(bundled, scan, shallow=False):
-        raise FileExistsError(
-            errno.EEXIST, "is not the demo's scan: give another folder with --out", str(scan)
-        )
-    partial_path(target).unlink(missing_ok=True)
-    with warnings_as_lines():
-        report = map_to_file(scan, "cu", target, progress=True, overwrite=True)
-        omap = load_map(target)
-        omap.plot(picture, overwrite=True)
-    map_summary(report, f"Map written to {target}, picture to {picture}")
-    facts("Against the known orientations", compare_with_truth(omap, matrix, interior))
-    say("Go on with its scan:")
-    for line in (
-        f"cd {shlex.quote(str(out))}",
-        "microinfer info scan.h5 --model cu",
-        "microinfer map scan.h5 --model cu --out map.h5 --plot map.png",
-    ):
-        say(f"  {line}")
-
-
-def compare_with_truth(
-    omap: "OrientationMap", matrix: "NDArray[np.float64]", interior: "NDArray[np.bool_]"
-) -> dict[str, str]:
-    """Misorientation of a map to the truth.
-
-    Parameters
-    ----------
-    omap : OrientationMap
-        A map of one phase.
-    matrix : ndarray, shape (Rx, Ry, 3, 3)
-        True orientations, NaN in vacuum.
-    interior : ndarray of bool, shape (Rx, Ry)
-        Positions inside a grain, away from its boundaries.
-
-    Returns
-    -------
-    dict of str to str
-        Rows to print. Inside grains an invalid answer counts as 45 degrees wrong.
-    """
-    from microinfer.crystals.errors import RIGHT, orientation_errors
-
-    vacuum = np.isnan(matrix).all(axis=(2, 3))
-    inside = orientation_errors(
-        omap.matrix[interior],
-        omap.phase[interior],
-        matrix[interior],
-        np.zeros(interior.sum(), int),
-        omap.phases,
-    )
-    rows = {
-        "Median misorientation": f"{np.median(inside):.2f} degrees, inside grains",
-        "Within 3 degrees": f"{np.mean(inside < RIGHT):.1%}, inside grains",
-    }
-    if vacuum.any():
-        rows["Valid in vacuum"] = f"{omap.valid[vacuum].mean():.1%} of {vacuum.sum():,} positions"
-    return rows
 
 
 def _structure(phase: str | None) -> "Structure | None":

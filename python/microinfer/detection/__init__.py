@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from microinfer.detection.detected_scan import DetectedScan
     from microinfer.detection.find import find_peaks
+    from microinfer.detection.picture import plot_disks
     from microinfer.detection.probe import Probe
     from microinfer.detection.settings import DetectionSettings
 
@@ -15,9 +16,10 @@ _MODULES = {
     "DetectionSettings": "settings",
     "Probe": "probe",
     "find_peaks": "find",
+    "plot_disks": "picture",
 }
 
-__all__ = ["DetectedScan", "DetectionSettings", "Probe", "find_peaks"]
+__all__ = ["DetectedScan", "DetectionSettings", "Probe", "find_peaks", "plot_disks"]
 
 
 def __getattr__(name: str) -> Any:
