@@ -201,6 +201,14 @@ def test_integrating_cameras():
     assert np.median(ratios) == pytest.approx(20.0, rel=0.1)
 
 
+@pytest.mark.parametrize("electrons", [3e2, 1e3, 1e4, 1e5])
+@pytest.mark.parametrize("radius", [2.0, 4.0])
+def test_counted_electrons_are_counts(electrons, radius):
+    scan = synthetic_frames((3, 8), SIZE, electrons=electrons, radius=radius, seed=8)
+    noise = DetectedScan(Frames(scan.frames), pixel_size=1.0, probe=radius).noise
+    assert 0.9 < noise.gain < 2.0
+
+
 def test_dead_frames_have_no_disks(scan):
     frames = scan.frames.copy()
     frames[1, 3] = 0
