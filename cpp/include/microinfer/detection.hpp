@@ -35,8 +35,8 @@ struct DiskSpec {
     float correlation_power;  ///< 1: correlation; 0: phase correlation; between: hybrid
     Subpixel subpixel;
 
-    /// Standard deviation of a correlation that counts disk and background, with an electron more for those that are
-    /// expected where none was counted.
+    /// Standard deviation of a correlation that counts disk and background, with an electron more for those
+    /// that are expected where none was counted.
     [[nodiscard]] float deviation(float correlation, float background) const {
         const float below = std::max(gain * background * kernel_square + noise_floor, 0.0F);
         return std::sqrt(gain * (gain + std::max(correlation, 0.0F)) + below);
