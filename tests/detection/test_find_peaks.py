@@ -1,5 +1,7 @@
 """Disks of synthetic frames are found where they are, however the frames come and are read."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,17 @@ def test_blocks_and_threads_change_nothing(scan, monkeypatch):
     detected = DetectedScan(Frames(scan.frames), pixel_size=1.0)
     alone = detected.read_rows(3, 5)
     same(before[3 * SHAPE[1] :], [alone.pattern(*divmod(n, SHAPE[1])) for n in range(len(alone))])
+
+
+def test_a_pickled_scan_gives_the_same_peaks(scan, tmp_path):
+    """As on the workers of a cluster."""
+    np.save(tmp_path / "scan.npy", scan.frames)
+    with mi.open_frames(tmp_path / "scan.npy") as frames:
+        detected = DetectedScan(frames, pixel_size=0.5, settings=DetectionSettings(min_snr=4.0))
+        with pickle.loads(pickle.dumps(detected)) as again:
+            for one, other in zip(detected.blocks(), again.blocks(), strict=True):
+                for name in ("offsets", "qx", "qy", "intensity"):
+                    np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_types_of_counts_change_nothing(scan):
