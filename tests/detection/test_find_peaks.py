@@ -1,5 +1,7 @@
 """Disks of synthetic frames are found where they are, however the frames come and are read."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,17 @@ def test_blocks_and_threads_change_nothing(scan, monkeypatch):
     same(before[3 * SHAPE[1] :], [alone.pattern(*divmod(n, SHAPE[1])) for n in range(len(alone))])
 
 
+def test_a_pickled_scan_gives_the_same_peaks(scan, tmp_path):
+    """As on the workers of a cluster."""
+    np.save(tmp_path / "scan.npy", scan.frames)
+    with mi.open_frames(tmp_path / "scan.npy") as frames:
+        detected = DetectedScan(frames, pixel_size=0.5, settings=DetectionSettings(min_snr=4.0))
+        with pickle.loads(pickle.dumps(detected)) as again:
+            for one, other in zip(detected.blocks(), again.blocks(), strict=True):
+                for name in ("offsets", "qx", "qy", "intensity"):
+                    np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 def test_types_of_counts_change_nothing(scan):
     before = pixels(scan)
     for frames in (scan.frames.astype(np.float64), scan.frames.astype(">i4"), scan.frames.astype(np.int64)):
@@ -199,6 +212,14 @@ def test_integrating_cameras():
     assert recall > 0.9
     assert precision > 0.85
     assert np.median(ratios) == pytest.approx(20.0, rel=0.1)
+
+
+@pytest.mark.parametrize("electrons", [3e2, 1e3, 1e4, 1e5])
+@pytest.mark.parametrize("radius", [2.0, 4.0])
+def test_counted_electrons_are_counts(electrons, radius):
+    scan = synthetic_frames((3, 8), SIZE, electrons=electrons, radius=radius, seed=8)
+    noise = DetectedScan(Frames(scan.frames), pixel_size=1.0, probe=radius).noise
+    assert 0.8 < noise.gain < 2.0
 
 
 def test_dead_frames_have_no_disks(scan):

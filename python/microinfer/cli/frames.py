@@ -51,7 +51,7 @@ DetectorMask = Annotated[
 MinSnr = Annotated[
     float | None,
     typer.Option(
-        help="Weakest disk, in standard deviations of its own and the background's counts; 2.5 by default."
+        help="Weakest disk, in standard deviations of its own and the background's counts; 3.5 by default."
     ),
 ]
 Set = Annotated[

@@ -47,7 +47,8 @@ class DetectedScan(PeakSource):
     """The Bragg peaks of a scan's frames, found as its rows are read; a context manager.
 
     Defects, probe, noise and origin are measured on a few frames, when it is made; from then on memory does not grow
-    with the scan. The peaks do not depend on how the rows are read.
+    with the scan. The peaks do not depend on how the rows are read. A pickled one opens its frames again where it is
+    unpickled, and finds the same peaks.
 
     Parameters
     ----------
@@ -101,6 +102,7 @@ class DetectedScan(PeakSource):
         self.settings = DetectionSettings() if settings is None else settings
         self.pixel_size = _pixel_size(frames, pixel_size)
         self.seconds = {"read": 0.0, "detect": 0.0}
+        self._centre = centre
         self.mask: NDArray[np.bool_] = find_defects(frames, _given(mask, frames.frame_shape))
         sample = self._sample()
         good = ~self.mask
@@ -131,6 +133,9 @@ class DetectedScan(PeakSource):
                 f"multiply by {self.pixel_size:g} 1/Angstrom per pixel",
             ],
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.frames, self.probe, self.pixel_size, self._centre, self.mask, self.settings)
 
     @property
     def _name(self) -> str:
@@ -221,6 +226,19 @@ class DetectedScan(PeakSource):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _again(
+    frames: FrameSource,
+    probe: Probe,
+    pixel_size: float,
+    centre: tuple[float, float] | None,
+    mask: NDArray[np.bool_],
+    settings: DetectionSettings,
+) -> DetectedScan:
+    return DetectedScan(
+        frames, probe=probe, pixel_size=pixel_size, centre=centre, mask=mask, settings=settings
+    )
 
 
 def joined(blocks: list[BraggPeaks], scan: Scan) -> BraggPeaks:

@@ -2,7 +2,7 @@
 
 from os import PathLike
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from microinfer.detection.detected_scan import DetectedScan
 from microinfer.peaks.bragg_peaks import BraggPeaks
@@ -49,6 +49,9 @@ class KeptPeaks(PeakSource):
         self._scan = scan
         self._writer = PeakWriter(path, scan.scan, calibration=calibration)
         self._written = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._scan.__reduce__()  # elsewhere, nothing is kept
 
     def read_rows(self, start: int, stop: int) -> BraggPeaks:
         """As `DetectedScan.read_rows`."""

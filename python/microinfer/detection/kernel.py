@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from microinfer import _core
 from microinfer.detection.probe import Probe, distance_from
@@ -39,13 +40,17 @@ class Kernel:
     def spread(self, variance: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Variance of the correlation (N, Qx, Qy), for independent pixels of a variance (N, Qx, Qy)."""
         rows, columns = variance.shape[1:]
-        transform = np.conj(np.fft.fft2(np.fft.ifft2(self.before).real ** 2))
-        result = np.empty(variance.shape, np.float32)
-        for image, out in zip(variance, result, strict=True):
-            padded = np.full(self.before.shape, image.mean())
-            padded[:rows, :columns] = image
-            out[:] = np.fft.ifft2(np.fft.fft2(padded) * transform).real[:rows, :columns]
-        return result
+        square = np.fft.ifft2(self.before).real ** 2
+        transform = np.conj(fft.rfft2(square.astype(np.float32)))
+        padding = [
+            (0, 0),
+            *((0, full - size) for full, size in zip(square.shape, (rows, columns), strict=True)),
+        ]
+        padded = np.pad(variance.astype(np.float32, copy=False), padding, mode="edge")
+        spread: NDArray[np.float32] = fft.irfft2(fft.rfft2(padded) * transform, square.shape)[
+            :, :rows, :columns
+        ]
+        return spread
 
 
 def make_kernel(probe: Probe, settings: DetectionSettings) -> Kernel:

@@ -46,7 +46,7 @@ class DetectionSettings:
         For a value out of range; the message names it.
     """
 
-    min_snr: float = 2.5
+    min_snr: float = 3.5
     corrPower: float = 1.0
     sigma_dp: float = 0.0
     sigma_cc: float = 0.0
