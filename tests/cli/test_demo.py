@@ -57,8 +57,8 @@ def test_demo_maps_frames_too(demo):
     frames = demo[demo.index("From frames") :]
     right = float(re.search(r"Within 3 degrees +([0-9.]+)%", frames)[1])
     in_vacuum = float(re.search(r"Valid in vacuum +([0-9.]+)%", frames)[1])
-    assert right > 80
-    assert in_vacuum < 5
+    assert right > 90
+    assert in_vacuum < 2
 
 
 def test_demo_rewrites_its_own_files_alone(demo, scan):
