@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 import microinfer as mi
+from helpers.optional import needs_py4dstem
 from helpers.synthetic_frames import synthetic_frames
 from microinfer.cli import app
 from microinfer.unfinished import partial_path
@@ -177,3 +178,30 @@ def test_python_maps_frames(folder, model):
 
     omap = mi.map_orientations(Frames(frames, pixel_size=0.03), str(model), device="cpu", check=False)
     np.testing.assert_array_equal(omap.matrix, expected.matrix)
+
+
+def test_info_says_what_frames_state_and_show(folder):
+    text = run("info", folder / "scan.npy", "--voltage", "300", "--pixel-size", "0.03")
+    for fact in ("6 x 5 positions", "300 kV", "0.03 1/Å", "NumPy", "radius 3.", "microinfer peaks"):
+        assert fact in text
+    assert "Pixel size not known" in run("info", folder / "scan.npy")
+    assert "are for peaks" in run("info", folder / "scan.npy", "--phase", "Cu", status=2)
+
+
+def test_the_step_and_a_picture(folder, tmp_path):
+    run("peaks", folder / "scan.npy", "--out", tmp_path / "p.h5", "--pixel-size", "0.03", "--step", "25 A",
+        "--plot", tmp_path / "disks.png")  # fmt: skip
+    scan = mi.read_peaks(tmp_path / "p.h5").scan
+    assert (scan.step, scan.units) == (2.5, "nm")
+    assert (tmp_path / "disks.png").stat().st_size > 10_000
+
+
+@needs_py4dstem
+def test_calibrate_takes_frames_as_it_takes_their_peaks(folder, tmp_path):
+    run("peaks", folder / "scan.npy", "--out", tmp_path / "peaks.h5")
+    told = [
+        run("calibrate", scan, "--cif", "Cu", status=1)
+        for scan in (folder / "scan.npy", tmp_path / "peaks.h5")
+    ]
+    assert all("the rings do not decide" in text for text in told)
+    assert "is for frames" in run("calibrate", tmp_path / "peaks.h5", "--cif", "Cu", "--probe", "3", status=2)

@@ -1,17 +1,64 @@
-"""What a map and a model hold, in words: for info."""
+"""What frames, a map and a model hold, in words: for info."""
 
+import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from microinfer.cli.show import card_figures, facts, share
+from microinfer.cli.match import print_check
+from microinfer.cli.show import card_figures, facts, say, share, warnings_as_lines
 
 if TYPE_CHECKING:
     from microinfer.crystals.phase import CrystalPhase
 
 TRUSTED = 0.9  # a confidence above which answers are counted apart
+
+
+def about_frames(
+    path: Path,
+    scan_shape: str | None,
+    model: str | None,
+    *,
+    name: str | None,
+    pixel_size: float | None,
+    voltage: str | None,
+) -> None:
+    """Print what a camera's file states of its scan and what some frames show, and whether they fit a model."""
+    from microinfer.cli.frames import FrameOptions, open_detected
+
+    with ExitStack() as stack:
+        stack.enter_context(warnings_as_lines())
+        scan = open_detected(
+            path,
+            FrameOptions(scan_shape),
+            stack,
+            name=name,
+            pixel_size=pixel_size,
+            voltage=voltage,
+            in_pixels=True,
+        )
+        known = scan.frames.pixel_size
+        rows, columns = scan.scan_shape
+        facts(
+            str(path),
+            {
+                "Scan": f"{rows} x {columns} positions, step {scan.scan_step:g} {scan.scan_units}",
+                "Voltage": "not known" if scan.voltage is None else f"{scan.voltage / 1e3:g} kV",
+                "Pixel size": "not known" if known is None else f"{known:g} 1/Å",
+                "Read from": str(getattr(scan.frames, "kind", "frames")),
+                **{key.capitalize(): text for key, text in scan.facts().items()},
+            },
+        )
+        if model is not None and known is not None:
+            from microinfer.mapping.check import check_scan
+            from microinfer.models import load_model
+
+            print_check(check_scan(scan, load_model(model)))
+    say("Find the disks and look at them:")
+    say(f"  microinfer peaks {shlex.quote(str(path))} --out peaks.h5 --plot disks.png")
 
 
 def about_map(path: Path) -> None:

@@ -14,6 +14,7 @@ from microinfer.cli.frames import (
     Probe,
     ScanShape,
     Set,
+    Step,
     Vacuum,
     open_detected,
 )
@@ -60,6 +61,7 @@ def calibrate(
     pixel_size: PixelSize = None,
     voltage: Voltage = None,
     scan_shape: ScanShape = None,
+    step: Step = None,
     probe: Probe = None,
     vacuum: Vacuum = None,
     centre: Centre = None,
@@ -87,7 +89,7 @@ def calibrate(
     phases = _phases(model, cif or [])
     with ExitStack() as stack:
         stack.enter_context(warnings_as_lines())
-        options = FrameOptions(scan_shape, probe, vacuum, centre, detector_mask, min_snr, settings)
+        options = FrameOptions(scan_shape, step, probe, vacuum, centre, detector_mask, min_snr, settings)
         source, known = _in_pixels(scan, options, stack, name, calibrated, pixel_size, voltage)
         found = measure(source, phases, known)
         facts(f"Calibration of {scan} on {', '.join(phase.name for phase in phases)}", found.facts())

@@ -22,6 +22,13 @@ ScanShape = Annotated[
     str | None,
     typer.Option(metavar="ROWSxCOLUMNS", help="Of the scan, for frames that do not state it: 256x256."),
 ]
+Step = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help='Distance of scan positions in nm, or with its unit ("25 A"), of frames that do not state it.',
+    ),
+]
 Probe = Annotated[
     str | None,
     typer.Option(
@@ -68,6 +75,7 @@ class FrameOptions(NamedTuple):
     """What the options say of frames and of the disks in them."""
 
     scan_shape: str | None = None
+    step: str | None = None
     probe: str | None = None
     vacuum: tuple[int, int, int, int] | None = None
     centre: tuple[float, float] | None = None
@@ -118,7 +126,12 @@ def open_detected(
 
     frames = stack.enter_context(
         open_frames(
-            path, scan_shape=_shape(options.scan_shape), pixel_size=pixel_size, voltage=voltage, name=name
+            path,
+            scan_shape=_shape(options.scan_shape),
+            step=options.step,
+            pixel_size=pixel_size,
+            voltage=voltage,
+            name=name,
         )
     )
     return DetectedScan(

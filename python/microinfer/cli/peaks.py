@@ -16,6 +16,7 @@ from microinfer.cli.frames import (
     Probe,
     ScanShape,
     Set,
+    Step,
     Vacuum,
     open_detected,
 )
@@ -34,6 +35,7 @@ def peaks(
         typer.Option(help="Draw some frames, with the disks that were found, and the disks' distances."),
     ] = None,
     scan_shape: ScanShape = None,
+    step: Step = None,
     pixel_size: Annotated[
         float | None,
         typer.Option(help="1/Å per detector pixel, in place of the file's; microinfer calibrate finds it."),
@@ -64,7 +66,7 @@ def peaks(
         {"the frames": raw, "the detector's mask": detector_mask},
         overwrite=overwrite,
     )
-    options = FrameOptions(scan_shape, probe, vacuum, centre, detector_mask, min_snr, settings)
+    options = FrameOptions(scan_shape, step, probe, vacuum, centre, detector_mask, min_snr, settings)
     began = time.perf_counter()
     with warnings_as_lines(), ExitStack() as stack:
         scan = open_detected(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microinfer.cli.about import about_map, about_model
+from microinfer.cli.about import about_frames, about_map, about_model
 from microinfer.cli.frames import (
     Centre,
     DetectorMask,
@@ -15,6 +15,7 @@ from microinfer.cli.frames import (
     Probe,
     ScanShape,
     Set,
+    Step,
     Vacuum,
     open_scan,
 )
@@ -85,6 +86,7 @@ def map_scan(
     pixel_size: PixelSize = None,
     voltage: Voltage = None,
     scan_shape: ScanShape = None,
+    step: Step = None,
     probe: Probe = None,
     vacuum: Vacuum = None,
     centre: Centre = None,
@@ -141,7 +143,7 @@ def map_scan(
         warnings_as_lines(),
         open_scan(
             scan,
-            FrameOptions(scan_shape, probe, vacuum, centre, detector_mask, min_snr, settings),
+            FrameOptions(scan_shape, step, probe, vacuum, centre, detector_mask, min_snr, settings),
             keep_peaks,
             name=name,
             calibrated=calibrated,
@@ -211,7 +213,8 @@ def info(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A scan (HDF5 file of Bragg peaks), an orientation map, or a model."
+            metavar="FILE",
+            help="A scan (HDF5 file of Bragg peaks, or a camera's frames), an orientation map, or a model.",
         ),
     ],
     phase: Annotated[
@@ -230,11 +233,13 @@ def info(
     calibrated: Calibrated = False,
     pixel_size: PixelSize = None,
     voltage: Voltage = None,
+    scan_shape: ScanShape = None,
 ) -> None:
-    """Show a scan's calibration and peaks beside a phase's rings, or what a map or a model holds.
+    """Show a scan's calibration and peaks beside a phase's rings, or what frames, a map or a model hold.
 
     Whether scan and phase fit is said: a wrong crystal, pixel size, voltage or model is told here.
     """
+    from microinfer.detection.source import holds_frames
     from microinfer.file_kinds import FileKind, file_kind
     from microinfer.mapping.check import check_scan
     from microinfer.models import shipped_models
@@ -252,6 +257,15 @@ def info(
         return
     if phase is not None and model is not None:
         raise typer.BadParameter("give --phase or --model, not both")
+    if holds_frames(file):
+        if phase is not None or calibrated:
+            raise typer.BadParameter(
+                "--phase and --calibrated are for peaks: find them first, microinfer peaks"
+            )
+        about_frames(file, scan_shape, model, name=name, pixel_size=pixel_size, voltage=voltage)
+        return
+    if scan_shape is not None:
+        raise typer.BadParameter(f"{file} holds peaks: --scan-shape is for frames")
     structure = _structure(phase)
     with (
         warnings_as_lines(),
