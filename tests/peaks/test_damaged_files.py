@@ -197,8 +197,8 @@ def test_peaks_that_are_not_finite(tmp_path: Path, field: str, value: float) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pixel_size": 0.0}, "pixel_size must be a positive number"),
-        ({"pixel_size": np.nan}, "pixel_size must be a positive number"),
+        ({"pixel_size": 0.0}, r"pixel_size \(--pixel-size\) must be a positive number"),
+        ({"pixel_size": np.nan}, r"pixel_size \(--pixel-size\) must be a positive number"),
         ({"pixel_size": 0.1, "calibrated": True}, "pixel_size must not be given"),
         ({"calibrated": True}, "holds BraggVectors, which are raw detector pixels"),
     ],

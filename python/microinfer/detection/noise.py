@@ -13,6 +13,7 @@ FEW, ALIKE = (
     0.2,
     1.3,
 )  # share of the pairs that differ least; how much more others may differ: the rest differ by disks
+ROUNDING = 1e-10  # of the largest variance: less is that of float32's digits
 CLIPPED = 3.0  # standard deviations: what differs by more differs by its disks
 
 
@@ -90,7 +91,7 @@ def _line(
     x: NDArray[np.float64], y: NDArray[np.float64], expected: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Slope, not negative, and height of the line with the smallest errors relative to what is expected."""
-    kept = expected > 0
+    kept = (expected > 0) & (y > ROUNDING * y.max())  # of sparse frames: without any electron
     if not kept.any():
         return 0.0, float(np.mean(y))
     x, y = x[kept], y[kept]
