@@ -64,7 +64,7 @@ def test_map_refuses_peaks_without_a_pixel_size() -> None:
 
 def test_what_is_stated_is_kept_unless_replaced() -> None:
     said, warned = run("stated.h5", "--model", "cu.safetensors", "--out", "kept.h5")
-    assert "the pixel size that is known, 0.021 1/Angstrom, is +" in warned
+    assert "the pixel size that was stated or given, 0.021 1/Angstrom, is +" in warned
     assert "--replace puts what was measured in its place" in said
     run("stated.h5", "--model", "cu.safetensors", "--out", "new.h5", "--replace")
     sizes = {}

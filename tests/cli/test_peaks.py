@@ -1,5 +1,6 @@
 """microinfer peaks, and map from frames."""
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,7 @@ import microinfer as mi
 from helpers.optional import needs_py4dstem
 from helpers.synthetic_frames import synthetic_frames
 from microinfer.cli import app
+from microinfer.cli.demo import DATA
 from microinfer.unfinished import partial_path
 
 RUNNER = CliRunner()
@@ -205,3 +207,75 @@ def test_calibrate_takes_frames_as_it_takes_their_peaks(folder, tmp_path):
     ]
     assert all("the rings do not decide" in text for text in told)
     assert "is for frames" in run("calibrate", tmp_path / "peaks.h5", "--cif", "Cu", "--probe", "3", status=2)
+
+
+@needs_py4dstem
+def test_calibrate_knows_the_pixel_size_and_keeps_the_frames(folder, tmp_path):
+    path = tmp_path / "frames.npy"
+    path.write_bytes((folder / "scan.npy").read_bytes())
+    before = path.read_bytes()
+    for options in ((), ("--overwrite",), ("--pixel-size", "0.03"), ("--pixel-size", "0.03", "--overwrite")):
+        assert "the rings do not decide" in run("calibrate", path, "--cif", "Cu", *options, status=1)
+        assert path.read_bytes() == before
+
+
+def test_calibrate_of_the_demos_frames_agrees_and_never_replaces_them(tmp_path):
+    frames = tmp_path / "frames.h5"
+    frames.write_bytes((DATA / "frames.h5").read_bytes())
+    before = frames.read_bytes()
+    text = run("calibrate", frames, "--model", "cu", "--overwrite")
+    assert "agrees with the pixel size that is known" in text
+    assert frames.read_bytes() == before
+    run("calibrate", frames, "--model", "cu", "--out", tmp_path / "peaks.h5")
+    with mi.open_peaks(tmp_path / "peaks.h5") as reader:
+        assert reader.pixel_size == pytest.approx(0.04, rel=0.003)
+
+
+def test_what_a_datacube_states_and_frames_do_not_use_is_said(tmp_path):
+    frames = tmp_path / "frames.h5"
+    frames.write_bytes((DATA / "frames.h5").read_bytes())
+    with h5py.File(frames, "r+") as file:
+        found = []
+        file.visititems(
+            lambda name, item: found.append(item) if name.endswith("metadatabundle/calibration") else None
+        )
+        (calibration,) = found
+        for name, value in (("QR_rotation", 0.5), ("a", 1.05), ("b", 1.0)):
+            if name in calibration:
+                del calibration[name]
+            calibration.create_dataset(name, data=value).attrs["type"] = "number"
+    with pytest.warns(
+        UserWarning, match=r"states QR_rotation 0\.5, an ellipse of a/b 1\.05, which is not applied"
+    ):
+        mi.open_frames(frames).close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--centre", "1000", "2"),
+            "centre (--centre) must be two numbers within the frames of (64, 64) pixels",
+        ),
+        (("--centre", "nan", "2"), "centre (--centre) must be two numbers within"),
+        (("--set", "maxNumPeaks=1e10"), "maxNumPeaks must be at most 1e+06"),
+        (("--set", "sigma_cc=1e300"), "sigma_cc must be at most 1e+06"),
+        (("--min-snr", "1e200"), "min_snr must be at most 1e+06"),
+    ],
+)
+def test_settings_beyond_all_frames_are_refused(folder, tmp_path, options, message):
+    text = run("peaks", folder / "scan.npy", "--out", tmp_path / "p.h5", *options, status=1)
+    assert message in text
+
+
+def test_frames_that_are_lines_are_refused(tmp_path):
+    np.save(tmp_path / "lines.npy", np.ones((2, 3, 1, 64), np.uint16))
+    text = run("peaks", tmp_path / "lines.npy", "--out", tmp_path / "p.h5", status=1)
+    assert "frames must have at least 8 x 8 pixels, got 1 x 64" in text
+
+
+def test_spots_of_a_parallel_beam(folder, tmp_path):
+    run("peaks", folder / "scan.npy", "--out", tmp_path / "p.h5", "--probe", "spot:2", "--pixel-size", "0.03")
+    assert mi.read_peaks(tmp_path / "p.h5").n_peaks > 30
+    with pytest.raises(TypeError, match=r"no argument minSNR; settings are .*open_frames"):
+        mi.find_peaks(folder / "scan.npy", pixel_size=0.03, minSNR=3)

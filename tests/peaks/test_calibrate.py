@@ -172,6 +172,17 @@ def test_what_a_file_states_is_kept_and_compared() -> None:
     assert found.measured.sources == dict.fromkeys(("pixel_size", "ellipse", "origin"), "measured")
 
 
+def test_a_stated_mean_pixel_size_stays_the_mean_beside_an_ellipse() -> None:
+    scan, _ = scan_in_pixels(COPPER, 2)
+    mean = PIXEL_SIZE / np.sqrt(RATIO)
+    for stated in (mean, PIXEL_SIZE):
+        known = PixelCalibration(stated, sources={"pixel_size": "file", "origin": "measured"})
+        found = calibrate(scan, COPPER, known)
+        assert found.verdict == "agrees"
+        assert found.calibration.pixel_size == pytest.approx(PIXEL_SIZE, rel=0.002)
+        assert found.calibration.ratio == pytest.approx(RATIO, abs=0.003)
+
+
 def test_what_is_right_already_agrees() -> None:
     scan, _ = scan_in_pixels(COPPER, 2)
     right = PixelCalibration(

@@ -128,6 +128,16 @@ def test_without_a_pixel_size_the_way_out_is_said(tmp_path: Path, scan: BraggPea
         mi.read_peaks(path, calibrated=True)
 
 
+def test_peaks_in_pixels_that_lost_their_calibration_are_refused(tmp_path: Path, scan: BraggPeaks) -> None:
+    path = tmp_path / "peaks.h5"
+    with PeakWriter(path, scan.scan, calibration=PixelCalibration(0.02)) as writer:
+        writer.write_rows(scan)
+    with h5py.File(path, "r+") as file:
+        del file["calibration"]
+    with pytest.raises(ValueError, match="its peaks are in pixels, and the group calibration"):
+        mi.read_peaks(path)
+
+
 def test_files_of_version_2_load(tmp_path: Path, scan: BraggPeaks) -> None:
     scan.save(tmp_path / "peaks.h5")
     with h5py.File(tmp_path / "peaks.h5", "r+") as file:

@@ -38,7 +38,7 @@ def about_frames(
             name=name,
             pixel_size=pixel_size,
             voltage=voltage,
-            in_pixels=True,
+            unit=1.0,
         )
         known = scan.frames.pixel_size
         rows, columns = scan.scan_shape
@@ -56,6 +56,11 @@ def about_frames(
             from microinfer.mapping.check import check_scan
             from microinfer.models import load_model
 
+            scan = stack.enter_context(
+                open_detected(
+                    path, FrameOptions(scan_shape), stack, name=name, pixel_size=pixel_size, voltage=voltage
+                )
+            )
             print_check(check_scan(scan, load_model(model)))
     say("Find the disks and look at them:")
     say(f"  microinfer peaks {shlex.quote(str(path))} --out peaks.h5 --plot disks.png")

@@ -1,5 +1,6 @@
 """The command that measures the calibration of a scan on the rings of a known crystal."""
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,18 +73,20 @@ def calibrate(
 ) -> None:
     """Measure the direct beam, the ellipse and the pixel size of a scan on the rings of a known crystal.
 
-    Without --out it only says what it finds; with --overwrite alone it writes into the file of peaks itself. What the
+    Without --out it only says what it finds; with --overwrite alone it writes into a file of peaks itself. What the
     file states stays as it is and is compared; **--replace** puts what was measured in its place.
     """
+    from microinfer.detection.source import holds_frames
     from microinfer.peaks.calibrate import calibrate as measure
     from microinfer.peaks.calibrate import write_calibrated
 
     if (model is None) == (not cif):
         raise typer.BadParameter("give the crystal: --model or --cif, not both")
-    target = out or (scan if overwrite else None)
+    frames = holds_frames(scan)
+    target = out or (scan if overwrite and not frames else None)
     check_outputs(
         [Output("the calibrated peaks", target, HDF5)],
-        {"the scan": None if overwrite else scan},
+        {"the scan": scan if frames or not overwrite else None},
         overwrite=overwrite,
     )
     phases = _phases(model, cif or [])
@@ -102,6 +105,8 @@ def calibrate(
         settled = found.measured if replace else found.calibration
         write_calibrated(source, target, settled)
         facts(f"Wrote {target}", settled.describe())
+        say("Go on with it:")
+        say(f"  microinfer map {shlex.quote(str(target))} --model {shlex.quote(model or 'MODEL')}")
         if not replace and found.warnings:
             say("What was known is kept; --replace puts what was measured in its place")
 
@@ -126,9 +131,7 @@ def _in_pixels(
             scan, name=name, calibrated=calibrated, pixel_size=pixel_size, voltage=voltage, in_pixels=True
         )
         return stack.enter_context(reader), reader.known
-    found = open_detected(
-        scan, options, stack, name=name, pixel_size=pixel_size, voltage=voltage, in_pixels=True
-    )
+    found = open_detected(scan, options, stack, name=name, pixel_size=pixel_size, voltage=voltage, unit=1.0)
     return found, detected_calibration(found.frames.pixel_size, given=pixel_size is not None)
 
 

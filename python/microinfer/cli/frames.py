@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from microinfer.detection import DetectedScan, DetectionSettings
+    from microinfer.detection import Probe as Template
     from microinfer.frames import FrameSource
     from microinfer.peaks.scan import PeakSource
 
@@ -32,9 +33,9 @@ Step = Annotated[
 Probe = Annotated[
     str | None,
     typer.Option(
-        metavar="RADIUS|FILE",
-        help="Template of a disk: its radius in pixels, or a file of vacuum frames. By default it is made like the "
-        "direct beam.",
+        metavar="RADIUS|spot:SIGMA|FILE",
+        help="Template of a disk: its radius in pixels, a spot of this standard deviation (parallel beam), or a file "
+        "of vacuum frames. By default it is made like the direct beam.",
     ),
 ]
 Vacuum = Annotated[
@@ -58,7 +59,7 @@ DetectorMask = Annotated[
 MinSnr = Annotated[
     float | None,
     typer.Option(
-        help="Weakest disk, in standard deviations of its own and the background's counts; 3.5 by default."
+        help="Weakest disk, in standard deviations of its own and the background's counts; 3 by default."
     ),
 ]
 Set = Annotated[
@@ -102,7 +103,7 @@ def open_detected(
     name: str | None,
     pixel_size: float | None,
     voltage: str | None,
-    in_pixels: bool = False,
+    unit: float | None = None,
 ) -> "DetectedScan":
     """Open a camera's file as a scan whose peaks are found.
 
@@ -113,8 +114,8 @@ def open_detected(
     options : FrameOptions
     stack : ExitStack
         Closes what is opened here.
-    in_pixels : bool
-        Whether a pixel size that is not known is 1.
+    unit : float, optional
+        Taken for the pixel size, whatever it is: 1 gives peaks in pixels.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def open_detected(
     return DetectedScan(
         frames,
         probe=_probe(options, frames),
-        pixel_size=1.0 if in_pixels and frames.pixel_size is None else None,
+        pixel_size=unit,
         centre=options.centre,
         mask=None if options.detector_mask is None else load_mask(options.detector_mask),
         settings=_settings(options),
@@ -192,7 +193,7 @@ def _shape(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-def _probe(options: FrameOptions, frames: "FrameSource") -> "float | NDArray[Any] | None":
+def _probe(options: FrameOptions, frames: "FrameSource") -> "Template | float | NDArray[Any] | None":
     if options.vacuum is not None:
         if options.probe is not None:
             raise typer.BadParameter("give --probe or --vacuum, not both")
@@ -203,10 +204,18 @@ def _probe(options: FrameOptions, frames: "FrameSource") -> "float | NDArray[Any
         return frames.read_rows(x0, x1)[:, y0:y1]
     if options.probe is None:
         return None
+    kind, _, size = options.probe.rpartition(":")
+    if kind not in ("", "spot"):
+        return _vacuum_frames(Path(options.probe))
     try:
-        return float(options.probe)
+        radius = float(size)
     except ValueError:
         return _vacuum_frames(Path(options.probe))
+    if kind == "spot":
+        from microinfer.detection import Probe as Template
+
+        return Template.spot(radius, frames.frame_shape)
+    return radius
 
 
 def _vacuum_frames(path: Path) -> "NDArray[Any]":

@@ -62,16 +62,14 @@ def peaks(
     from microinfer.progress import ProgressBar
 
     check_outputs(
-        [Output("the peaks", out, HDF5), Output("the plot", plot, PICTURES)],
+        [Output("the file of peaks", out, HDF5), Output("the plot", plot, PICTURES)],
         {"the frames": raw, "the detector's mask": detector_mask},
         overwrite=overwrite,
     )
     options = FrameOptions(scan_shape, step, probe, vacuum, centre, detector_mask, min_snr, settings)
     began = time.perf_counter()
     with warnings_as_lines(), ExitStack() as stack:
-        scan = open_detected(
-            raw, options, stack, name=name, pixel_size=pixel_size, voltage=voltage, in_pixels=True
-        )
+        scan = open_detected(raw, options, stack, name=name, pixel_size=pixel_size, voltage=voltage, unit=1.0)
         known = scan.frames.pixel_size
         calibration = detected_calibration(known, given=pixel_size is not None)
         positions = scan.scan_shape[0] * scan.scan_shape[1]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from microinfer import _core
 from microinfer.detection.detector import Detector, Disks
-from microinfer.detection.noise import Noise, measure_noise
+from microinfer.detection.noise import Noise, halo_correlation, measure_noise
 from microinfer.detection.origin import Origin, find_origin
 from microinfer.detection.probe import Probe, any_probe
 from microinfer.detection.sample import Sample, sample_frames
@@ -21,6 +21,8 @@ from microinfer.frames.source import FrameSource
 from microinfer.peaks.bragg_peaks import BraggPeaks, require_rows
 from microinfer.peaks.scan import PeakSource, Scan
 from microinfer.stream import relay
+
+SMALLEST = 8  # pixels of a frame along either axis
 
 
 class FoundRows(NamedTuple):
@@ -95,6 +97,13 @@ class DetectedScan(PeakSource):
         mask: ArrayLike | None = None,
         settings: DetectionSettings | None = None,
     ) -> None:
+        rows, columns = frames.frame_shape
+        if min(rows, columns) < SMALLEST:
+            raise ValueError(
+                f"frames must have at least {SMALLEST} x {SMALLEST} pixels, got {rows} x {columns}"
+            )
+        if centre is not None:
+            centre = _centre(centre, frames.frame_shape)
         self.frames = frames
         self.scan: Scan = frames.scan
         self.path = getattr(frames, "path", None)
@@ -122,6 +131,8 @@ class DetectedScan(PeakSource):
             centre,
         )
         middle = self.origin.expected(np.array([self.scan_shape]) // 2)[0]
+        if self.noise is not None:
+            self._detector.halo = halo_correlation(correlations, middle, good, self.probe.radius)
         edges = [*middle, *(np.array(frames.frame_shape) - 1 - middle)]
         self.camera = self.pixel_size * float(np.mean(edges))
         self.description: dict[str, Any] = {
@@ -256,13 +267,22 @@ def _pixel_size(frames: FrameSource, given: float | None) -> float:
     size = frames.pixel_size if given is None else given
     if size is None:
         raise ValueError(
-            "the frames do not state their pixel size: give pixel_size=... in 1/Angstrom per pixel (--pixel-size), or "
-            "find the peaks (microinfer peaks) and their pixel size by the rings of a known crystal (microinfer "
-            "calibrate)"
+            "the frames do not state their pixel size: give it in 1/Angstrom per pixel (--pixel-size, or "
+            "microinfer.open_frames(path, pixel_size=...)), or find the peaks (microinfer peaks) and their pixel size "
+            "by the rings of a known crystal (microinfer calibrate)"
         )
     if not (np.isfinite(size) and size > 0):
         raise ValueError(f"pixel_size must be positive and finite, got {size}")
     return float(size)
+
+
+def _centre(centre: tuple[float, float], shape: tuple[int, int]) -> tuple[float, float]:
+    place = np.asarray(centre, np.float64)
+    if place.shape != (2,) or not ((place >= 0) & (place <= np.array(shape) - 1)).all():  # NaN is not
+        raise ValueError(
+            f"centre (--centre) must be two numbers within the frames of {shape} pixels, got {centre}"
+        )
+    return float(place[0]), float(place[1])
 
 
 def _given(mask: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:

@@ -28,6 +28,11 @@ class Disks(NamedTuple):
     intensity: NDArray[np.float32]  # (P,), counts within the radius, less the background
     background: NDArray[np.float32]  # (P,), counts a pixel around
 
+    def where(self, kept: NDArray[np.bool_]) -> "Disks":
+        """Those of the disks that are `kept`, bool of shape (P,)."""
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return Disks(offsets, *(values[kept] for values in self[1:]))
+
 
 class Detector:
     """Finds the disks of frames.
@@ -48,6 +53,8 @@ class Detector:
     settings : DetectionSettings
     good : ndarray of bool, shape (Qx, Qy)
     kernel : Kernel
+    halo : ndarray of float32, shape (Qx, Qy), or None
+        What diffuse rings add to a correlation: a disk must stand out of them.
 
     Raises
     ------
@@ -63,6 +70,8 @@ class Detector:
         noise: Noise | None = None,
     ) -> None:
         self.probe, self.settings, self.good = probe, settings, good
+        self._noise = noise
+        self.halo: NDArray[np.float32] | None = None
         self.kernel: Kernel = make_kernel(probe, settings)
         self._fill = _fill(good)
         spacing = probe.radius if settings.minPeakSpacing is None else settings.minPeakSpacing
@@ -119,7 +128,12 @@ class Detector:
             Where a pixel that counts is NaN or infinite; its argument is the frame's number.
         """
         offsets, table = self._core.find(core_array(frames))
-        return Disks(offsets, *table)
+        disks = Disks(offsets, *table)
+        if self.halo is None or self._noise is None:
+            return disks
+        below = self.halo[np.rint(disks.x).astype(np.int64), np.rint(disks.y).astype(np.int64)]
+        deviation = self._noise.deviation(disks.correlation, disks.background, self.kernel)
+        return disks.where(disks.correlation - below >= self.settings.min_snr * deviation)
 
     def correlate(self, frames: NDArray[np.generic]) -> NDArray[np.float32]:
         """Correlate the frames of scan rows, (R, Ry, Qx, Qy), with the kernel; errors as `find`."""

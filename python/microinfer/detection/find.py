@@ -1,7 +1,7 @@
 """From the frames of a scan, in whatever form a user has them, to its Bragg peaks."""
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -81,6 +81,12 @@ def find_peaks(
     The Methods of the paper. Names of settings are those of py4DSTEM's ``find_Bragg_disks``.
     """
     with ExitStack() as stack:
+        known = [field.name for field in fields(DetectionSettings)]
+        if unknown := sorted(set(thresholds) - set(known)):
+            raise TypeError(
+                f"find_peaks has no argument {', '.join(unknown)}; settings are {', '.join(known)}; what a file does "
+                "not state is given by microinfer.open_frames(path, scan_shape=..., pixel_size=..., voltage=...)"
+            )
         chosen = replace(DetectionSettings() if settings is None else settings, **thresholds)
         scan = DetectedScan(
             frame_source(frames, stack),

@@ -1,6 +1,7 @@
 """How much a correlation fluctuates where there is no disk, measured on the frames themselves."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from microinfer.detection.kernel import Kernel
 
 BINS = 24  # of the expected variance
 ROUNDS = 8
+FEWEST = 12  # pixels of a circle whose median is taken
 FEW, ALIKE = (
     0.2,
     1.3,
@@ -31,6 +33,49 @@ class Noise:
 
     gain: float
     floor: float
+
+    def deviation(
+        self, correlation: NDArray[np.floating[Any]], background: NDArray[np.floating[Any]], kernel: Kernel
+    ) -> NDArray[np.float64]:
+        """Standard deviation of the correlations of disks, by their own counts and those of the background a pixel."""
+        below = np.maximum(self.gain * background * kernel.square + self.floor, 0.0)
+        return np.asarray(np.sqrt(self.gain * (self.gain + np.maximum(correlation, 0.0)) + below))
+
+
+def halo_correlation(
+    correlations: NDArray[np.float32],
+    centre: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    radius: float,
+) -> NDArray[np.float32]:
+    """What the diffuse rings around the direct beam correlate with a disk, in the mean of some frames.
+
+    A ring of amorphous or thermal scattering is bent: the kernel takes away only what changes linearly over it.
+
+    Parameters
+    ----------
+    correlations : ndarray of float32, shape (N, Qx, Qy)
+    centre : ndarray, shape (2,)
+        Of the direct beam, in pixels.
+    good : ndarray of bool, shape (Qx, Qy)
+        Pixels that count.
+    radius : float
+        Of a disk, in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (Qx, Qy)
+        The median along each circle, which its disks do not change, and never below 0; 0 near the direct beam.
+    """
+    rows, columns = np.indices(good.shape)
+    distance = np.rint(np.hypot(rows - centre[0], columns - centre[1])).astype(np.int64)
+    profile = np.zeros(int(distance.max()) + 1)
+    for circle in range(int(np.ceil(2.5 * radius)), len(profile)):
+        pixels = (distance == circle) & good
+        if pixels.sum() >= FEWEST:
+            profile[circle] = np.median(correlations[:, pixels], axis=1).mean()
+    halo: NDArray[np.float32] = np.maximum(profile, 0.0)[distance].astype(np.float32)
+    return halo
 
 
 def measure_noise(
@@ -63,12 +108,18 @@ def measure_noise(
     Noise
     """
     own = kernel.spread(frames)
-    if paired:
-        values = (correlations[1::2] - correlations[::2]) / np.sqrt(2.0)
-        own = (own[1::2] + own[::2]) / 2.0
-    else:
-        values = correlations
-    squares, own = values[:, good] ** 2, own[:, good]
+    single = _fitted(correlations[:, good] ** 2, own[:, good], kernel)
+    if not paired:
+        return single
+    values = (correlations[1::2] - correlations[::2]) / np.sqrt(2.0)
+    own = (own[1::2] + own[::2]) / 2.0
+    pairs = _fitted(values[:, good] ** 2, own[:, good], kernel)
+    level = float(own[:, good].mean())
+    return min(pairs, single, key=lambda noise: noise.gain * level + noise.floor)
+
+
+def _fitted(squares: NDArray[np.float32], own: NDArray[np.float32], kernel: Kernel) -> Noise:
+    """The noise that fits the squares of what should be 0, with what is expected of them for one count an electron."""
     ratio = squares.mean(1) / np.maximum(own.mean(1), 1e-30)
     alike = ratio <= ALIKE * np.quantile(ratio, FEW)
     squares, own = squares[alike].ravel(), own[alike].ravel()

@@ -79,9 +79,10 @@ def plot_disks(
                     f"scan position ({rx}, {ry}) lies outside the scan of shape {scan.scan_shape}"
                 )
         count = len(positions)
-        figure = new_figure((3.2 * max(count, 1), 5.4), path, dpi, overwrite=overwrite)
+        width = 3.1 * max(count, 1) + 0.7
+        figure = new_figure((width, 5.4), path, dpi, overwrite=overwrite)
         grid = figure.add_gridspec(
-            2, count, height_ratios=(3.0, 1.5), left=0.06, right=0.98, top=0.94, bottom=0.1, hspace=0.2
+            2, count, height_ratios=(3.0, 1.5), left=0.6 / width, right=0.98, top=0.94, bottom=0.1, hspace=0.2
         )
         for column, (rx, ry) in enumerate(positions):
             _draw_frame(figure.add_subplot(grid[0, column]), scan, rx, ry)
@@ -108,7 +109,10 @@ def _sampled_rows(scan: DetectedScan) -> list[int]:
 
 
 def _richest(scan: DetectedScan) -> list[tuple[int, int]]:
-    """Of some rows, the position with the most disks each."""
+    """Of some rows the position with the most disks each; of one row those that are spread along it."""
+    if scan.scan_shape[0] == 1:
+        columns = {round((scan.scan_shape[1] - 1) * share) for share in np.linspace(0.1, 0.9, FRAMES)}
+        return [(0, column) for column in sorted(columns)]
     return [(row, int(np.argmax(scan.read_rows(row, row + 1).counts))) for row in _sampled_rows(scan)]
 
 
@@ -126,6 +130,7 @@ def _draw_frame(ax: "Axes", scan: DetectedScan, rx: int, ry: int) -> None:
         np.hypot(rows - x0, columns - y0) > 2 * scan.probe.radius
     ]  # the direct beam may be overexposed
     brightest = float(np.nanmax(beside, initial=1e-9))
+    ax.set_facecolor("tab:blue")  # pixels that do not count
     ax.imshow(shown, cmap="gray", vmin=0.0, vmax=0.6 * brightest, interpolation="nearest")
     places = np.stack([found.disks.y[inside], found.disks.x[inside]], axis=1)
     wide = np.full(len(places), 2 * scan.probe.radius + 2)
@@ -160,5 +165,5 @@ def _draw_radii(ax: "Axes", scan: DetectedScan, phases: Sequence[CrystalPhase], 
         ax.legend(fontsize=8, frameon=False, loc="upper right")
     ax.set_xlim(0, reach)
     ax.set_xlabel(f"distance from the direct beam, {unit}", fontsize=8)
-    ax.set_ylabel("disks", fontsize=8)
+    ax.set_ylabel(f"disks of {len(blocks)} scan rows", fontsize=8)
     bare(ax)

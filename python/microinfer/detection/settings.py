@@ -9,6 +9,9 @@ SUBPIXEL = {"none": "none", "poly": "parabola", "multicorr": "interpolation"}
 """py4DSTEM's names of the ways to place a maximum between pixels, and the core's."""
 
 
+LARGEST = 1e6  # disks, pixels, standard deviations
+
+
 @dataclass(frozen=True)
 class DetectionSettings:
     """Thresholds and filters of `microinfer.find_peaks`; lengths in detector pixels.
@@ -46,7 +49,7 @@ class DetectionSettings:
         For a value out of range; the message names it.
     """
 
-    min_snr: float = 3.5
+    min_snr: float = 3.0
     corrPower: float = 1.0
     sigma_dp: float = 0.0
     sigma_cc: float = 0.0
@@ -65,7 +68,8 @@ class DetectionSettings:
                 continue
             self._require(field.name, "a number", isinstance(value, int | float | np.number))
             self._require(field.name, "at least 0", value >= 0)  # NaN is not
-            self._require(field.name, "finite", np.isfinite(value))
+            most = np.finfo(np.float32).max if field.name == "minAbsoluteIntensity" else LARGEST
+            self._require(field.name, f"at most {most:g}", value <= most)
         self._require("subpixel", f"one of {', '.join(SUBPIXEL)}", self.subpixel in SUBPIXEL)
         for name in ("corrPower", "minRelativeIntensity"):
             self._require(name, "at most 1", getattr(self, name) <= 1)

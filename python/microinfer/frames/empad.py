@@ -1,6 +1,5 @@
 """EMPAD's frames of 128 x 128 pixels in a ``.raw``, and what is known of them in an ``.xml``."""
 
-import ast
 import re
 import warnings
 from pathlib import Path
@@ -66,7 +65,10 @@ def _steps(root: ElementTree.Element, text: dict[str, str], shape: ScanShape | N
     if shape is None:
         return ()
     if field := text.get("optics.get_full_scan_field_of_view"):
-        return tuple(Axis(float(f) / n, "m") for f, n in zip(ast.literal_eval(field), shape, strict=True))
+        fields = re.findall(r"[-+.\deE]+", field)
+        if len(fields) != len(shape):
+            raise ValueError(f"the field of view must be {len(shape)} numbers, got {field[:40]!r}")
+        return tuple(Axis(float(f) / n, "m") for f, n in zip(fields, shape, strict=True))
     field = root.findtext("iom_measurements/full_scan_field_of_view/x")
     factor = root.findtext("iom_measurements/full_scan_field_of_view/scale_factor")
     return (Axis(float(field) / float(factor) / max(shape), "m"),) if field and factor else ()

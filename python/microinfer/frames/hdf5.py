@@ -1,9 +1,11 @@
 """Frames in HDF5 files of py4DSTEM, other EMD files, and HyperSpy's."""
 
 import math
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,6 +20,7 @@ from microinfer.peaks.metadata import find_voltage
 from microinfer.peaks.py4dstem import all_entries, find_calibration
 
 _CUBES = "/data/datacubes"  # the folder of py4DSTEM before 0.13, and of Prismatic
+ROUND = 1e-3  # an ellipse whose axes differ by less is a circle
 _NOT_ARRAYS = ("PointListArray", "PointList", "BraggVectors")
 
 
@@ -38,7 +41,7 @@ def open_emd(path: Path, options: FrameOptions) -> FrameReader:
     with open_hdf5(path) as file:
         item = chosen(_cubes(file), options.name)
         group = item.parent
-        first = 0 if "dim0" in group else 1
+        first = 0 if "dim0" in group or _class(group) == "DataCube" else 1
         axes = [places_axis(group, f"dim{first + n}") for n in range(item.ndim)]
         # EMD before 1.0 writes the fast axis of the image first, as HyperSpy has it; py4DSTEM never did
         reversed_axes = first == 1 and not group.parent.name.endswith(_CUBES)
@@ -48,9 +51,29 @@ def open_emd(path: Path, options: FrameOptions) -> FrameReader:
             scan, detector = (
                 _calibrated(items[f"{of}_pixel_size"], items[f"{of}_pixel_units"]) for of in "RQ"
             )
+            _warn_of_the_rest(path, items)
             calibrated = [scan, scan, detector, detector][-item.ndim :]
             axes = [new if new.scale else old for new, old in zip(calibrated, axes, strict=True)]
         return open_array(path, "EMD datacube", file, item, axes, voltage, options, transposed=reversed_axes)
+
+
+def _warn_of_the_rest(path: Path, items: dict[str, Any]) -> None:
+    """Say which parts of a datacube's calibration are not applied to the peaks of its frames."""
+    numbers = {
+        name: value
+        for name in ("QR_rotation", "QR_flip", "a", "b")
+        if isinstance(value := items.get(name), int | float | np.number | np.bool_)
+    }
+    left = [f"{name} {numbers[name]:g}" for name in ("QR_rotation", "QR_flip") if numbers.get(name)]
+    if numbers.get("a") and numbers.get("b") and abs(numbers["a"] / numbers["b"] - 1.0) > ROUND:
+        left.append(f"an ellipse of a/b {numbers['a'] / numbers['b']:.4g}")
+    if left:
+        warnings.warn(
+            f"{path} states {', '.join(left)}, which is not applied to peaks that are found in its frames: the map is "
+            "in the detector's frame; microinfer calibrate measures the ellipse of peaks",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def is_hyperspy(path: Path) -> bool:

@@ -130,6 +130,8 @@ def is_frames(path: str | PathLike[str]) -> bool:
 def _format(path: Path) -> Format | None:
     if path.is_dir():
         return _ROSETTA if path.suffix.lower() == ".zspy" else None
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file")
     with path.open("rb"):
         pass  # Python's own errors for a missing file and a lacking permission are the clearest
     if file_kind(path) in (FileKind.EMPTY, FileKind.PEAKS, FileKind.MAP, FileKind.LIBRARY):

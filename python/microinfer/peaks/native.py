@@ -22,6 +22,7 @@ from microinfer.hdf5 import (
     require_stored,
     stated_format,
     text,
+    utf8,
 )
 from microinfer.peaks.bragg_peaks import BraggPeaks
 from microinfer.peaks.calibration import Calibration
@@ -74,7 +75,10 @@ class PeakWriter(OfScan):
         self.scan = Scan.of(scan)
         self._calibration = calibration
         if calibration is not None:
-            self.scan = replace(self.scan, qr_calibrated=calibration.rotation is not None)
+            turned = calibration.rotation is not None or (
+                calibration == IN_ANGSTROM and self.scan.qr_calibrated  # turned already
+            )
+            self.scan = replace(self.scan, qr_calibrated=turned)
         self._attributes = {"format": text(FORMAT), "format_version": FORMAT_VERSION} | {
             name: getattr(self, name) for name in _SCAN
         }
@@ -229,6 +233,11 @@ class NativeReader(Hdf5Reader):
         group = find(file, _CALIBRATION)
         if isinstance(group, h5py.Group):
             self._use(group, options)
+        elif utf8(self._values[0].attrs.get("units", "1/Angstrom"), "the unit of /qx") != "1/Angstrom":
+            raise ValueError(
+                f"{self.path}: its peaks are in pixels, and the group {_CALIBRATION}, which says what a pixel is, is "
+                "not there: the file is damaged"
+            )
         elif options.pixel_size is not None:
             raise ValueError(
                 f"{self.path}: pixel_size must not be given for peaks that are in 1/Angstrom already"

@@ -215,7 +215,7 @@ def _find_peaks(file: InputFile, name: str | None) -> h5py.Group:
         raise ValueError(
             f"{file.path} has no Bragg peaks: no group in it is a BraggVectors or a PointListArray of "
             f"py4DSTEM, and microinfer did not write it. It holds: {', '.join(file) or 'nothing'}"
-            + ("; its frames must be searched for Bragg disks first, in py4DSTEM" if frames else "")
+            + ("; its frames must be searched for Bragg disks first: microinfer peaks" if frames else "")
         )
     paths = ", ".join(group.name for group in candidates)
     if name is not None:

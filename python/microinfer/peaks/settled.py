@@ -74,7 +74,7 @@ def settle(
             verdict = "agrees" if agrees else "disagrees"
             if not agrees:
                 warnings.append(
-                    f"the pixel size that is known, {known.pixel_size:.6g} 1/Angstrom, is "
+                    f"the pixel size that was stated or given, {known.pixel_size:.6g} 1/Angstrom, is "
                     f"{known.pixel_size / shape.pixel_size - 1:+.2%} off: the rings give {shape.pixel_size:.6g} ± "
                     f"{shape.error:.2g}"
                 )
@@ -100,7 +100,7 @@ def settle(
         shape.ratio_error,
         shape.angle,
         None if second is None else peaks.unit * float(np.exp(second.values[2])),
-        0.0 if second is None or best is None else second.evidence / best.evidence,
+        0.0 if second is None or best is None or best.evidence <= 0 else second.evidence / best.evidence,
         agreement,
         peaks.spots,
         peaks.orientations,
@@ -151,7 +151,12 @@ def _kept(known: PixelCalibration, measured: PixelCalibration) -> PixelCalibrati
         kept = replace(kept, ellipse=known.ellipse)
         sources["ellipse"] = known.sources.get("ellipse", "file")
     if known.pixel_size is not None and known.sources.get("pixel_size") != "measured":
-        kept = replace(kept, pixel_size=known.pixel_size, pixel_size_error=known.pixel_size_error)
+        size = known.pixel_size
+        if known.ellipse is None and measured.ellipse is not None and measured.pixel_size is not None:
+            along_b, mean = measured.pixel_size, measured.pixel_size / np.sqrt(measured.ratio)
+            if abs(size - mean) < abs(size - along_b):  # of rings that were taken for circles
+                size = float(size * np.sqrt(measured.ratio))
+        kept = replace(kept, pixel_size=size, pixel_size_error=known.pixel_size_error)
         sources["pixel_size"] = known.sources.get("pixel_size", "file")
     return replace(kept, sources=sources)
 
