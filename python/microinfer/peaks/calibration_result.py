@@ -97,7 +97,7 @@ class CalibrationResult:
                 else f"{self.second:.5g} 1/Angstrom, with {self.second_share:.0%} of the evidence"
             )
         told["Verdict"] = {
-            "measured": "the rings decide",
+            "measured": "the rings decide, if this is the crystal: no pixel size was known to compare with",
             "agrees": "agrees with the pixel size that is known",
             "disagrees": "disagrees with the pixel size that is known",
             "refused": f"the rings do not decide: {self.reason}",
