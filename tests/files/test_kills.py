@@ -22,7 +22,7 @@ def source(scan, small_model, tmp_path):
     ("work", "every", "output"),
     [
         ("a_map", 1, "map.h5"),
-        ("a_training", 17, "run"),
+        ("a_training", 29, "run"),
         pytest.param("a_library", 1, "library.h5", marks=[needs_py4dstem, pytest.mark.slow]),
         pytest.param("a_training", 1, "run", marks=pytest.mark.slow),
     ],

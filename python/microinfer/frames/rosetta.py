@@ -1,5 +1,7 @@
 """Formats that are left to RosettaSciIO, HyperSpy's readers: Gatan's, TIFF, Velox'."""
 
+import gc
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -58,8 +60,18 @@ def open_by_rosettasciio(path: Path, options: FrameOptions) -> FrameReader:
     voltage = next((v for part in metadata if (v := find_voltage(_entries(part)))), None)
     frames, scan_shape = _frames(path, signal, order)
     ordered = [axes[axis] for axis in order] if len(axes) == data.ndim else []
+    if suffix in (".tif", ".tiff") and isinstance(frames, Records):
+        del signals, signal, data
+        _close_unused()
     stated = Stated(scan_shape, ordered[:-2] if len(ordered) == 4 else (), ordered[-2:], voltage)
     return FrameReader(path, f"{suffix[1:]} through RosettaSciIO", frames, stated, options)
+
+
+def _close_unused() -> None:
+    """Close what RosettaSciIO opened: it leaves a TIFF to the garbage collector, which warns of it at any time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _entries(metadata: Mapping[str, Any]) -> Entries:
